@@ -1,0 +1,57 @@
+"""Q-SiT: look at an image once, then score its quality and explain it.
+
+    import qsit_plugin as qsit
+
+    model = qsit.load("qsit-nano")
+    model.score("photo.jpg").value      # in [0, 1]
+    model.explain("photo.jpg").text
+
+The names below are loaded when they are first used: importing this package loads neither torch nor transformers.
+"""
+
+import os as _os
+
+from .pyiqa_hook import register  # arms the hook, unless the interpreter's start has done it
+
+TYPE_CHECKING = False  # type checkers take this name for true; importing typing would cost ten times the rest
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "model",
+    "QSiT": "model",
+    "Answer": "model",
+    "Score": "scores",
+    "Comparison": "scores",
+    "ImageError": "images",
+    "WeightsError": "weights",
+}
+"""Public name -> the module that defines it."""
+
+__all__ = ["Answer", "Comparison", "ImageError", "QSiT", "Score", "WeightsError", "__version__", "load", "register"]
+
+if TYPE_CHECKING:
+    from .images import ImageError
+    from .model import Answer, QSiT, load
+    from .scores import Comparison, Score
+    from .weights import WeightsError
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+_root = _os.path.dirname(_os.path.dirname(_os.path.realpath(__file__)))
+if all(_os.path.isfile(_os.path.join(_root, *mark)) for mark in (("pyproject.toml",), ("nodes", "__init__.py"))):
+    # A source tree that was not installed (a clone in ComfyUI's custom_nodes/): nodes, training and weights lie beside
+    # this folder and are found as qsit_plugin.nodes and so on, as in an installed package.
+    __path__.append(_root)

@@ -1,0 +1,231 @@
+"""Opens a checkpoint folder. Everything that would make scores silently wrong is an error here, with its cure.
+
+The checks run on every load; each function says which version of transformers went wrong without it. A healthy
+checkpoint loads without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+
+from qsit_plugin.weights.errors import WeightsError, first_line
+from qsit_plugin.weights.folder import check_folder, read_json
+
+from .adapter import merge_adapter
+from .checks import (
+    RESAVE,
+    check_head,
+    check_rope,
+    check_rope_agrees,
+    check_special_tokens,
+    check_tied,
+    check_transformers,
+)
+from .devices import resolve_device, resolve_dtype
+from .portable import CHAT_TEMPLATE, save_portable
+from .protocol import ScoreProfile, profile_for
+from .tiles import Tiling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "CHAT_TEMPLATE",
+    "Checkpoint",
+    "open_checkpoint",
+    "read_preprocessor",
+    "resolve_device",
+    "resolve_dtype",
+    "save_portable",
+]
+
+
+@dataclass
+class Checkpoint:
+    """An opened checkpoint: everything that is needed to score and to explain."""
+
+    folder: Path
+    name: str
+    """As the user gave it: a catalogue name, a folder's name, a Hub id."""
+    model: LlavaOnevisionForConditionalGeneration
+    """In evaluation mode, frozen, on its device, in its dtype."""
+    tokenizer: PreTrainedTokenizerBase
+    chat_template: str
+    tiling: Tiling
+    profile: ScoreProfile
+
+
+def open_checkpoint(
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    device: torch.device,
+    dtype: torch.dtype,
+    adapter: str | Path | None = None,
+    profile: ScoreProfile | str | Path | None = None,
+) -> Checkpoint:
+    """Open a checkpoint folder, with every load-time check.
+
+    Args:
+        adapter: folder of a peft adapter in safetensors, merged into the weights (needs the ``peft`` package).
+        profile: instead of the folder's own ``qsit.json``; see :func:`qsit_plugin.protocol.profile_for`.
+
+    Raises:
+        WeightsError: a file is missing, unsafe or broken, or the model would not be the one that was saved.
+        ProfileError: the profile is malformed or does not fit the tokenizer.
+    """
+    folder = Path(folder)
+    check_transformers(transformers.__version__)
+    check_folder(folder)
+    content = read_json(folder / "config.json")
+    with quiet_transformers():
+        config = read_config(folder, content)
+        tokenizer = _open_tokenizer(folder)
+        check_special_tokens(tokenizer, config)
+        chosen = profile_for(folder, profile)
+        chosen.check_tokenizer(tokenizer)
+        tiling = _open_tiling(folder, config)
+        template = find_chat_template(folder, tokenizer)
+        check_head(folder, config)
+        model = _load(folder, config, dtype)
+        check_rope(content, model)
+        if adapter is not None:
+            model = merge_adapter(model, adapter)
+    model.eval().requires_grad_(False).to(device)
+    return Checkpoint(folder, name or folder.resolve().name, model, tokenizer, template, tiling, chosen)
+
+
+def read_config(folder: Path, content: dict[str, Any] | None = None) -> LlavaOnevisionConfig:
+    """The model's config, with sliding windows off and tying as the text model's config says.
+
+    4.45 saved configs without ``sliding_window``, whose default then masked the start of the image away; and the
+    published small model says tied in ``text_config`` only, which transformers' versions read differently.
+    """
+    content = read_json(folder / "config.json") if content is None else content
+    if content.get("model_type") != "llava_onevision":
+        kind = str(content.get("model_type"))
+        cure = "convert it: qsit weights convert" if "llava" in kind else "give another folder"
+        raise WeightsError(f"{folder} holds a {kind!r} model, not llava_onevision (LLaVA-OneVision); {cure}")
+    check_rope_agrees(content, folder)
+    try:
+        config = LlavaOnevisionConfig.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # transformers' own validation raises differently in each version
+        raise WeightsError(f"{folder / 'config.json'} is not a usable config: {first_line(error)}") from error
+    text = config.text_config
+    text.sliding_window = None
+    text.use_sliding_window = False
+    if getattr(text, "layer_types", None):
+        text.layer_types = ["full_attention"] * text.num_hidden_layers
+    config.tie_word_embeddings = text.tie_word_embeddings = bool(text.tie_word_embeddings)
+    return config
+
+
+def find_chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
+    """From chat_template.jinja, chat_template.json, processor_config.json or the tokenizer, in this order."""
+    jinja = folder / "chat_template.jinja"
+    found: Any = jinja.read_text(encoding="utf-8") if jinja.is_file() else None
+    for name in ("chat_template.json", "processor_config.json"):
+        if not found and (folder / name).is_file():
+            found = read_json(folder / name).get("chat_template")
+    found = found or tokenizer.chat_template
+    if isinstance(found, dict):
+        found = found.get("default")
+    if not isinstance(found, str) or not found:
+        raise WeightsError(
+            f"{folder} has no chat template, so its prompt is unknown; copy chat_template.jinja or chat_template.json "
+            "from the checkpoint it was made from"
+        )
+    return found
+
+
+def read_preprocessor(folder: str | Path) -> dict[str, Any]:
+    """The image processor's settings, and ``vision_aspect_ratio`` and ``num_image_tokens`` of the processor around it.
+
+    Transformers 5 nests them in processor_config.json, where 4.x wrote preprocessor_config.json.
+    """
+    folder = Path(folder)
+    outer = read_json(folder / "processor_config.json") if (folder / "processor_config.json").is_file() else {}
+    if (folder / "preprocessor_config.json").is_file():
+        image = read_json(folder / "preprocessor_config.json")
+    elif isinstance(outer.get("image_processor"), dict):
+        image = outer["image_processor"]
+    else:
+        raise WeightsError(f"{folder} has no preprocessor_config.json; copy it from the checkpoint it was made from")
+    return {**image, **{key: outer[key] for key in ("vision_aspect_ratio", "num_image_tokens") if key in outer}}
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no warnings of transformers inside; its settings are as before afterwards."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # what a wrong file raises differs by tokenizer class and version
+        raise WeightsError(
+            f"the tokenizer of {folder} does not load on transformers {transformers.__version__} "
+            f"({first_line(error)}). If another generation of transformers saved it, {RESAVE}; else copy "
+            "tokenizer.json and tokenizer_config.json again"
+        ) from error
+
+
+def _open_tiling(folder: Path, config: LlavaOnevisionConfig) -> Tiling:
+    try:
+        return Tiling.from_configs(config, read_preprocessor(folder))
+    except ValueError as error:
+        raise WeightsError(f"{folder}: {error}. Copy both files from the checkpoint they were trained in") from None
+
+
+def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
+    try:
+        model, report = LlavaOnevisionForConditionalGeneration.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise WeightsError(
+            f"the weights of {folder} do not load ({first_line(error)}); the file is broken or belongs to another "
+            "config: download or copy the checkpoint again"
+        ) from error
+    faults = [_listed(report, "missing_keys", "missing"), _listed(report, "unexpected_keys", "unexpected")]
+    faults += [_listed(report, "mismatched_keys", "of another shape")]
+    if any(faults):
+        raise WeightsError(
+            f"the weights of {folder} are not those of its config: {'; '.join(filter(None, faults))}. Missing ones "
+            f"would be random. If another generation of transformers saved it, {RESAVE}; else copy it again"
+        )
+    if config.text_config.tie_word_embeddings:
+        check_tied(model)
+    return model
+
+
+def _listed(report: dict[str, Any], key: str, word: str) -> str:
+    names = sorted(str(item[0] if isinstance(item, tuple) else item) for item in report.get(key) or ())
+    return f"{len(names)} {word} (first: {names[0]})" if names else ""

@@ -1,0 +1,45 @@
+"""``qsit ask``: a question about photos, answered in words."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qsit_plugin.generate import MAX_NEW_TOKENS
+
+from . import options
+
+
+def ask(
+    paths: options.Paths,
+    question: Annotated[list[str], typer.Option("--question", "-q", help="What to ask; may be given several times.")],
+    format: options.TextFormat = None,
+    out: options.Out = None,
+    recursive: options.Recursive = True,
+    max_new_tokens: options.MaxNewTokens = MAX_NEW_TOKENS,
+    temperature: options.Temperature = None,
+    seed: options.Seed = 0,
+    model: options.Model = options.DEFAULT_MODEL,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
+) -> None:
+    """Ask questions about photos.
+
+    A photo is looked at once, however many questions there are.
+    """
+    from .inputs import expand
+    from .talk import talk
+
+    talk(
+        expand(paths, recursive=recursive),
+        question,
+        options.Choice(model, device, dtype, revision, adapter),
+        format=format,
+        out=out,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )

@@ -1,0 +1,76 @@
+"""``qsit compare``: which of two photos is the better one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from . import options
+from .failures import SOME_FAILED, report
+
+FORMATS = ("table", "csv", "jsonl")
+SIDES = ("path", "score", "level", "std", "width", "height", "dtype", "mode")
+SHARED = ("model", "profile", "scope")
+COLUMNS = ("probability_a_better", *(f"{name}_{side}" for side in "ab" for name in SIDES), *SHARED)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="A photo.")],
+    b: Annotated[str, typer.Argument(help="Another photo.")],
+    format: Annotated[
+        str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
+    ] = None,
+    out: options.Out = None,
+    model: options.Model = options.DEFAULT_MODEL,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
+    profile: options.Profile = None,
+) -> None:
+    """Score two photos and say how probable it is that A is the better one.
+
+    Each photo is judged apart; the model never sees both at once.
+    """
+    from qsit_plugin.images import ImageError
+    from qsit_plugin.scores import Comparison
+
+    from . import output
+    from .rows import score_row
+
+    kind = output.choose_format(format, out, FORMATS, "table")
+    output.check_target(out, [Path(a), Path(b)])
+    qsit = options.Choice(model, device, dtype, revision, adapter, profile).open()
+    results = qsit.score([a, b], errors="return")
+    broken = [result for result in results if isinstance(result, ImageError)]
+    for error in broken:
+        report(str(error))
+    if broken:
+        raise typer.Exit(SOME_FAILED)
+    name = options.profile_name(qsit, profile)
+    sides = {side: score_row(path, score, name) for side, path, score in zip("ab", (a, b), results, strict=True)}
+    row = {"probability_a_better": Comparison(*results).probability_a_better, **sides}
+    with output.opened(out) as stream:
+        if kind == "jsonl":
+            output.JsonLines(stream).write(row)
+        elif kind == "csv":
+            output.Csv(stream, COLUMNS, flat).write(row)
+        else:
+            _print(stream, row)
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A comparison without nesting, for csv."""
+    sides = {f"{name}_{side}": row[side][name] for side in "ab" for name in SIDES}
+    return {"probability_a_better": row["probability_a_better"], **sides, **{name: row["a"][name] for name in SHARED}}
+
+
+def _print(stream: TextIO, row: dict[str, Any]) -> None:
+    from . import output
+
+    with output.row_writer("table", stream) as writer:
+        writer.write(row["a"])
+        writer.write(row["b"])
+    stream.write(f"The first is the better one with probability {row['probability_a_better']:.2f}.\n")

@@ -1,0 +1,41 @@
+"""``qsit explain``: the quality of photos in words."""
+
+from __future__ import annotations
+
+from qsit_plugin.generate import MAX_NEW_TOKENS
+from qsit_plugin.protocol import EXPLAIN
+
+from . import options
+
+
+def explain(
+    paths: options.Paths,
+    format: options.TextFormat = None,
+    out: options.Out = None,
+    recursive: options.Recursive = True,
+    max_new_tokens: options.MaxNewTokens = MAX_NEW_TOKENS,
+    temperature: options.Temperature = None,
+    seed: options.Seed = 0,
+    model: options.Model = options.DEFAULT_MODEL,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
+) -> None:
+    """Describe and judge the quality of photos in words.
+
+    For one photo the text stands alone on stdout, as it is written; several stand each under its name.
+    """
+    from .inputs import expand
+    from .talk import talk
+
+    talk(
+        expand(paths, recursive=recursive),
+        [EXPLAIN],
+        options.Choice(model, device, dtype, revision, adapter),
+        format=format,
+        out=out,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )

@@ -1,0 +1,30 @@
+"""Exit statuses, and the one line on stderr that goes with them."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+
+SOME_FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130
+"""As a shell reports a program that Ctrl-C ended."""
+PIPE_CLOSED = 141
+"""As a shell reports a program whose reader went away, as in ``qsit score … | head``."""
+
+
+def note(message: str) -> None:
+    """One line for the person at the keyboard: on stderr, so that stdout holds data only."""
+    typer.echo(" ".join(message.split()), err=True)
+
+
+def report(message: str) -> None:
+    """One line about something that went wrong."""
+    note(f"qsit: {message}")
+
+
+def stop(message: str, status: int) -> NoReturn:
+    """Say why in one line and end the program with this status."""
+    report(message)
+    raise typer.Exit(status)

@@ -1,0 +1,147 @@
+"""``qsit info``: the self-check. Versions, devices, the checkpoint's own checks, the golden score, the pyiqa hook."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import typer
+
+from qsit_plugin import __version__, pyiqa_hook
+from qsit_plugin.protocol import ProfileError
+from qsit_plugin.weights.errors import WeightsError
+
+from . import options
+from .failures import SOME_FAILED, report
+
+if TYPE_CHECKING:
+    from qsit_plugin.model import QSiT
+
+NEEDED = ("torch", "transformers", "safetensors", "pillow", "numpy", "huggingface_hub", "jinja2")
+OPTIONAL = ("pyiqa", "peft")
+FLOORS = {"torch": (2, 6), "transformers": (4, 57)}
+BROKEN_RELEASES = {("transformers", "5.0.0"): "leaves lm_head random: take 4.57 or 5.1 and later"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the self-check. ``problem`` says what is broken and how to mend it; None is all good."""
+
+    name: str
+    value: str
+    problem: str | None = None
+
+
+def info(
+    model: options.Model = options.DEFAULT_MODEL,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
+    profile: options.Profile = None,
+) -> None:
+    """Check this installation: versions, devices, checkpoint, golden score, pyiqa hook.
+
+    The exit status is 1 when something is broken.
+    """
+    broken = []
+    choice = options.Choice(model, device, dtype, revision, adapter, profile)
+    choice.check()
+    for part in (versions(), hook(), devices(), checkpoint(choice)):
+        for finding in part:
+            typer.echo(f"{finding.name:<16}{finding.value}")
+            if finding.problem is not None:
+                broken.append(finding)
+    for finding in broken:
+        report(f"{finding.name}: {finding.problem}")
+    typer.echo(f"{'self-check':<16}{'broken: ' + ', '.join(f.name for f in broken) if broken else 'all good'}")
+    if broken:
+        raise typer.Exit(SOME_FAILED)
+
+
+def versions() -> Iterator[Finding]:
+    """Of this package, Python and the libraries; read from their metadata, so that a broken one is still listed."""
+    yield Finding("qsit-plugin", f"{__version__} in {os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}")
+    yield Finding("python", f"{platform.python_version()} on {platform.platform()}")
+    for name in (*NEEDED, *OPTIONAL):
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing = None if name in OPTIONAL else f"not installed: pip install {name}"
+            yield Finding(name, "not installed" + (" (optional)" if name in OPTIONAL else ""), missing)
+        else:
+            yield Finding(name, version, version_problem(name, version))
+
+
+def version_problem(name: str, version: str) -> str | None:
+    """What is wrong with this version of a library, None when nothing is known to be."""
+    if (name, version) in BROKEN_RELEASES:
+        return f"version {version} {BROKEN_RELEASES[name, version]}"
+    floor = FLOORS.get(name)
+    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
+    if floor is not None and numbers < floor:
+        needed = ".".join(map(str, floor))
+        return f"version {version} is too old: pip install --upgrade '{name}>={needed}'"
+    return None
+
+
+def hook() -> Iterator[Finding]:
+    """Whether ``import pyiqa`` alone knows the qsit metrics."""
+    if os.environ.get(pyiqa_hook.SWITCH, "") not in ("", "0"):
+        yield Finding("pyiqa hook", f"off ({pyiqa_hook.SWITCH} is set)")
+    elif "qsit_pyiqa_hook" in sys.modules:
+        yield Finding("pyiqa hook", "on: a plain `import pyiqa` knows qsit, qsit-mini and qsit-nano")
+    else:
+        yield Finding("pyiqa hook", "on after `import qsit_plugin` (no start-up file: not installed with pip)")
+
+
+def devices() -> Iterator[Finding]:
+    """What torch can compute on."""
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding("devices", "unknown", f"torch cannot be imported: {error}")
+        return
+    yield Finding("cpu", f"{torch.get_num_threads()} threads")
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        yield Finding(f"cuda:{index}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
+    if torch.backends.mps.is_available():
+        yield Finding("mps", "available")
+
+
+def checkpoint(choice: options.Choice) -> Iterator[Finding]:
+    """Load the model, which runs every load-time check, and compare its golden scores."""
+    try:
+        model = choice.load()
+    except (WeightsError, ProfileError, ImportError) as error:
+        yield Finding("model", choice.model, str(error))
+        return
+    yield Finding("model", f"{model.name} in {model.folder}")
+    yield Finding("runs on", f"{model.device}, {str(model.dtype).removeprefix('torch.')}")
+    yield Finding("profile", f"{options.profile_name(model, choice.profile)}, scope {model.scope}")
+    yield from golden_scores(model)
+
+
+def golden_scores(model: QSiT) -> Iterator[Finding]:
+    """The stored scores of known pictures against what this machine computes."""
+    from qsit_plugin.weights.golden import goldens
+
+    from .verdict import verdicts, with_image
+
+    known = goldens(model.folder, model.name)
+    pairs = with_image(known, None)
+    if not known:
+        yield Finding("golden score", "none stored with this checkpoint: nothing to compare")
+    elif not pairs:
+        yield Finding("golden score", f"needs its picture: qsit weights verify {model.name} --image FILE")
+    for verdict in verdicts(model, pairs):
+        problem = None if verdict.word == "pass" else f"{verdict.word}: see qsit weights verify {model.name}"
+        yield Finding(
+            "golden score", f"{verdict.word}: {verdict.score:.4f} here, {verdict.golden.score:.4f} stored", problem
+        )

@@ -1,0 +1,125 @@
+"""The options that several sub-commands share, and the opening of the model they choose."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qsit_plugin import protocol
+
+from .failures import WRONG_USAGE, note, stop
+
+if TYPE_CHECKING:
+    from qsit_plugin.model import QSiT
+
+DEFAULT_MODEL = "qsit-nano"
+_PANEL = "Model"
+
+Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders and patterns such as '*.jpg'.")]
+Recursive = Annotated[bool, typer.Option(help="Also look into the folders inside a folder.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        rich_help_panel=_PANEL,
+        help="qsit-nano (built in, offline), qsit-mini, qsit, a checkpoint folder, or a Hub id owner/name.",
+    ),
+]
+Device = Annotated[str, typer.Option(rich_help_panel=_PANEL, help="auto, cpu, cuda, cuda:1, mps ...")]
+Dtype = Annotated[str, typer.Option(rich_help_panel=_PANEL, help="auto, float32, float16 or bfloat16.")]
+Revision = Annotated[
+    str | None, typer.Option(rich_help_panel=_PANEL, help="Branch, tag or commit of a Hub repository.")
+]
+Adapter = Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="Folder of a peft adapter.")]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=_PANEL, help="How a score is asked for: official, training, or the path of a qsit.json."
+    ),
+]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
+Temperature = Annotated[
+    float | None, typer.Option(min=0.001, help="Sample the answer; without it the likeliest words are taken.")
+]
+Seed = Annotated[int, typer.Option(help="Of the sampling.")]
+TextFormat = Annotated[str | None, typer.Option("--format", "-f", help="text or jsonl; by default as --out ends.")]
+Out = Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Write here instead of to stdout.")]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which model, and how it shall run."""
+
+    model: str = DEFAULT_MODEL
+    device: str = "auto"
+    dtype: str = "auto"
+    revision: str | None = None
+    adapter: str | None = None
+    profile: str | None = None
+
+    def load(self) -> QSiT:
+        """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing."""
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice is for programmers; read once, at import
+        import qsit_plugin
+
+        return qsit_plugin.load(
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            adapter=self.adapter,
+            profile=self.profile,
+        )
+
+    def check(self) -> None:
+        """End with status 2 for a device or dtype that does not exist here."""
+        from qsit_plugin.devices import resolve_device, resolve_dtype
+
+        try:
+            resolve_dtype(self.dtype, resolve_device(self.device))
+        except ValueError as error:
+            stop(str(error), WRONG_USAGE)
+
+    def open(self) -> QSiT:
+        """Load the model and say on stderr what produces the numbers. Ends with status 2 when it cannot be loaded."""
+        try:
+            self.check()
+            model = self.load()
+        except ModuleNotFoundError as error:
+            stop(f"{error.name} is not installed: pip install {error.name}", WRONG_USAGE)
+        note(headline(model))
+        return model
+
+
+def headline(model: QSiT) -> str:
+    """Which model, device and dtype produce the numbers, what they mean, and where better ones come from."""
+    running = f"{model.name} on {model.device}, {str(model.dtype).removeprefix('torch.')}"
+    if model.scope == "human ratings":
+        return f"{running}: calibrated on human ratings"
+    advice = "for human-calibrated scores: --model qsit-mini"
+    if model.name == DEFAULT_MODEL:
+        return f"{running}: knows synthetic distortions only; {advice}"
+    return f"{running}: scope {model.scope}; {advice}"
+
+
+def profile_name(model: QSiT, given: str | None) -> str:
+    """How a row names its profile: what the user gave, else ``official``, ``training`` or ``qsit.json``.
+
+    Token ids do not count: the same question and words have other ids in another tokenizer.
+    """
+    if given is not None:
+        return given
+    own = model.profile
+    for name, known in protocol.PROFILES.items():
+        if (own.question, own.answer_prefix, own.level_words, own.weights) == (
+            known.question,
+            known.answer_prefix,
+            known.level_words,
+            known.weights,
+        ):
+            return name
+    return protocol.FILE_NAME

@@ -1,0 +1,160 @@
+"""Where rows and texts go: stdout or a file, as a table, csv or jsonl, flushed as they come."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from .failures import WRONG_USAGE, note, stop
+from .rows import COLUMNS, flat, table_cells
+
+SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
+HEADER = ("score", "spread", "level", "size", "path")
+_WIDTHS = (6, 6, 9, 10, 0)
+
+
+class RowWriter:
+    """Takes rows one by one; a context manager, so that what came so far is complete however it ends (Ctrl-C)."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, row: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        self.stream.flush()
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, OSError):  # the pipe is closed or the disk is full: finishing would fail again
+            self.finish()
+
+
+class JsonLines(RowWriter):
+    """One JSON object a line, each line flushed."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.stream.flush()
+
+
+class Csv(RowWriter):
+    """A header, then one flat row an input, each flushed. A nested row is flattened by ``flatten``."""
+
+    def __init__(self, stream: TextIO, columns: Sequence[str], flatten: Callable[[dict[str, Any]], dict[str, Any]]):
+        super().__init__(stream)
+        self.flatten = flatten
+        self.table = csv.DictWriter(stream, columns, lineterminator="\n")
+        self.table.writeheader()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.table.writerow(self.flatten(row))
+        self.stream.flush()
+
+
+class PlainTable(RowWriter):
+    """Aligned columns without frames, line by line; the path comes last, so that nothing has to wait for its width."""
+
+    def __init__(self, stream: TextIO):
+        super().__init__(stream)
+        self._line(HEADER)
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._line(table_cells(row))
+        self.stream.flush()
+
+    def _line(self, cells: Sequence[str]) -> None:
+        padded = [cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)]
+        self.stream.write("  ".join(padded) + "\n")
+
+
+class TerminalTable(RowWriter):
+    """A rich table, drawn at the end: its column widths are known only then."""
+
+    def __init__(self, stream: TextIO):
+        super().__init__(stream)
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def finish(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table()
+        for name in HEADER:
+            table.add_column(name, justify="right" if name in ("score", "spread") else "left", no_wrap=name != "path")
+        for row in self.rows:
+            cells = [Text(cell) for cell in table_cells(row)]  # Text: a path may look like rich's markup
+            table.add_row(*cells, style="red" if "error" in row else None)
+        if self.rows:
+            Console(file=self.stream).print(table)
+
+
+def choose_format(given: str | None, out: str | None, allowed: Sequence[str], default: str) -> str:
+    """The format asked for, else that of the file's suffix, else the default. Ends with status 2 for any other."""
+    if given is not None:
+        if given not in allowed:
+            stop(f"no format {given!r}: give one of {', '.join(allowed)}", WRONG_USAGE)
+        return given
+    if out is None:
+        return default
+    found = SUFFIXES.get(Path(out).suffix.lower())
+    if found == "text":
+        return default  # what a person reads: a table, or plain text
+    if found not in allowed:
+        stop(f"cannot tell the format of {out!r} from its suffix: give --format {'|'.join(allowed)}", WRONG_USAGE)
+    return found
+
+
+def check_target(out: str | None, inputs: Sequence[object] = ()) -> None:
+    """End with status 2 for a file that cannot be written, before the seconds of loading a model are spent."""
+    if out is None:
+        return
+    target = Path(out)
+    if any(isinstance(item, Path) and item.resolve() == target.resolve() for item in inputs):
+        stop(f"{out} is one of the inputs: give --out another name", WRONG_USAGE)
+    if target.is_dir():
+        stop(f"cannot write {out}: it is a folder", WRONG_USAGE)
+    if not target.resolve().parent.is_dir():
+        stop(f"cannot write {out}: the folder {target.parent} does not exist", WRONG_USAGE)
+
+
+@contextmanager
+def opened(out: str | None) -> Iterator[TextIO]:
+    """stdout, or the file, UTF-8 with plain line feeds. Ends with status 2 when it cannot be written.
+
+    To be opened after the model, so that a wrong --model does not empty the file of an earlier run.
+    """
+    if out is None:
+        yield sys.stdout
+        return
+    try:
+        stream = open(out, "w", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115
+    except OSError as error:
+        stop(f"cannot write {out}: {error.strerror}", WRONG_USAGE)
+    with stream:
+        yield stream
+    note(f"written: {out}")
+
+
+def row_writer(kind: str, stream: TextIO) -> RowWriter:
+    """The writer of score rows in a format."""
+    if kind == "jsonl":
+        return JsonLines(stream)
+    if kind == "csv":
+        return Csv(stream, COLUMNS, flat)
+    return TerminalTable(stream) if stream.isatty() else PlainTable(stream)

@@ -1,0 +1,85 @@
+"""``qsit score``: a number for every photo."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .failures import INTERRUPTED, SOME_FAILED, note, stop
+
+if TYPE_CHECKING:
+    from qsit_plugin.images import ImageError
+    from qsit_plugin.model import QSiT
+    from qsit_plugin.scores import Score
+
+FORMATS = ("table", "csv", "jsonl")
+
+
+def score(
+    paths: options.Paths,
+    format: Annotated[
+        str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
+    ] = None,
+    out: options.Out = None,
+    recursive: options.Recursive = True,
+    model: options.Model = options.DEFAULT_MODEL,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
+    profile: options.Profile = None,
+) -> None:
+    """Score photos: 0 is bad, 1 is excellent.
+
+    Folders are searched for images. Data goes to stdout (or --out), everything else to stderr. The exit status is 1
+    when some inputs failed; the others are scored all the same.
+    """
+    from . import output
+    from .inputs import expand
+    from .progress import Progress
+    from .rows import error_row, score_row
+
+    kind = output.choose_format(format, out, FORMATS, "table")
+    items = expand(paths, recursive=recursive)
+    output.check_target(out, items)
+    choice = options.Choice(model, device, dtype, revision, adapter, profile)
+    failed = done = 0
+    try:
+        qsit = choice.open() if any(isinstance(item, Path) for item in items) else None
+        name = "" if qsit is None else options.profile_name(qsit, profile)
+        rows_are_visible = out is None and sys.stdout.isatty() and kind != "table"
+        with output.opened(out) as stream, output.row_writer(kind, stream) as writer:
+            with Progress(len(items), bar=not rows_are_visible) as progress:
+                for item, result in score_all(qsit, items):
+                    done += 1
+                    progress.advance()
+                    if isinstance(result, Exception):
+                        failed += 1
+                        progress.line(f"qsit: {result}")
+                        writer.write(error_row(result.source if item is None else item, result))
+                    else:
+                        writer.write(score_row(item, result, name))
+    except KeyboardInterrupt:
+        stop(f"interrupted: {done} of {len(items)} images are done and written", INTERRUPTED)
+    if failed:
+        if len(items) > 1:
+            note(f"{failed} of {len(items)} inputs failed")
+        raise typer.Exit(SOME_FAILED)
+
+
+def score_all(
+    model: QSiT | None, items: Sequence[Path | ImageError]
+) -> Iterator[tuple[Path | None, Score | ImageError]]:
+    """(path, result) in the order of the items; an item that is an error already passes through, with path None.
+
+    The model may be missing when no item is a path.
+    """
+    files = [item for item in items if isinstance(item, Path)]
+    results = iter(()) if model is None else model.iter_scores(files, errors="return")
+    for item in items:
+        yield (item, next(results)) if isinstance(item, Path) else (None, item)

@@ -1,0 +1,139 @@
+"""Answers in words: what ``qsit ask`` and ``qsit explain`` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+from . import options
+from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
+
+if TYPE_CHECKING:
+    from qsit_plugin.images import ImageError
+    from qsit_plugin.model import QSiT
+
+FORMATS = ("text", "jsonl")
+
+
+def talk(
+    items: Sequence[Path | ImageError],
+    questions: Sequence[str],
+    choice: options.Choice,
+    *,
+    format: str | None,
+    out: str | None,
+    **writing: Any,
+) -> None:
+    """Put the questions to every image; the image is seen once. ``writing``: max_new_tokens, temperature, seed.
+
+    Raises typer.Exit(1) when some inputs failed.
+    """
+    from qsit_plugin.images import ImageError
+
+    from . import output
+
+    kind = output.choose_format(format, out, FORMATS, "text")
+    output.check_target(out, items)
+    failed = done = 0
+    try:
+        model = choice.open() if any(isinstance(item, Path) for item in items) else None
+        for question in questions if model is not None else ():
+            _check(model, question)
+        with output.opened(out) as stream:
+            page = _Page(stream, kind, names=len(items) > 1, questions=len(questions) > 1)
+            for item in items:
+                try:
+                    if isinstance(item, ImageError):
+                        raise item
+                    page.add(model, item, questions, writing)
+                except ImageError as error:
+                    failed += 1
+                    report(str(error))
+                    page.add_error(error.source if item is error else item, error)
+                done += 1
+    except KeyboardInterrupt:
+        stop(f"interrupted: {done} of {len(items)} images are done", INTERRUPTED)
+    if failed:
+        if len(items) > 1:
+            note(f"{failed} of {len(items)} inputs failed")
+        raise typer.Exit(SOME_FAILED)
+
+
+def _check(model: QSiT, question: str) -> None:
+    """End with status 2 for a question that cannot be put, before any image is read."""
+    if not question.strip():
+        stop("the question is empty", WRONG_USAGE)
+    try:
+        model.prompt(question)
+    except ValueError as error:
+        stop(str(error), WRONG_USAGE)
+
+
+class _Page:
+    """Text as it is written, or a JSON object an answer.
+
+    One image and one question give the answer alone; several images stand each under its name, several questions each
+    under its wording.
+    """
+
+    def __init__(self, stream: TextIO, kind: str, *, names: bool, questions: bool):
+        from .output import JsonLines
+
+        self.stream, self.names, self.questions = stream, names, questions
+        self.rows = JsonLines(stream) if kind == "jsonl" else None
+        self.begun = False
+
+    def add(self, model: QSiT, path: Path, questions: Sequence[str], writing: dict[str, Any]) -> None:
+        look = model.encode(path)
+        if self.rows is None and self.names:
+            self.stream.write(("\n" if self.begun else "") + f"{path}\n")
+        self.begun = True
+        for question in questions:
+            if self.rows is None:
+                if self.questions:
+                    self.stream.write(f"> {question}\n")
+                write_text(self.stream, look.stream(question, **writing))
+            else:
+                self.rows.write(answer_row(model, path, question, look.ask(question, **writing)))
+
+    def add_error(self, path: object, error: ImageError) -> None:
+        from .rows import error_row
+
+        if self.rows is not None:
+            self.rows.write(error_row(path, error))
+
+
+def answer_row(model: QSiT, path: object, question: str, answer: Any) -> dict[str, Any]:
+    """The JSONL row of ``qsit ask`` and ``qsit explain``."""
+    return {
+        "path": str(path),
+        "question": question,
+        "text": answer.text,
+        "tokens": answer.tokens,
+        "finish_reason": answer.finish_reason,
+        "model": model.name,
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def write_text(stream: TextIO, pieces: Iterable[str]) -> None:
+    """Write a text as it is generated, without white space around it, and end its line, also when interrupted."""
+    begun, held = False, ""
+    try:
+        for piece in pieces:
+            held += piece
+            text = held.rstrip() if begun else held.strip()
+            if not text:
+                continue
+            held = held[len(held.rstrip()) :]
+            stream.write(text)
+            stream.flush()
+            begun = True
+    except KeyboardInterrupt:
+        stream.write("\n")
+        raise
+    stream.write("\n")
+    stream.flush()

@@ -1,0 +1,114 @@
+"""``qsit weights``: where checkpoints are, whether they compute what they should, and how they get here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qsit_plugin.protocol import LEVELS
+
+from . import options
+from .failures import SOME_FAILED, WRONG_USAGE, note, stop
+
+if TYPE_CHECKING:
+    from .verdict import Verdict
+
+app = typer.Typer(no_args_is_help=True, help="List, verify, download and convert checkpoints.")
+
+Name = Annotated[str, typer.Argument(help="qsit-nano, qsit-mini, qsit, a checkpoint folder, or a Hub id owner/name.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the checkpoints that have a name, and where they lie on this machine. Asks no network."""
+    from qsit_plugin.weights import ENTRIES, status
+
+    for name in ENTRIES:
+        entry = status(name)
+        size = "?" if entry.size is None else size_text(entry.size)
+        place = str(entry.folder) if entry.folder else f"not here: qsit weights download {name}"
+        typer.echo(f"{name:<10}  {size:>8}  {entry.description}\n{'':<22}{place}")
+
+
+def size_text(count: int) -> str:
+    """``"9.4 MB"``, ``"1.8 GB"``: decimal units, as download pages give them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+@app.command()
+def download(name: Name, revision: options.Revision = None) -> None:
+    """Fetch a checkpoint, or its newest version, into the Hub's cache; print its folder."""
+    from qsit_plugin.weights import ENTRIES, resolve
+
+    entry = ENTRIES.get(name)
+    if entry is not None and entry.repo is None:
+        note(f"{name} comes with the package: nothing to download")
+    typer.echo(str(resolve(name, revision=revision, refresh=True)))
+
+
+@app.command()
+def verify(
+    name: Name,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The golden picture, where it does not come with the checkpoint.")
+    ] = None,
+    golden: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Golden values to compare with instead of the checkpoint's own.")
+    ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
+    profile: options.Profile = None,
+) -> None:
+    """Compare a checkpoint's level logits and score with known ones: pass, drift or broken.
+
+    The exit status is 0 for pass, else 1. pass: the scores differ by at most 0.005; drift: by at most 0.05.
+    """
+    from qsit_plugin.images import ImageError
+    from qsit_plugin.weights import resolve
+    from qsit_plugin.weights.golden import goldens, read_goldens
+
+    from .verdict import verdicts, with_image
+
+    folder = resolve(name, revision=revision)
+    known = goldens(folder, name) if golden is None else read_goldens(golden)
+    if not known:
+        stop(f"no golden values are known for {name}: give --golden FILE and --image FILE", WRONG_USAGE)
+    pairs = with_image(known, None if image is None else Path(image))
+    if not pairs:
+        stop(f"the golden picture does not come with {name}: give --image FILE ({known[0].note})", WRONG_USAGE)
+    model = options.Choice(name, device, dtype, revision, adapter, profile).open()
+    try:
+        results = list(verdicts(model, pairs))
+    except ImageError as error:
+        stop(str(error), SOME_FAILED)
+    for verdict in results:
+        typer.echo(verdict_text(verdict))
+    if any(verdict.word != "pass" for verdict in results):
+        raise typer.Exit(SOME_FAILED)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A small table: golden values, values here, their difference; and the verdict below."""
+    stored = (*verdict.golden.logits, verdict.golden.score)
+    here = (*verdict.logits, verdict.score)
+    gap = tuple(b - a for a, b in zip(stored, here, strict=True))
+    lines = [verdict.golden.note] if verdict.golden.note else []
+    lines.append(" " * 12 + "".join(f"{column:>11}" for column in (*LEVELS, "score")))
+    for title, row in (("golden", stored), ("here", here), ("difference", gap)):
+        lines.append(f"{title:<12}" + "".join(f"{value:>11.4f}" for value in row))
+    return "\n".join([*lines, f"verdict: {verdict.word}"])
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder of a LLaVA-NeXT style Q-SiT checkpoint.")],
+    target: Annotated[str, typer.Argument(help="Folder to write; must not exist, or be empty.")],
+) -> None:
+    """Turn a LLaVA-NeXT style Q-SiT checkpoint into the Hugging Face layout that this package opens."""
+    from qsit_plugin.weights.convert import convert as convert_folder
+
+    typer.echo(str(convert_folder(Path(source), Path(target))))

@@ -1,0 +1,65 @@
+"""From a question to tokens: the checkpoint's own chat template and tokenizer, and what ends an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .network import Prompt
+
+
+class Conversation:
+    """Renders questions about one image.
+
+    The template decides where the image stands (the official one puts it first, whatever the order of the message);
+    nothing here assumes it.
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: str, image_token_id: int):
+        self.tokenizer = tokenizer
+        self.chat_template = chat_template
+        self.image_token_id = image_token_id
+
+    def render(self, question: str) -> str:
+        """The text of one user turn with an image, up to where the answer begins."""
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        return self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=self.chat_template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+
+    def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
+        """Tokens before and after the image. Rendered template and answer prefix are tokenised apart and joined.
+
+        Raises ValueError when a question smuggles in the image token, or a template renders none.
+        """
+        ids = self.tokenizer.encode(self.render(question)) + self._encode(answer_prefix)
+        places = [i for i, token in enumerate(ids) if token == self.image_token_id]
+        if len(places) != 1:
+            raise ValueError(
+                f"the rendered prompt holds {len(places)} image tokens instead of one: take "
+                f"{self.tokenizer.convert_ids_to_tokens(self.image_token_id)!r} out of the question, "
+                "or mend the checkpoint's chat template"
+            )
+        return Prompt(tuple(ids[: places[0]]), tuple(ids[places[0] + 1 :]))
+
+    def single_token(self, text: str) -> int:
+        """The id of a text that is one token, for example an option's letter. Raises ValueError when it is several."""
+        ids = self._encode(text)
+        if len(ids) != 1:
+            raise ValueError(f"{text!r} is {len(ids)} tokens in this checkpoint's tokenizer, it must be one")
+        return ids[0]
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end an answer: those of the generation config, and the tokenizer's end of turn."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)

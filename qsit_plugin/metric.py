@@ -1,0 +1,128 @@
+"""The pyiqa face: metrics ``qsit``, ``qsit-mini`` and ``qsit-nano``. Importing this module registers them at once.
+
+    import pyiqa                               # in an installed environment nothing else is needed
+    metric = pyiqa.create_metric("qsit-nano")
+    metric("photo.jpg")                        # (1, 1) float32 in [0, 1], higher is better
+    metric.net.explain("photo.jpg").text
+
+Registering opens no checkpoint and imports no transformers; creating a metric does. Written against the interfaces of
+pyiqa 0.1.15.post2 and later; no code is taken from there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+try:
+    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+    from pyiqa.utils.registry import ARCH_REGISTRY
+except ModuleNotFoundError as error:
+    if error.name != "pyiqa":
+        raise
+    raise ModuleNotFoundError(
+        'qsit_plugin.metric needs pyiqa, which is not installed: pip install "qsit-plugin[pyiqa]"', name="pyiqa"
+    ) from None
+
+from .images import as_items
+
+NAMES = ("qsit", "qsit-mini", "qsit-nano")
+
+
+class QSiTMetric(nn.Module):
+    """Scores of a Q-SiT checkpoint as pyiqa wants them; ``pyiqa.create_metric(...).net`` is one of these.
+
+    Args:
+        model_name: what ``qsit_plugin.load`` takes: a catalogue name, a folder, or a Hub id.
+        dtype: ``"auto"`` follows the device as in ``qsit_plugin.load``: moving the metric to another kind of device
+            opens the checkpoint again in the type that belongs there. An explicit dtype is never changed.
+        pretrained_model_path: a checkpoint folder to read instead of ``model_name``.
+        revision, adapter, profile: as in ``qsit_plugin.load``.
+        batch_size: at most so many images in one pass; None leaves it to the engine's token budget.
+    """
+
+    def __init__(
+        self,
+        model_name: str = "qsit-nano",
+        dtype: str | torch.dtype = "auto",
+        pretrained_model_path: str | None = None,
+        revision: str | None = None,
+        adapter: str | None = None,
+        profile: Any = None,
+        batch_size: int | None = None,
+    ):
+        super().__init__()
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, or None for the engine's choice; got {batch_size}")
+        self.batch_size = batch_size
+        self._source = pretrained_model_path or model_name
+        self._options = {"dtype": dtype, "revision": revision, "adapter": adapter, "profile": profile}
+        # pyiqa moves the metric right after this; its default device spares the second opening.
+        self._open("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _open(self, device: str | torch.device) -> None:
+        from . import load
+
+        self.core = load(self._source, device=device, **self._options)
+        self.weights = self.core.checkpoint.model  # a submodule: .to() and parameters() must see the real weights
+
+    def _apply(self, fn: Any, recurse: bool = True) -> QSiTMetric:
+        """What ``.to()``, ``.cuda()`` and ``.half()`` go through."""
+        before = self.core.device.type
+        super()._apply(fn, recurse)
+        if self._options["dtype"] == "auto" and self.core.device.type != before:
+            self._open(self.core.device)  # casting instead would not give what load() gives: float16 loses digits
+        return self
+
+    def forward(self, x: torch.Tensor, *, return_dist: bool = False, task_: str = "quality") -> torch.Tensor:
+        """Score a batch.
+
+        Args:
+            x: ``(N, 3, H, W)`` or gray ``(N, 1, H, W)``, any float type, in [0, 1], on any device; rounded to 8 bits,
+                so that a tensor, a PIL image and a file of the same picture give the same number.
+            return_dist: the probabilities of the five levels instead, excellent to bad.
+            task_: pyiqa's name for what is rated; only "quality".
+
+        Returns:
+            ``(N, 1)`` values in [0, 1], or ``(N, 5)`` probabilities; float32, on the device of the weights.
+
+        Raises:
+            ImageError: a value outside [0, 1], or an input that is not an image.
+        """
+        if task_ != "quality":
+            raise ValueError(f'task_={task_!r}: Q-SiT was not trained on any other rating; the only one is "quality"')
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise RuntimeError(
+                "the qsit metrics give no gradients to the image yet; pass x.detach(), or create it without as_loss"
+            )
+        images = as_items(x)
+        size = self.batch_size or max(1, len(images))
+        scores = [s for start in range(0, len(images), size) for s in self.core.score(images[start : start + size])]
+        rows = [list(s.probabilities.values()) if return_dist else [s.value] for s in scores]
+        return torch.tensor(rows, dtype=torch.float32, device=self.core.device).reshape(-1, 5 if return_dist else 1)
+
+    def explain(self, x: Any, question: str | None = None, **options: Any) -> Any:
+        """Describe the quality in words, or answer ``question``; options as for ``qsit_plugin.QSiT.ask``.
+
+        One image (path, bytes, PIL, ``(C, H, W)``) gives an Answer; ``(N, C, H, W)`` or a list gives a list of them.
+        """
+        if question is not None:
+            return self.ask(x, question, **options)
+        return self.core.explain(x, **options)
+
+    def ask(self, x: Any, question: str, **options: Any) -> Any:
+        """Answer a question about the image; input and result as for ``explain``."""
+        return self.core.ask(x, question, **options)
+
+
+def _register() -> None:
+    """Once per process, as this module is imported once. A name that pyiqa has itself stays pyiqa's."""
+    ARCH_REGISTRY.register(QSiTMetric)
+    for name in NAMES:
+        config = {"metric_opts": {"type": QSiTMetric.__name__, "model_name": name}}
+        DEFAULT_CONFIGS.setdefault(name, {**config, "metric_mode": "NR", "lower_better": False, "score_range": "0, 1"})
+
+
+_register()

@@ -1,0 +1,319 @@
+"""QSiT: look at an image once, then score it, question it, compare it. The public face of the core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import engine, protocol
+from .conversation import Conversation, stop_ids
+from .generate import MAX_NEW_TOKENS, Answer, text_pieces, tokens_until_stop
+from .images import ImageError, ImageInput, as_items, is_many, read_image
+from .network import Network, Prefix, Prompt
+from .scores import Comparison, Score
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .checkpoint import Checkpoint
+
+
+def load(
+    name: str | os.PathLike = "qsit-nano",
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    adapter: str | os.PathLike | None = None,
+    profile: Any = None,
+) -> QSiT:
+    """Open a checkpoint.
+
+    Args:
+        name: ``"qsit-nano"`` (embedded, offline), ``"qsit-mini"``, ``"qsit"``, a folder, or a Hub id ``owner/name``.
+        device: ``"auto"`` takes CUDA, then MPS, then the CPU.
+        dtype: ``"auto"`` takes float16 on CUDA and MPS, as published; on the CPU float32 below 1 GB of weights, else
+            bfloat16 where the processor has it. An explicit dtype is never changed.
+        revision: branch, tag or commit of a Hub repository.
+        adapter: folder of a peft adapter to merge (needs the ``peft`` package).
+        profile: a ScoreProfile, ``"official"``, ``"training"``, or the path of a ``qsit.json``; None takes the
+            checkpoint's own.
+
+    Raises:
+        WeightsError: the checkpoint cannot be found, or fails one of the load-time checks.
+        ProfileError: the profile does not fit the checkpoint's tokenizer.
+    """
+    from qsit_plugin.weights import resolve
+
+    from .checkpoint import open_checkpoint, resolve_device, resolve_dtype
+
+    folder = resolve(name, revision=revision)
+    target = resolve_device(device)
+    weight_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    checkpoint = open_checkpoint(
+        folder,
+        name=str(name) if not os.path.isdir(name) else Path(name).resolve().name,
+        device=target,
+        dtype=resolve_dtype(dtype, target, weight_bytes),
+        adapter=adapter,
+        profile=profile,
+    )
+    return QSiT(checkpoint, adapter=adapter, automatic_dtype=dtype == "auto")
+
+
+class Look:
+    """An image that was seen once: its tokens, and from the second question on its share of the language model's work.
+
+    Accepted wherever an image is. Holds memory (the key-value cache of the image: 91 MB for a large photo on
+    ``qsit-mini``, 426 MB on ``qsit``) until it is dropped.
+    """
+
+    def __init__(self, model: QSiT, tokens: torch.Tensor, size: tuple[int, int], image: Image.Image):
+        self.model, self.tokens, self.size, self.image = model, tokens, size, image
+        self._prefix: Prefix | None = None
+
+    def prefix(self, before: tuple[int, ...]) -> Prefix:
+        """The cached prefix. A prompt that begins otherwise (a text-first template) gets one of its own, not kept."""
+        if self._prefix is None:
+            self._prefix = self.model.network.prefix(before, self.tokens)
+        if self._prefix.before == before:
+            return self._prefix
+        return self.model.network.prefix(before, self.tokens)
+
+    def score(self) -> Score:
+        return self.model.score(self)
+
+    def ask(self, question: str, **options: Any) -> Answer:
+        return self.model.ask(self, question, **options)
+
+    def explain(self, **options: Any) -> Answer:
+        return self.model.explain(self, **options)
+
+    def stream(self, question: str = protocol.EXPLAIN, **options: Any) -> Iterator[str]:
+        return self.model.stream(self, question, **options)
+
+    def choose(self, question: str, options: Sequence[str]) -> list[float]:
+        return self.model.choose(self, question, options)
+
+    def attributes(self) -> dict[str, float]:
+        return self.model.attributes(self)
+
+
+class QSiT:
+    """A model with one act: it looks at an image, then scores it and talks about it.
+
+    Images are paths, bytes, PIL images, arrays, tensors (see ``images.read_image``) or a Look. One image in, one result
+    out; a list (or an N, C, H, W tensor) in, a list out.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, adapter: Any = None, automatic_dtype: bool = False):
+        self.checkpoint = checkpoint
+        self.adapter = adapter
+        self.automatic_dtype = automatic_dtype
+        self.network = Network(checkpoint.model, checkpoint.tiling)
+        image_token = getattr(checkpoint.model.config, "image_token_id", None)
+        if image_token is None:
+            image_token = checkpoint.model.config.image_token_index  # its name before transformers 4.52
+        self.conversation = Conversation(checkpoint.tokenizer, checkpoint.chat_template, image_token)
+        self.stop_ids = stop_ids(checkpoint.model, checkpoint.tokenizer)
+        self._prompts: dict[tuple[str, str], Prompt] = {}
+        self._bfloat16: Network | None = None
+
+    def __repr__(self) -> str:
+        return f"QSiT({self.name!r}, device={str(self.device)!r}, dtype={self.dtype})"
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.name
+
+    @property
+    def folder(self) -> Path:
+        return self.checkpoint.folder
+
+    @property
+    def profile(self) -> protocol.ScoreProfile:
+        return self.checkpoint.profile
+
+    @property
+    def scope(self) -> str:
+        return self.profile.scope
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    def bfloat16_network(self) -> Network:
+        """A second copy of the network in bfloat16, opened when float16 first overflows; it stays in memory."""
+        if self._bfloat16 is None:
+            from .checkpoint import open_checkpoint
+
+            opened = open_checkpoint(
+                self.folder,
+                name=self.name,
+                device=self.device,
+                dtype=torch.bfloat16,
+                adapter=self.adapter,
+                profile=self.profile,
+            )
+            self._bfloat16 = Network(opened.model, opened.tiling)
+        return self._bfloat16
+
+    def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
+        """The tokens of a rendered question. Chat template and answer prefix are tokenised apart, as released."""
+        key = (question, answer_prefix)
+        if key not in self._prompts:
+            if len(self._prompts) > 256:
+                self._prompts.clear()
+            self._prompts[key] = self.conversation.prompt(question, answer_prefix)
+        return self._prompts[key]
+
+    @torch.inference_mode()
+    def encode(self, image: Any) -> Any:
+        """See an image: a Look, or a list of Looks for a list of images. Raises ImageError for a bad one."""
+        if is_many(image):
+            return [self.encode(item) for item in as_items(image)]
+        if isinstance(image, Look):
+            if image.model is not self:
+                raise ValueError(f"this look was made by {image.model!r}, not by {self!r}: encode the image again")
+            return image
+        picture = read_image(image)
+        tokens = self.network.image_tokens([self.network.tiling.cut(picture)], [picture.size])[0]
+        return Look(self, tokens, picture.size, picture)
+
+    def score(self, images: Any, *, errors: str = "raise") -> Any:
+        """Score one image, or a list of any sizes in one true batch.
+
+        ``errors="return"`` puts an ImageError in the place of an image that cannot be read; ``"raise"`` raises it.
+        """
+        results = list(self.iter_scores(as_items(images), errors=errors))
+        return results if is_many(images) else results[0]
+
+    def iter_scores(self, images: Iterable[Any], *, errors: str = "raise") -> Iterator[Score | ImageError]:
+        """Score images one after the other, lazily and in order, in batches behind the scenes."""
+        return engine.iter_scores(self, images, errors=errors)
+
+    @torch.inference_mode()
+    def level_logits(self, images: Any) -> torch.Tensor:
+        """Float32 (N, 5) logits of the level words, excellent to bad, on the CPU. Raises ImageError for a bad image."""
+        readings = list(engine.iter_readings(self, as_items(images), errors="raise"))
+        return torch.tensor([r.logits for r in readings], dtype=torch.float32)
+
+    def ask(self, images: Any, question: str, **options: Any) -> Any:
+        """Answer a question about an image: an Answer, or a list of them for a list of images.
+
+        Args:
+            max_new_tokens: at most this many tokens (200, as released).
+            temperature: None is greedy; above 0 samples from the softened distribution.
+            seed: of the sampling; the same seed gives the same text.
+            cancel: called before every token; True ends the answer with ``finish_reason="cancelled"``.
+        """
+        if is_many(images):
+            return [self.ask(item, question, **options) for item in as_items(images)]
+        writer = self._write(images, question, **options)
+        written: list[int] = []
+        while True:
+            try:
+                written.append(next(writer))
+            except StopIteration as end:
+                reason, keep = end.value
+                break
+        return Answer(self.conversation.decode(written[:keep]).strip(), keep, reason)
+
+    def explain(self, images: Any, **options: Any) -> Any:
+        """Describe and evaluate the quality of an image in words; options as for ``ask``."""
+        return self.ask(images, protocol.EXPLAIN, **options)
+
+    def stream(self, image: Any, question: str = protocol.EXPLAIN, **options: Any) -> Iterator[str]:
+        """The answer piece by piece, as it is written; options as for ``ask``.
+
+        Pieces that were handed out cannot be taken back: where ``ask`` cuts a repetition, ``stream`` just ends.
+        """
+        return text_pieces(self.conversation.decode, self._write(image, question, **options))
+
+    def _write(
+        self,
+        image: Any,
+        question: str,
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        temperature: float | None = None,
+        seed: int = 0,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Any:
+        if not question.strip():
+            raise ValueError("the question is empty")
+        prompt, look = self.prompt(question), self.encode(image)
+        with torch.inference_mode():
+            read = self.network.stepper(look.prefix(prompt.before), prompt.after)
+
+        def step(token: int | None) -> torch.Tensor:
+            with torch.inference_mode():
+                return self.network.logits(read(token))[0]
+
+        return tokens_until_stop(
+            step,
+            stop_ids=self.stop_ids,
+            max_new_tokens=max_new_tokens,
+            pick=_picker(temperature, seed),
+            cancel=cancel,
+        )
+
+    @torch.inference_mode()
+    def choose(self, image: Any, question: str, options: Sequence[str]) -> Any:
+        """Probabilities of the options, in the order given: a softmax over the logits of their letters.
+
+        A list of images gives a list of lists. The wording is that of Q-SiT's multiple-choice evaluation.
+        """
+        if is_many(image):
+            return [self.choose(item, question, options) for item in as_items(image)]
+        letters = [self.conversation.single_token(letter) for letter in protocol.letters(len(options))]
+        prompt, look = self.prompt(protocol.multiple_choice(question, options)), self.encode(image)
+        state = self.network.stepper(look.prefix(prompt.before), prompt.after)(None)
+        return self.network.token_logits(state, letters)[0].softmax(-1).tolist()
+
+    def attributes(self, image: Any) -> Any:
+        """Six aspects in [0, 1], 1 = good: a choice between "good" and "poor", asked in both orders and averaged."""
+        if is_many(image):
+            return [self.attributes(item) for item in as_items(image)]
+        look = self.encode(image)
+        result = {}
+        for name, question in protocol.ATTRIBUTES.items():
+            forward = self.choose(look, question, ["good", "poor"])[0]
+            backward = self.choose(look, question, ["poor", "good"])[1]
+            result[name] = (forward + backward) / 2
+        return result
+
+    def compare(self, a: Any, b: Any) -> Comparison:
+        """Score two images and say how probable it is that A is the better one."""
+        score_a, score_b = self.score([a, b])
+        return Comparison(score_a, score_b)
+
+    def rank(self, images: Any) -> list[tuple[int, Score]]:
+        """(index, Score) of every image, best first; equal values keep their order."""
+        return sorted(enumerate(self.score(list(as_items(images)))), key=lambda pair: -pair[1].value)
+
+    def quality_map(self, image: ImageInput, *, window: int | None = None, overlap: float = 0.5) -> np.ndarray:
+        """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended. See ``engine.quality_map``."""
+        picture = image.image if isinstance(image, Look) else read_image(image)
+        return engine.quality_map(self, picture, window=window, overlap=overlap)
+
+
+def _picker(temperature: float | None, seed: int) -> Callable[[torch.Tensor], int]:
+    """Greedy for None; else sampling with an own random generator, so that no global state is touched."""
+    if temperature is None:
+        return lambda logits: int(logits.argmax())
+    if not temperature > 0.0:
+        raise ValueError(f"temperature must be above 0, or None for greedy; got {temperature}")
+    generator = torch.Generator().manual_seed(seed)
+    return lambda logits: int(
+        torch.multinomial((logits.float().cpu() / temperature).softmax(-1), 1, generator=generator)
+    )

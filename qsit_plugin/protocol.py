@@ -1,0 +1,161 @@
+"""How a checkpoint is asked for a score: question, answer prefix, level words and weights.
+
+The profile travels with the checkpoint as ``qsit.json``; scoring, training and conversion share it. A checkpoint without
+the file gets :data:`OFFICIAL`. Sources: the released ``qsit_transformers_test_iqa.py`` and the training JSONs of Q-SiT.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "qsit.json"
+LEVELS = ("excellent", "good", "fair", "poor", "bad")
+"""The five levels, best first: the order of every level vector in this package."""
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used: malformed, or not what the tokenizer of its checkpoint produces."""
+
+
+@dataclass(frozen=True)
+class ScoreProfile:
+    """One way of reading a score out of a model.
+
+    The prompt is the rendered chat template plus ``answer_prefix``, each tokenised alone and joined; the score is read
+    at the next token, from the logits of ``level_token_ids``. ``level_words`` are the exact strings that follow, each a
+    single token when tokenised alone.
+    """
+
+    question: str
+    answer_prefix: str
+    level_words: tuple[str, ...]
+    level_token_ids: tuple[int, ...]
+    weights: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0)
+    scope: str = "human ratings"
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Calibrations onto databases' MOS scales: ``{name: {"kind", "parameters", "range"}}``."""
+
+    def __post_init__(self) -> None:
+        for name in ("level_words", "level_token_ids", "weights"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != len(LEVELS):
+                raise ProfileError(f"{name} must hold {len(LEVELS)} values, excellent to bad; got {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        if tuple(word.strip().lower() for word in self.level_words) != LEVELS:
+            raise ProfileError(f"level_words must spell {', '.join(LEVELS)} in this order; got {self.level_words!r}")
+        if len(set(self.level_token_ids)) != len(LEVELS):
+            raise ProfileError(f"level_token_ids must be five different tokens; got {self.level_token_ids!r}")
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], source: str = FILE_NAME) -> ScoreProfile:
+        """Raises ProfileError for a missing or an unknown key, so that a misspelt one is never ignored."""
+        known = {f.name for f in fields(cls)}
+        missing = {"question", "answer_prefix", "level_words", "level_token_ids"} - content.keys()
+        if missing or content.keys() - known:
+            raise ProfileError(
+                f"{source}: missing keys {sorted(missing)}, unknown keys {sorted(content.keys() - known)}; "
+                f"a profile has {', '.join(sorted(known))}"
+            )
+        return cls(**content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ScoreProfile:
+        """The profile in a JSON file, or in the ``qsit.json`` of a folder."""
+        path = Path(path)
+        path = path / FILE_NAME if path.is_dir() else path
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ProfileError(f"{path}: no such profile") from None
+        except json.JSONDecodeError as error:
+            raise ProfileError(f"{path} is not valid JSON: {error}") from None
+        return cls.from_dict(content, source=str(path))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``qsit.json`` into a checkpoint folder."""
+        path = Path(folder) / FILE_NAME
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return path
+
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """Raise ProfileError unless the tokenizer turns the five words into the five ids, each a single token."""
+        for word, expected in zip(self.level_words, self.level_token_ids, strict=True):
+            ids = tokenizer.encode(word, add_special_tokens=False)
+            if ids != [expected]:
+                raise ProfileError(
+                    f"level word {word!r} is token {ids} in this checkpoint's tokenizer, its profile expects "
+                    f"[{expected}]: profile and tokenizer belong to different checkpoints. Pass profile= or mend "
+                    f"{FILE_NAME}."
+                )
+
+
+OFFICIAL = ScoreProfile(
+    question=(
+        "Assume you are an image quality evaluator. \n"
+        "Your rating should be chosen from the following five categories: "
+        "Excellent, Good, Fair, Poor, and Bad (from high to low). \n"
+        "How would you rate the quality of this image?"
+    ),
+    answer_prefix="The quality of this image is ",
+    level_words=("Excellent", "Good", "Fair", "Poor", "Bad"),
+    level_token_ids=(49655, 15216, 60795, 84103, 17082),
+)
+"""The published read-out. Prefix and words are tokenised apart: jointly they would give other tokens."""
+
+TRAINING_CONSISTENT = ScoreProfile(
+    question="Assume you are an image quality evaluator. How would you rate the quality of this image?",
+    answer_prefix="The quality of the image is",
+    level_words=(" excellent", " good", " fair", " poor", " bad"),
+    level_token_ids=(9073, 1661, 6624, 7852, 3873),
+)
+"""The read-out that the official training JSONs teach: lower-case words after a prefix without trailing space."""
+
+PROFILES = {"official": OFFICIAL, "training": TRAINING_CONSISTENT}
+
+
+def profile_for(folder: str | Path, choice: ScoreProfile | str | Path | None = None) -> ScoreProfile:
+    """The profile to use for a checkpoint folder.
+
+    ``choice``: None takes the folder's ``qsit.json``, or :data:`OFFICIAL` where there is none; a name of
+    :data:`PROFILES`, a path, or a profile takes that one.
+    """
+    if isinstance(choice, ScoreProfile):
+        return choice
+    if choice is None:
+        return ScoreProfile.load(folder) if (Path(folder) / FILE_NAME).is_file() else OFFICIAL
+    if str(choice) in PROFILES:
+        return PROFILES[str(choice)]
+    if not Path(choice).exists():
+        raise ProfileError(f"no profile {str(choice)!r}: give one of {', '.join(PROFILES)} or the path of a JSON file")
+    return ScoreProfile.load(choice)
+
+
+def multiple_choice(question: str, options: Sequence[str]) -> str:
+    """The wording of Q-SiT's multiple-choice evaluation: the question, then one lettered option a line."""
+    lines = [f"{letter}. {option}" for letter, option in zip(letters(len(options)), options, strict=True)]
+    return question + "\n" + "\n".join(lines)
+
+
+def letters(count: int) -> list[str]:
+    """``["A", "B", …]``; at most 26 options have a letter."""
+    if not 2 <= count <= 26:
+        raise ValueError(f"a choice needs 2 to 26 options, got {count}")
+    return [chr(ord("A") + i) for i in range(count)]
+
+
+EXPLAIN = "Describe and evaluate the quality of the image."
+"""The description question of Q-Bench (task A2)."""
+
+ATTRIBUTES = {
+    "sharpness": "How is the sharpness of this image?",
+    "noise": "How clean of noise is this image?",
+    "exposure": "How is the exposure of this image?",
+    "color": "How is the color of this image?",
+    "contrast": "How is the contrast of this image?",
+    "compression": "How clean of compression artifacts is this image?",
+}
+"""Six aspects and how they are asked, each with the options "good" and "poor"."""

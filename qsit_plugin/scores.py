@@ -1,0 +1,125 @@
+"""From five level logits to a Score: probabilities, value, spread, and other scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .protocol import LEVELS
+
+PLAIN_SCALES = {"0-1": (0.0, 1.0), "0-5": (0.0, 5.0), "1-5": (1.0, 5.0), "0-100": (0.0, 100.0)}
+"""Linear stretches of the value. They rename the number; they say nothing about any database's ratings."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one look at an image says about its quality.
+
+    ``value``: probability-weighted level in [0, 1], 1 = excellent. ``probabilities``: level -> probability, excellent to
+    bad, summing to 1. ``std``: standard deviation of the value under these probabilities, in [0, 0.5]. ``entropy``: in
+    nats, 0 to log 5. ``level_mass``: probability that the model put on the five words at all; far below 1 means that
+    the prompt or the checkpoint is not what the profile expects. ``scope``: what the checkpoint was trained to predict.
+    ``mode``: "released", or what changed the output (for example a re-run in bfloat16). ``width``, ``height``: of the
+    image, in pixels.
+    """
+
+    value: float
+    level: str
+    probabilities: dict[str, float]
+    std: float
+    entropy: float
+    level_mass: float
+    scope: str
+    model: str
+    dtype: str
+    mode: str = "released"
+    width: int = 0
+    height: int = 0
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_logits(
+        cls, logits: Sequence[float], weights: Sequence[float], *, level_mass: float, **about: Any
+    ) -> Score:
+        """Five finite logits, excellent to bad, and the weights of the levels. ``about``: the remaining fields."""
+        top = max(logits)
+        powers = [math.exp(logit - top) for logit in logits]
+        shares = [power / sum(powers) for power in powers]
+        value = sum(share * weight for share, weight in zip(shares, weights, strict=True))
+        variance = sum(share * (weight - value) ** 2 for share, weight in zip(shares, weights, strict=True))
+        return cls(
+            value=value,
+            level=LEVELS[max(range(len(LEVELS)), key=shares.__getitem__)],
+            probabilities=dict(zip(LEVELS, shares, strict=True)),
+            std=math.sqrt(variance),
+            entropy=-sum(share * math.log(share) for share in shares if share > 0.0),
+            level_mass=min(1.0, level_mass),
+            **about,
+        )
+
+    def on(self, scale: str) -> float:
+        """The value on another scale: "0-1", "0-5", "1-5", "0-100", or a database whose calibration is stored.
+
+        Raises ValueError for a scale that is neither: a number on a database's scale without calibration is a guess.
+        """
+        if scale in PLAIN_SCALES:
+            low, high = PLAIN_SCALES[scale]
+            return low + (high - low) * self.value
+        if scale in self.scales:
+            return apply_calibration(self.scales[scale], self.value)
+        known = ", ".join([*PLAIN_SCALES, *self.scales])
+        raise ValueError(f"{self.model} has no calibration for scale {scale!r}; it can give: {known}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary of everything but the calibrations."""
+        names = ("value", "level", "probabilities", "std", "entropy", "level_mass", "scope", "model", "dtype", "mode")
+        return {name: getattr(self, name) for name in (*names, "width", "height")}
+
+
+def apply_calibration(scale: dict[str, Any], value: float) -> float:
+    """Map a value in [0, 1] with a stored calibration, clipped to the scale's range.
+
+    ``logistic4``: parameters [b1, b2, b3, b4] of (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) + b2. ``isotonic``: parameters
+    [[x …], [y …]], linear between the knots.
+    """
+    kind, parameters, (low, high) = scale["kind"], scale["parameters"], scale["range"]
+    if kind == "logistic4":
+        b1, b2, b3, b4 = parameters
+        exponent = max(-60.0, min(60.0, -(value - b3) / max(abs(b4), 1e-12)))  # exp beyond that overflows a float
+        mapped = (b1 - b2) / (1.0 + math.exp(exponent)) + b2
+    elif kind == "isotonic":
+        mapped = _interpolate(value, *parameters)
+    else:
+        raise ValueError(f"unknown calibration kind {kind!r}; known: logistic4, isotonic")
+    return min(max(mapped, low), high)
+
+
+def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    if x <= xs[0]:
+        return ys[0]
+    for left, right, low, high in zip(xs, xs[1:], ys, ys[1:], strict=False):
+        if x <= right:
+            return low + (high - low) * (x - left) / (right - left) if right > left else high
+    return ys[-1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two scores, and how probable it is that people would prefer A.
+
+    Thurstone's model on the two level distributions: the normal probability of a positive difference. The two images
+    are judged apart; the model is never shown both at once.
+    """
+
+    score_a: Score
+    score_b: Score
+
+    @property
+    def probability_a_better(self) -> float:
+        gap = self.score_a.value - self.score_b.value
+        spread = math.hypot(self.score_a.std, self.score_b.std)
+        if spread == 0.0:
+            return 0.5 if gap == 0.0 else float(gap > 0.0)
+        return 0.5 * (1.0 + math.erf(gap / spread / math.sqrt(2.0)))

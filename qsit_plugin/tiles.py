@@ -1,0 +1,361 @@
+"""LLaVA-OneVision tiling ("anyres"): choose a canvas, resize exactly as Pillow does, cut tiles, count tokens.
+
+An image becomes one base view (the whole picture squeezed into one tile) and the tiles of a canvas onto which the
+picture is fitted with its aspect ratio kept, centred on black. The vision features of the canvas are cropped to the
+picture again, reduced where they exceed ``max_tiles`` tiles ("anyres_max_9"), and each of their rows is followed by one
+newline token. Held in the tests against transformers' PIL image processor, processor and model, 4.57 and 5.x.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+
+DEFAULT_SIDE = 384
+DEFAULT_MEAN = (0.48145466, 0.4578275, 0.40821073)
+DEFAULT_STD = (0.26862954, 0.26130258, 0.27577711)
+"""What transformers' image processor takes where preprocessor_config.json is silent: CLIP's, not SigLIP's 0.5."""
+
+PRECISION_BITS = 32 - 8 - 2
+"""Binary places of Pillow's fixed-point resize weights for 8-bit images."""
+
+PILLOW = tuple(int(part) for part in re.findall(r"\d+", PIL.__version__)[:2])
+"""The installed Pillow, (major, minor): newer ones resize some tall images in another order, with other roundings."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a checkpoint wants its images cut. Sizes are pixels; grid points are (height, width) in order of preference.
+
+    ``patch`` is the side of one vision patch: a tile gives ``(tile // patch) ** 2`` tokens. ``max_tiles`` is the N of
+    anyres_max_N. ``mean`` and ``std`` are per colour channel, for values in [0, 1].
+    """
+
+    tile: int
+    patch: int
+    grid_points: tuple[tuple[int, int], ...]
+    max_tiles: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 1 <= self.patch <= self.tile:
+            problems.append(f"patch size {self.patch} does not fit a tile of {self.tile} pixels")
+        uneven = [point for point in self.grid_points if min(point) < 1 or any(side % self.tile for side in point)]
+        if uneven or not self.grid_points:
+            problems.append(f"grid points must be whole multiples of the tile size {self.tile}; got {uneven}")
+        if self.max_tiles < 1:
+            problems.append(f"anyres_max_{self.max_tiles} leaves no tile; at least 1")
+        for name, values in (("image_mean", self.mean), ("image_std", self.std)):
+            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+                problems.append(f"{name} must be three finite numbers; got {list(values)}")
+        if not all(self.std):
+            problems.append(f"image_std must not hold 0; got {list(self.std)}")
+        if problems:
+            raise ValueError("unusable tiling: " + "; ".join(problems))
+
+    @classmethod
+    def from_configs(cls, config: Any, preprocessor: dict[str, Any]) -> Tiling:
+        """The tiling that model and processor agree on.
+
+        Args:
+            config: the checkpoint's LlavaOnevisionConfig.
+            preprocessor: its parsed preprocessor_config.json; keys of processor_config.json may be mixed in
+                (``vision_aspect_ratio``, ``num_image_tokens``). Missing keys mean transformers' defaults.
+
+        Raises:
+            ValueError: naming every disagreement and every setting that is not supported.
+        """
+        problems = _disagreements(config, preprocessor)
+        try:
+            tiling = cls(
+                tile=int(config.vision_config.image_size),
+                patch=int(config.vision_config.patch_size),
+                grid_points=_points(config.image_grid_pinpoints),
+                max_tiles=_max_tiles(getattr(config, "vision_aspect_ratio", None)) or 9,
+                mean=_three(preprocessor.get("image_mean"), DEFAULT_MEAN),
+                std=_three(preprocessor.get("image_std"), DEFAULT_STD),
+            )
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise ValueError("config.json and preprocessor_config.json do not fit: " + "; ".join(problems))
+        return tiling
+
+    @property
+    def side(self) -> int:
+        """Vision patches along a side of a tile (27 officially)."""
+        return self.tile // self.patch
+
+    def canvas(self, width: int, height: int) -> tuple[int, int]:
+        """(height, width) of the grid point that keeps most of the image's pixels, then wastes fewest of its own."""
+        if width < 1 or height < 1:
+            raise ValueError(f"an image needs at least one pixel, got {width}x{height}")
+        best: tuple[int, int] | None = None
+        best_kept, best_wasted = 0, math.inf
+        for point in self.grid_points:
+            scale = min(point[1] / width, point[0] / height)
+            kept = min(int(width * scale) * int(height * scale), width * height)
+            wasted = point[0] * point[1] - kept
+            if kept > best_kept or (kept == best_kept and wasted < best_wasted):
+                best, best_kept, best_wasted = point, kept, wasted
+        if best is None:
+            # An image so thin that it rounds to nothing everywhere (1x3000): transformers fails on it. Same idea at
+            # its limit: the canvas that shows it largest, then the smallest of these.
+            best = min(self.grid_points, key=lambda p: (-min(p[1] / width, p[0] / height), p[0] * p[1]))
+        return best
+
+    def grid(self, width: int, height: int) -> tuple[int, int]:
+        """(rows, columns) of tiles on the canvas."""
+        canvas = self.canvas(width, height)
+        return canvas[0] // self.tile, canvas[1] // self.tile
+
+    def tile_count(self, width: int, height: int) -> int:
+        """Tiles of the canvas and the base view."""
+        rows, columns = self.grid(width, height)
+        return rows * columns + 1
+
+    def fitted(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Where the picture lies on its canvas: (top, left, height, width) in pixels."""
+        canvas_height, canvas_width = self.canvas(width, height)
+        scale_x, scale_y = canvas_width / width, canvas_height / height
+        if scale_x < scale_y:
+            new_width, new_height = canvas_width, min(math.ceil(height * scale_x), canvas_height)
+        else:
+            new_width, new_height = min(math.ceil(width * scale_y), canvas_width), canvas_height
+        return (canvas_height - new_height) // 2, (canvas_width - new_width) // 2, new_height, new_width
+
+    def unpadded(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The part of the canvas's feature map that shows the picture: (top, left, rows, columns) in vision patches.
+
+        A very thin picture may leave no row or no column of an even feature map; then only the base view and, per
+        row, the newline remain.
+        """
+        grid_rows, grid_columns = self.grid(width, height)
+        rows, columns = grid_rows * self.side, grid_columns * self.side
+        if width / height > columns / rows:
+            margin = (rows - _whole(height * (columns / width))) // 2
+            return margin, 0, rows - 2 * margin, columns
+        margin = (columns - _whole(width * (rows / height))) // 2
+        return 0, margin, rows, columns - 2 * margin
+
+    def features(self, width: int, height: int) -> tuple[int, int]:
+        """(rows, columns) of the feature map that the language model sees: unpadded, and where it holds more than
+        ``max_tiles`` tiles' worth by over a tenth in each direction, reduced (bilinear)."""
+        _, _, rows, columns = self.unpadded(width, height)
+        ratio = math.sqrt(rows * columns / (self.max_tiles * self.side**2))
+        if ratio > 1.1:
+            return int(rows // ratio), int(columns // ratio)
+        return rows, columns
+
+    def token_count(self, width: int, height: int) -> int:
+        """Image tokens: base view, feature map, and one newline for each of its rows."""
+        rows, columns = self.features(width, height)
+        return self.side**2 + rows * columns + rows
+
+    def cut(self, image: Image.Image | torch.Tensor) -> torch.Tensor:
+        """Base view first, then the canvas row by row: uint8 (tiles, 3, tile, tile), on the device of the input.
+
+        ``image``: a Pillow image of mode RGB, or a uint8 tensor (3, H, W). Both give the same values.
+        """
+        if isinstance(image, Image.Image):
+            if image.mode != "RGB":
+                raise ValueError(f"cut needs an image of mode RGB, got {image.mode}; read it with images.read_image")
+            base, canvas = self._views_of_pil(image)
+        else:
+            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+                raise ValueError(f"cut needs a uint8 tensor (3, H, W), got {image.dtype} {tuple(image.shape)}")
+            if image.device.type == "cpu":  # the same values, several times as fast
+                return self.cut(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()))
+            base, canvas = self._views_of_tensor(image)
+        rows, columns = canvas.shape[1] // self.tile, canvas.shape[2] // self.tile
+        split = canvas.reshape(3, rows, self.tile, columns, self.tile).permute(1, 3, 0, 2, 4)
+        tiles = torch.empty((rows * columns + 1, 3, self.tile, self.tile), dtype=torch.uint8, device=canvas.device)
+        tiles[0] = base
+        tiles[1:].view(split.shape).copy_(split)
+        return tiles
+
+    def _views_of_pil(self, image: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
+        """Base view and canvas as uint8 (3, …) tensors, by Pillow itself."""
+        top, left, height, width = self.fitted(image.width, image.height)
+        base = image.resize((self.tile, self.tile), Image.Resampling.BICUBIC)
+        canvas = np.zeros((*self.canvas(image.width, image.height), 3), dtype=np.uint8)
+        fitted = image.resize((width, height), Image.Resampling.BICUBIC)
+        canvas[top : top + height, left : left + width] = np.asarray(fitted)
+        return torch.from_numpy(np.array(base)).permute(2, 0, 1), torch.from_numpy(canvas).permute(2, 0, 1)
+
+    def _views_of_tensor(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same by :func:`resize_exact`, on the device of the tensor."""
+        top, left, height, width = self.fitted(image.shape[2], image.shape[1])
+        base = resize_exact(image, self.tile, self.tile)
+        canvas = image.new_zeros((3, *self.canvas(image.shape[2], image.shape[1])))
+        canvas[:, top : top + height, left : left + width] = resize_exact(image, height, width)
+        return base, canvas
+
+    def normalise(self, tiles: torch.Tensor) -> torch.Tensor:
+        """uint8 (…, 3, H, W) -> float32 of the same shape and device: equal, bit by bit, to transformers' PIL route."""
+        if tiles.dtype != torch.uint8 or tiles.ndim < 3 or tiles.shape[-3] != 3:
+            raise ValueError(f"normalise needs uint8 (…, 3, H, W), got {tiles.dtype} {tuple(tiles.shape)}")
+        table = _levels(self.mean, self.std, tiles.device)
+        result = torch.empty(tiles.shape, dtype=torch.float32, device=tiles.device)
+        for channel in range(3):
+            values = tiles[..., channel, :, :]
+            chosen = table[channel].index_select(0, values.reshape(-1).to(torch.int32))
+            result[..., channel, :, :] = chosen.view(values.shape)
+        return result
+
+
+def resize_exact(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Pillow's antialiased bicubic resize of uint8 (…, H, W), in integers, on any device: difference 0.
+
+    Pillow filters in one direction, rounds to 8 bits, then filters in the other; a direction that keeps its size is
+    skipped. Which comes first is decided as the installed Pillow decides it.
+    """
+    if image.dtype != torch.uint8 or image.ndim < 2 or 0 in image.shape:
+        raise ValueError(f"resize_exact needs uint8 (…, H, W) with pixels, got {image.dtype} {tuple(image.shape)}")
+    if height < 1 or width < 1:
+        raise ValueError(f"an image needs at least one pixel, got a target of {width}x{height}")
+    vertical_first = _vertical_first(image.shape[-2], image.shape[-1], height, width)
+    for vertical in (vertical_first, not vertical_first):
+        if vertical and image.shape[-2] != height:
+            image = _filter_rows(image.contiguous(), height)
+        elif not vertical and image.shape[-1] != width:
+            image = _filter_rows(image.transpose(-1, -2).contiguous(), width).transpose(-1, -2)
+    return image.clone(memory_format=torch.contiguous_format)
+
+
+def _vertical_first(
+    old_height: int, old_width: int, height: int, width: int, pillow: tuple[int, ...] = PILLOW
+) -> bool:
+    """Whether Pillow resizes vertically first: never before 12.2, very tall images in 12.2 and 12.3, and since 13.0
+    wherever the height loses more than twice as many pixels as the width (found by comparing the results)."""
+    if height >= old_height or pillow < (12, 2):
+        return False
+    if pillow < (13, 0):
+        return old_height > 100 * old_width
+    return old_height - height > 2 * (old_width - width)
+
+
+def _filter_rows(image: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize the last axis but one to ``size``: each new row a weighted sum of old rows, in 32-bit integers."""
+    rows, weights = _taps(image.shape[-2], size, image.device)
+    shape, half = (*image.shape[:-2], size, image.shape[-1]), 1 << (PRECISION_BITS - 1)
+    total = torch.full(shape, half, dtype=torch.int32, device=image.device)
+    for tap in range(rows.shape[0]):
+        total.addcmul_(image.index_select(-2, rows[tap]).to(torch.int32), weights[tap][:, None])
+    return (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=128)
+def _taps(old: int, new: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source rows (taps, new) int64 and fixed-point weights (taps, new) int32 for one direction of a resize.
+
+    The arithmetic follows Pillow's in double precision and in its order, since the weights are then truncated.
+    """
+    scale = old / new
+    stretch = max(scale, 1.0)
+    support = 2.0 * stretch
+    centre = (np.arange(new) + 0.5) * scale
+    first = np.maximum(np.trunc(centre - support + 0.5), 0).astype(np.int64)
+    last = np.minimum(np.trunc(centre + support + 0.5), old).astype(np.int64)
+    offsets = np.arange(int((last - first).max()))
+    rows = first[:, None] + offsets
+    weights = _bicubic((offsets + first[:, None] - centre[:, None] + 0.5) * (1.0 / stretch))
+    weights[rows >= last[:, None]] = 0.0
+    sums = np.cumsum(weights, axis=1)[:, -1:]  # one after the other, unlike np.sum
+    weights = weights / np.where(sums == 0.0, 1.0, sums)
+    fixed = np.trunc(weights * (1 << PRECISION_BITS) + np.copysign(0.5, weights)).astype(np.int32)
+    rows = np.minimum(rows, old - 1)  # beyond the edge only where the weight is 0
+    return torch.from_numpy(rows.T.copy()).to(device), torch.from_numpy(fixed.T.copy()).to(device)
+
+
+def _bicubic(x: np.ndarray) -> np.ndarray:
+    """The cubic convolution kernel with a = -0.5."""
+    a, x = -0.5, np.abs(x)
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+
+
+@lru_cache(maxsize=16)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """The normalised value of every byte: float32 (3, 256), with the roundings of transformers' rescale, normalize."""
+    rescaled = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
+    table = (rescaled - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
+    return torch.from_numpy(table).to(device)
+
+
+def _whole(length: float) -> int:
+    """transformers since 4.48: a hair below a whole number, from rounding alone, counts as that number."""
+    return int(round(length, 7))
+
+
+def _points(points: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(height), int(width)) for height, width in points)
+
+
+def _three(value: Any, default: tuple[float, float, float]) -> Any:
+    """A per-channel setting: missing is the default, one number stands for all channels."""
+    if value is None:
+        return default
+    return (float(value),) * 3 if isinstance(value, (int, float)) else tuple(float(v) for v in value)
+
+
+def _max_tiles(aspect: Any) -> int | None:
+    match = re.fullmatch(r"anyres_max_(\d+)", str(aspect))
+    return int(match[1]) if match else None
+
+
+def _square(size: Any) -> int | None:
+    """Side of a square size setting in any of its spellings; None where it is not square."""
+    if isinstance(size, int):
+        return size
+    sides = {size[key] for key in ("shortest_edge", "height", "width") if size.get(key) is not None}
+    return sides.pop() if len(sides) == 1 and size.get("longest_edge") is None else None
+
+
+def _disagreements(config: Any, preprocessor: dict[str, Any]) -> list[str]:
+    """Everything in which model and processor differ, and every setting that would change pixels or tokens."""
+    given, problems = preprocessor.get, []
+    tile, patch = config.vision_config.image_size, config.vision_config.patch_size
+    for key in ("size", "crop_size"):
+        value = given(key) or (DEFAULT_SIDE if key == "size" else tile)
+        if _square(value) != tile:
+            problems.append(f"{key} is {value} in the preprocessor, the vision tower takes {tile}x{tile}")
+    default_points = [(DEFAULT_SIDE * row, DEFAULT_SIDE * column) for row in range(1, 7) for column in range(1, 7)]
+    points = _points(given("image_grid_pinpoints") or default_points)
+    model_points = _points(config.image_grid_pinpoints)
+    if points != model_points:
+        differing = sorted(set(points) ^ set(model_points)) or "none, but the order differs"
+        problems.append(f"image_grid_pinpoints: {len(points)} here, {len(model_points)} there, not shared: {differing}")
+    aspect = getattr(config, "vision_aspect_ratio", "anyres_max_9")
+    if _max_tiles(aspect) is None:
+        problems.append(f"vision_aspect_ratio is {aspect!r}; only 'anyres_max_N' with a number N is supported")
+    if given("vision_aspect_ratio") not in (None, aspect):
+        problems.append(f"vision_aspect_ratio is {aspect!r} in config.json, {given('vision_aspect_ratio')!r} elsewhere")
+    tokens = (tile // patch) ** 2
+    if given("num_image_tokens") not in (None, tokens):
+        problems.append(f"num_image_tokens is {given('num_image_tokens')}, the vision tower gives {tokens}")
+    strategies = {getattr(config, "vision_feature_select_strategy", "full"), given("vision_feature_select_strategy")}
+    if strategies - {"full", None}:
+        problems.append(f"vision_feature_select_strategy must be 'full'; got {strategies - {'full', None}}")
+    for key in ("do_rescale", "do_normalize"):
+        if given(key) is False:
+            problems.append(f"{key} is false; only true is supported")
+    if given("resample") not in (None, int(Image.Resampling.BICUBIC)):
+        problems.append(f"resample is {given('resample')}; only 3 (bicubic) is supported")
+    if not math.isclose(given("rescale_factor") or 1 / 255, 1 / 255, rel_tol=1e-9):
+        problems.append(f"rescale_factor is {given('rescale_factor')}; only 1/255 is supported")
+    if not str(given("image_processor_type") or "LlavaOnevision").startswith("LlavaOnevision"):
+        problems.append(f"image_processor_type is {given('image_processor_type')}; only LLaVA-OneVision's is supported")
+    return problems

@@ -1,0 +1,97 @@
+"""``qsit ask``, ``qsit explain`` and ``qsit compare``."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+import qsit_plugin
+from qsit_plugin.cli.talk import write_text
+from qsit_plugin.protocol import EXPLAIN
+
+SHORT = ("--max-new-tokens", 8)
+
+
+def test_explain_prints_the_text_alone_for_one_photo(qsit, album: Path, tiny_folder: Path) -> None:
+    result = qsit("explain", album / "a.png", "--model", tiny_folder, *SHORT)
+    answer = qsit_plugin.load(tiny_folder).explain(album / "a.png", max_new_tokens=8)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == answer.text + "\n"
+
+
+def test_several_explanations_stand_each_under_its_name(qsit, album: Path, tiny_folder: Path) -> None:
+    (album / "b.png").unlink()
+    result = qsit("explain", album, "--model", tiny_folder, *SHORT)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == str(album / "a.png")
+    assert lines[lines.index(str(album / "c.png")) - 1] == ""
+
+
+def test_explain_in_jsonl_carries_the_answer_and_the_error(qsit, album: Path, tiny_folder: Path) -> None:
+    result = qsit("explain", album, "--format", "jsonl", "--model", tiny_folder, *SHORT)
+    assert result.exit_code == 1
+    first, broken, _ = map(json.loads, result.stdout.splitlines())
+    assert list(first) == ["path", "question", "text", "tokens", "finish_reason", "model", "dtype"]
+    assert (first["question"], first["model"]) == (EXPLAIN, "tiny")
+    assert list(broken) == ["path", "error"]
+
+
+def test_several_questions_stand_each_under_its_wording(qsit, album: Path, tiny_folder: Path) -> None:
+    arguments = ("-q", "Is it sharp?", "-q", "Is it noisy?")
+    result = qsit("ask", album / "a.png", *arguments, "--model", tiny_folder, *SHORT)
+    assert result.exit_code == 0
+    headings = [line for line in result.stdout.splitlines() if line.startswith("> ")]
+    assert headings == ["> Is it sharp?", "> Is it noisy?"]
+
+
+def test_ask_gives_the_answer_of_the_library(qsit, album: Path, tiny_folder: Path) -> None:
+    result = qsit("ask", album / "a.png", "-q", "Is it sharp?", "-f", "jsonl", "--model", tiny_folder, *SHORT)
+    answer = qsit_plugin.load(tiny_folder).ask(album / "a.png", "Is it sharp?", max_new_tokens=8)
+    row = json.loads(result.stdout)
+    assert (row["text"], row["tokens"], row["finish_reason"]) == (answer.text, answer.tokens, answer.finish_reason)
+
+
+def test_ask_without_a_question_is_status_2(qsit, album: Path) -> None:
+    assert qsit("ask", album).exit_code == 2
+
+
+@pytest.mark.parametrize("question", ["", "   ", "What is <image> here?"])
+def test_a_question_that_cannot_be_put_is_one_line_and_status_2(
+    qsit, album: Path, tiny_folder: Path, question: str
+) -> None:
+    result = qsit("ask", album / "a.png", "-q", question, "--model", tiny_folder)
+    assert result.exit_code == 2
+    assert len([line for line in result.stderr.splitlines() if line.startswith("qsit: ")]) == 1
+
+
+def test_streamed_text_loses_the_white_space_around_it_only() -> None:
+    stream = io.StringIO()
+    write_text(stream, ["  ", " The", " photo", "\n", "\nis ", "sharp. ", "\n"])
+    assert stream.getvalue() == "The photo\n\nis sharp.\n"
+
+
+def test_compare_is_one_row_in_jsonl_and_csv(qsit, album: Path, tiny_folder: Path) -> None:
+    arguments = ("compare", album / "a.png", album / "c.png", "--model", tiny_folder)
+    row = json.loads(qsit(*arguments, "--format", "jsonl").stdout)
+    (flat,) = csv.DictReader(io.StringIO(qsit(*arguments, "--format", "csv").stdout))
+    assert 0 <= row["probability_a_better"] <= 1
+    assert float(flat["probability_a_better"]) == row["probability_a_better"]
+    assert (flat["path_b"], float(flat["score_b"])) == (row["b"]["path"], row["b"]["score"])
+
+
+def test_compare_agrees_with_itself_the_other_way_round(qsit, album: Path, tiny_folder: Path) -> None:
+    pair = (album / "a.png", album / "c.png")
+    one, other = (
+        json.loads(qsit("compare", *names, "--format", "jsonl", "--model", tiny_folder).stdout)["probability_a_better"]
+        for names in (pair, pair[::-1])
+    )
+    assert one + other == pytest.approx(1, abs=1e-6)
+
+
+def test_compare_with_a_broken_photo_is_status_1(qsit, album: Path, tiny_folder: Path) -> None:
+    result = qsit("compare", album / "a.png", album / "b.png", "--model", tiny_folder)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "b.png" in result.stderr

@@ -1,0 +1,58 @@
+"""Writing: what ends an answer, and how it is streamed."""
+
+from itertools import cycle
+
+import pytest
+
+from qsit_plugin.generate import find_loop, text_pieces, tokens_until_stop
+
+
+def run(tokens, **options):
+    """Drive the generator with scripted tokens; returns (written, reason, kept)."""
+    script = iter(tokens)
+    settings = {"stop_ids": frozenset({0}), "max_new_tokens": 100, "pick": lambda token: token, "cancel": None}
+    writer = tokens_until_stop(lambda last: next(script), **(settings | options))
+    written = []
+    while True:
+        try:
+            written.append(next(writer))
+        except StopIteration as end:
+            return written, *end.value
+
+
+def test_the_end_token_stops_and_is_not_written():
+    assert run([5, 6, 0, 7]) == ([5, 6], "stop", 2)
+
+
+def test_the_length_limit_ends_the_answer():
+    assert run(range(1, 100), max_new_tokens=4) == ([1, 2, 3, 4], "length", 4)
+
+
+def test_a_repeated_passage_ends_the_answer_and_one_copy_is_kept():
+    written, reason, kept = run([1, 2, *([7, 8, 9, 10] * 9)])
+    assert (reason, written[:kept]) == ("repetition", [1, 2, 7, 8, 9, 10])
+
+
+def test_a_doubled_sentence_is_no_loop():
+    assert find_loop([7, 8, 9, 10, 7, 8, 9, 10]) is None
+
+
+def test_a_word_said_three_times_is_no_loop_but_twelve_times_is():
+    assert find_loop([1, 2, 5, 5, 5]) is None
+    assert find_loop([1, 2, *[5] * 12]) == 3
+
+
+def test_cancel_is_asked_between_tokens():
+    asked = iter([False, False, True])
+    assert run(cycle([1, 2, 3]), cancel=lambda: next(asked)) == ([1, 2], "cancelled", 2)
+
+
+def test_a_length_below_one_is_refused():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        run([1], max_new_tokens=0)
+
+
+def test_half_a_character_waits_for_its_other_half():
+    parts = {1: b"a", 2: b"\xc3", 3: b"\xa9", 4: b"!"}
+    pieces = text_pieces(lambda ids: b"".join(parts[i] for i in ids).decode(errors="replace"), iter([1, 2, 3, 4]))
+    assert list(pieces) == ["a", "é", "!"]

@@ -1,0 +1,239 @@
+"""The public face on a tiny random checkpoint: batches, looks, questions, maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import qsit_plugin as qsit
+from qsit_plugin.images import ImageError
+from tests.tiny import tiny_checkpoint
+
+SIZES = [(64, 48), (300, 200), (128, 128), (90, 400), (257, 255), (700, 500)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return qsit.load(tiny_checkpoint(tmp_path_factory.mktemp("tiny"), official=False), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in SIZES]
+
+
+class Counter:
+    """Counts passes through a module and the tokens or tiles that went in, by a real forward hook."""
+
+    def __init__(self, module, key):
+        self.passes, self.items = 0, 0
+        self.handle = module.register_forward_pre_hook(self._count, with_kwargs=True)
+        self.key = key
+
+    def _count(self, module, args, kwargs):
+        self.passes += 1
+        self.items += kwargs[self.key].shape[0 if self.key == "pixels" else 1]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.handle.remove()
+
+
+def language_counter(model):
+    return Counter(model.network.hf.model.language_model, "inputs_embeds")
+
+
+def vision_counter(model):
+    tower = model.network.hf.model.vision_tower
+    return Counter(getattr(tower, "vision_model", tower).encoder, "inputs_embeds")
+
+
+def test_a_batch_of_mixed_sizes_equals_single_images(model, pictures):
+    together = model.level_logits(pictures)
+    alone = torch.cat([model.level_logits(picture) for picture in pictures])
+    assert together.std(0).min() > 1e-4, "the pictures must differ, else this test proves nothing"
+    assert torch.allclose(together, alone, atol=1e-4, rtol=0)
+
+
+def test_one_image_in_one_score_out_and_a_list_in_a_list_out(model, pictures):
+    assert isinstance(model.score(pictures[0]), qsit.Score)
+    assert [s.value for s in model.score(pictures[:1])] == [model.score(pictures[0]).value]
+
+
+def test_a_tensor_batch_is_a_list_of_images(model):
+    batch = torch.rand(3, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    scores = model.score(batch)
+    assert [s.value for s in scores] == pytest.approx([model.score(image).value for image in batch], abs=1e-6)
+    assert (scores[0].width, scores[0].height) == (80, 64)
+
+
+def test_path_bytes_and_picture_agree_exactly(model, pictures, tmp_path):
+    file = tmp_path / "p.png"
+    pictures[1].save(file)
+    values = {model.score(source).value for source in (pictures[1], file, str(file), file.read_bytes())}
+    assert len(values) == 1
+
+
+def test_a_score_costs_one_prefill_and_no_more(model, pictures):
+    with language_counter(model) as counter:
+        model.score(pictures[1])
+    assert counter.passes == 1
+
+
+def test_several_questions_on_one_look_cost_one_vision_pass_and_one_image_prefix(model, pictures):
+    with vision_counter(model) as vision, language_counter(model) as language:
+        look = model.encode(pictures[1])
+        look.score()
+        look.choose("Which?", ["noise", "blur"])
+        look.choose("Which is it?", ["noise", "blur", "banding"])
+    image_tokens = model.network.tiling.token_count(300, 200)
+    assert vision.passes == 1
+    assert image_tokens < language.items < 2 * image_tokens, "the image went through the language model twice"
+
+
+def test_the_shared_prefix_changes_nothing(model, pictures):
+    look = model.encode(pictures[1])
+    look.choose("Which?", ["noise", "blur"])
+    assert look.score().value == pytest.approx(model.score(pictures[1]).value, abs=1e-5)
+    first = look.choose("Which?", ["noise", "blur"])
+    look.ask("What is wrong?", max_new_tokens=5)
+    assert look.choose("Which?", ["noise", "blur"]) == first
+
+
+def test_a_text_first_template_shares_no_prefix_and_still_agrees(tmp_path, pictures):
+    folder = tiny_checkpoint(tmp_path / "text-first", official=False)
+    model = qsit.load(folder, device="cpu")
+    model.conversation.chat_template = (
+        "{% for m in messages %}user\n{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}"
+        "{% endif %}{% endfor %}<image>{% endfor %}assistant\n"
+    )
+    look = model.encode(pictures[0])
+    questions = ["Is it blurry?", "What about the noise in it?"]
+    shared = [look.choose(question, ["yes", "no"]) for question in questions]
+    alone = [model.choose(pictures[0], question, ["yes", "no"]) for question in questions]
+    assert np.allclose(shared, alone, atol=1e-6)
+
+
+def test_choose_gives_probabilities_in_the_order_of_the_options(model, pictures):
+    shares = model.choose(pictures[0], "Which is most visible?", ["noise", "blur", "banding"])
+    assert len(shares) == 3
+    assert sum(shares) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("options", [[], ["one"], [str(i) for i in range(27)]])
+def test_choose_refuses_too_few_and_too_many_options(model, pictures, options):
+    with pytest.raises(ValueError, match="2 to 26 options"):
+        model.choose(pictures[0], "Which?", options)
+
+
+def test_attributes_are_six_shares(model, pictures):
+    attributes = model.attributes(pictures[0])
+    assert list(attributes) == ["sharpness", "noise", "exposure", "color", "contrast", "compression"]
+    assert all(0.0 <= share <= 1.0 for share in attributes.values())
+
+
+def test_rank_is_best_first_and_stable(model, pictures):
+    ranked = model.rank([*pictures, pictures[0]])
+    values = [score.value for _, score in ranked]
+    assert values == sorted(values, reverse=True)
+    order = [index for index, _ in ranked]
+    assert order.index(0) < order.index(len(pictures))
+
+
+def test_compare_of_an_image_with_itself_is_even(model, pictures):
+    assert model.compare(pictures[0], pictures[0]).probability_a_better == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_bad_item_in_a_list_raises_and_can_be_returned_in_its_place(model, pictures):
+    mixed = [pictures[0], b"no image", pictures[1]]
+    with pytest.raises(ImageError):
+        model.score(mixed)
+    good, bad, other = model.score(mixed, errors="return")
+    assert isinstance(bad, ImageError)
+    assert [good.value, other.value] == pytest.approx([s.value for s in model.score([pictures[0], pictures[1]])])
+
+
+def test_an_unknown_errors_mode_is_refused(model, pictures):
+    with pytest.raises(ValueError, match='"raise" or "return"'):
+        model.score(pictures, errors="ignore")
+
+
+def test_an_empty_list_gives_an_empty_list(model):
+    assert model.score([]) == []
+    assert model.level_logits([]).shape == (0, 5)
+
+
+def test_scores_come_one_by_one_while_the_source_still_runs(model, pictures):
+    given = []
+
+    def source():
+        for i in range(500):
+            given.append(i)
+            yield pictures[0]
+
+    scores = model.iter_scores(source())
+    next(scores)
+    scores.close()
+    assert len(given) < 500
+
+
+def test_greedy_text_is_the_same_each_time_and_as_streamed(model, pictures):
+    answer = model.ask(pictures[0], "What is wrong?", max_new_tokens=12)
+    assert answer == model.ask(pictures[0], "What is wrong?", max_new_tokens=12)
+    assert "".join(model.stream(pictures[0], "What is wrong?", max_new_tokens=12)).strip() == answer.text
+
+
+def test_sampling_follows_its_seed_and_leaves_the_global_random_state_alone(model, pictures):
+    state = torch.get_rng_state()
+    texts = [model.ask(pictures[0], "Why?", max_new_tokens=10, temperature=2.0, seed=s).text for s in (1, 1, 2, 3)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) > 1
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_cancel_ends_an_answer(model, pictures):
+    asked = iter(range(100))
+    answer = model.ask(pictures[0], "Why?", max_new_tokens=50, cancel=lambda: next(asked) >= 3)
+    assert answer.finish_reason == "cancelled"
+    assert answer.tokens <= 3
+
+
+def test_an_empty_question_is_refused(model, pictures):
+    with pytest.raises(ValueError, match="empty"):
+        model.ask(pictures[0], "  ")
+
+
+def test_the_image_token_in_a_question_is_refused(model, pictures):
+    with pytest.raises(ValueError, match="2 image tokens instead of one"):
+        model.ask(pictures[0], "What is <image>?")
+
+
+def test_a_look_of_another_model_is_refused(model, pictures, tmp_path):
+    other = qsit.load(tiny_checkpoint(tmp_path / "other", official=False, seed=1), device="cpu")
+    with pytest.raises(ValueError, match="encode the image again"):
+        other.score(other_look := model.encode(pictures[0]))
+    assert model.score(other_look).value == pytest.approx(model.score(pictures[0]).value, abs=1e-5)
+
+
+def test_a_quality_map_covers_the_image_and_stays_in_range(model, pictures):
+    image = pictures[5]
+    local = model.quality_map(image, window=200)
+    assert local.shape == (500, 700)
+    assert local.dtype == np.float32
+    assert 0.0 <= local.min() < local.max() <= 1.0
+
+
+def test_a_quality_map_of_one_region_is_the_score_of_the_image(model, pictures):
+    local = model.quality_map(pictures[0], window=64)
+    assert np.allclose(local, model.score(pictures[0]).value, atol=1e-6)
+
+
+@pytest.mark.parametrize(("window", "overlap", "message"), [(3, 0.5, "at least 8"), (64, 0.95, "between 0 and 0.9")])
+def test_a_quality_map_refuses_senseless_regions(model, pictures, window, overlap, message):
+    with pytest.raises(ValueError, match=message):
+        model.quality_map(pictures[0], window=window, overlap=overlap)

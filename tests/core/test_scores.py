@@ -1,0 +1,65 @@
+"""Scores: value, spread, scales, comparison."""
+
+import math
+
+import pytest
+
+from qsit_plugin.protocol import LEVELS
+from qsit_plugin.scores import Comparison, Score
+
+WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
+ABOUT = {"scope": "human ratings", "model": "m", "dtype": "float32"}
+
+
+def score(*logits, **more):
+    return Score.from_logits(logits, WEIGHTS, level_mass=0.9, **ABOUT, **more)
+
+
+def test_equal_logits_give_the_middle_with_full_entropy():
+    even = score(2.0, 2.0, 2.0, 2.0, 2.0)
+    assert even.value == pytest.approx(0.5)
+    assert even.entropy == pytest.approx(math.log(5))
+    assert even.std == pytest.approx(math.sqrt(0.125))
+
+
+def test_one_sure_level_has_no_spread():
+    sure = score(0.0, 0.0, 0.0, 900.0, 0.0)
+    assert (sure.value, sure.level, sure.std, sure.entropy) == (0.25, "poor", 0.0, 0.0)
+
+
+def test_probabilities_run_from_excellent_to_bad_and_sum_to_one():
+    made = score(5.0, 4.0, 3.0, 2.0, 1.0)
+    assert tuple(made.probabilities) == LEVELS
+    assert sum(made.probabilities.values()) == pytest.approx(1.0)
+    assert made.probabilities["excellent"] > made.probabilities["bad"]
+
+
+@pytest.mark.parametrize(("scale", "expected"), [("0-1", 0.5), ("0-5", 2.5), ("1-5", 3.0), ("0-100", 50.0)])
+def test_plain_scales_stretch_the_value(scale, expected):
+    assert score(1.0, 1.0, 1.0, 1.0, 1.0).on(scale) == pytest.approx(expected)
+
+
+def test_a_scale_without_calibration_raises_and_lists_what_there_is():
+    with pytest.raises(ValueError, match="no calibration for scale 'koniq'.*0-100"):
+        score(1.0, 1.0, 1.0, 1.0, 1.0).on("koniq")
+
+
+def test_a_stored_logistic_calibration_is_applied():
+    scales = {"koniq": {"kind": "logistic4", "parameters": [100.0, 0.0, 0.5, 0.1], "range": [0, 100]}}
+    assert score(1.0, 1.0, 1.0, 1.0, 1.0, scales=scales).on("koniq") == pytest.approx(50.0)
+
+
+def test_a_stored_isotonic_calibration_interpolates_and_stays_in_range():
+    scales = {"koniq": {"kind": "isotonic", "parameters": [[0.2, 0.6], [10.0, 30.0]], "range": [12, 100]}}
+    assert score(1.0, 1.0, 1.0, 1.0, 1.0, scales=scales).on("koniq") == pytest.approx(25.0)
+    assert score(0.0, 0.0, 0.0, 0.0, 99.0, scales=scales).on("koniq") == pytest.approx(12.0)
+
+
+def test_the_better_image_is_more_probably_better():
+    good, poor = score(3.0, 2.0, 0.0, 0.0, 0.0), score(0.0, 0.0, 0.0, 2.0, 3.0)
+    assert Comparison(good, poor).probability_a_better > 0.9
+    assert Comparison(good, good).probability_a_better == 0.5
+
+
+def test_two_sure_scores_compare_without_division_by_zero():
+    assert Comparison(score(900.0, 0, 0, 0, 0), score(0, 0, 0, 0, 900.0)).probability_a_better == 1.0

@@ -1,0 +1,79 @@
+"""Normal and editable installs, uninstalling, and a bare clone as ComfyUI loads it."""
+
+import shutil
+
+import pytest
+
+from tests.packaging.environments import CHECKOUT, Environment, copy_checkout
+
+START_UP_FILES = {"qsit_plugin.pth", "qsit_pyiqa_hook.py"}
+
+WHERE = """
+import importlib.util, qsit_plugin.nodes, qsit_plugin.training, qsit_plugin.weights
+print(qsit_plugin.__file__)
+print([name for name in ("nodes", "training", "weights") if importlib.util.find_spec(name)])
+"""
+
+
+def test_uninstalling_leaves_nothing_behind(wheel, tmp_path):
+    environment = Environment.create(tmp_path / "env", linked=False)
+    before = environment.names()
+    environment.install(wheel)
+    assert environment.names() > START_UP_FILES
+    environment.uninstall()
+    assert environment.names() == before
+
+
+def test_an_installed_package_brings_its_parts_under_its_own_name_only(installed):
+    done = installed.execute(WHERE)
+    assert done.stderr == ""
+    file, bare = done.stdout.splitlines()
+    assert file == str(installed.site_packages / "qsit_plugin" / "__init__.py")
+    assert bare == "[]"
+
+
+def test_an_editable_install_uses_the_checkout_and_goes_away_whole(tmp_path):
+    source = copy_checkout(tmp_path / "clone")
+    environment = Environment.create(tmp_path / "env", linked=True)
+    before = environment.names()
+    environment.install("--editable", source)
+    assert environment.names() > START_UP_FILES
+    done = environment.execute(WHERE)
+    assert done.stderr == ""
+    file, bare = done.stdout.splitlines()
+    assert file == str(source / "qsit_plugin" / "__init__.py")
+    assert bare == "[]"
+    environment.uninstall()
+    assert environment.names() == before
+
+
+def test_python_starts_silently_when_an_editable_checkout_is_gone(tmp_path):
+    source = copy_checkout(tmp_path / "clone")
+    environment = Environment.create(tmp_path / "env", linked=True).install("--editable", source)
+    shutil.rmtree(source)
+    done = environment.execute("import json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["qsit_plugin", "comfyui-q-sit.v1"])
+def test_a_bare_clone_opens_comfyuis_door_without_touching_the_import_path(name, tmp_path):
+    """The loading of ComfyUI's custom nodes, in short: by file, under a module name made of the folder's path."""
+    clone = tmp_path / "custom_nodes" / name
+    for part in ("__init__.py", "pyproject.toml"):
+        clone.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / part, clone / part)
+    for part in ("qsit_plugin", "nodes", "training"):
+        shutil.copytree(CHECKOUT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
+    code = f"""
+import importlib.util, sys
+before = list(sys.path)
+key = {str(clone)!r}.replace(".", "_x_")
+spec = importlib.util.spec_from_file_location(key, {str(clone / "__init__.py")!r})
+module = sys.modules[key] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+import qsit_plugin, qsit_plugin.training
+print(sys.path == before, "nodes" in sys.modules, type(module.NODE_CLASS_MAPPINGS).__name__, qsit_plugin.__file__)
+"""
+    done = Environment.create(tmp_path / "env", linked=False).execute(code)
+    assert done.stderr == ""
+    assert done.stdout.strip() == f"True False dict {clone / 'qsit_plugin' / '__init__.py'}"

@@ -1,0 +1,106 @@
+"""What is in the wheel, and that the two dependency lists and the two version numbers agree."""
+
+import base64
+import csv
+import hashlib
+import io
+import re
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import qsit_plugin
+from tests.packaging.environments import CHECKOUT, build_sdist, build_wheel
+
+MAPPED = {"qsit_plugin": "qsit_plugin", **{name: f"qsit_plugin/{name}" for name in ("nodes", "training", "weights")}}
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def contents(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def installed_names(source: Path, pattern: str) -> set[str]:
+    """The names under which the files of the source tree must be in the wheel."""
+    return {
+        f"{target}/{path.relative_to(source / folder).as_posix()}"
+        for folder, target in MAPPED.items()
+        for path in (source / folder).rglob(pattern)
+    }
+
+
+def test_the_wheel_puts_only_the_package_and_the_start_up_files_into_site_packages(wheel):
+    top = {name.split("/")[0] for name in contents(wheel)}
+    assert top == {"qsit_plugin", "qsit_plugin.pth", "qsit_pyiqa_hook.py", "qsit_plugin-0.1.0.dist-info"}
+
+
+def test_every_module_of_the_source_tree_is_in_the_wheel(wheel, source):
+    assert installed_names(source, "*.py") - contents(wheel) == set()
+
+
+def test_the_demo_photos_are_in_the_wheel(wheel, source):
+    photos = installed_names(source, "*.jpg")
+    assert photos
+    assert photos <= contents(wheel)
+
+
+def test_the_embedded_model_is_in_the_wheel_whole_and_within_its_size(wheel, source):
+    files = [path for path in (source / "weights" / "nano").glob("*") if path.is_file()]
+    if not any(path.suffix == ".safetensors" for path in files):
+        pytest.skip("weights/nano is not there yet: training/nano makes it")
+    assert {f"qsit_plugin/weights/nano/{path.name}" for path in files} <= contents(wheel)
+    assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 16 * 2**20
+
+
+def test_a_wheel_made_from_the_sdist_holds_the_same_files(wheel, source, tmp_path):
+    (tmp_path / "sdist").mkdir()
+    (tmp_path / "wheel").mkdir()
+    sdist = build_sdist(source, tmp_path / "sdist")
+    assert contents(build_wheel(sdist, tmp_path / "wheel")) == contents(wheel)
+
+
+def test_every_file_of_the_wheel_is_recorded_with_its_hash(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (record,) = [name for name in archive.namelist() if name.endswith(".dist-info/RECORD")]
+        rows = {row[0]: row[1] for row in csv.reader(io.StringIO(archive.read(record).decode()))}
+        for name in archive.namelist():
+            digest = base64.urlsafe_b64encode(hashlib.sha256(archive.read(name)).digest()).rstrip(b"=").decode()
+            assert rows[name] == ("" if name == record else f"sha256={digest}"), name
+
+
+def test_the_start_up_line_only_imports_one_module_of_ours(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("qsit_plugin.pth") == b"import qsit_pyiqa_hook\n"
+
+
+def test_the_package_and_the_project_file_state_the_same_version():
+    assert qsit_plugin.__version__ == PROJECT["version"]
+
+
+def requirements(lines) -> dict[str, str]:
+    """Package name -> version specifier, comments and extras dropped."""
+    bare = [line.split("#")[0].strip() for line in lines]
+    return {re.split(r"[><=!~\[]", line)[0].strip(): line for line in bare if line}
+
+
+def test_comfyuis_list_is_part_of_the_complete_one_and_never_names_what_the_host_supplies():
+    complete = requirements(PROJECT["dependencies"])
+    light = requirements((CHECKOUT / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    assert light.items() <= complete.items()
+    assert not {"torch", "torchvision", "numpy"} & light.keys()
+
+
+def test_no_dependency_is_capped_or_pinned():
+    extras = PROJECT["optional-dependencies"]
+    for line in [*PROJECT["dependencies"], *(line for lines in extras.values() for line in lines)]:
+        assert not re.search(r"<|==|~=", line), line
+
+
+def test_the_development_extra_leaves_training_out():
+    """The tests must also run where transformers 4.57 is installed, which training cannot use."""
+    dev = requirements(PROJECT["optional-dependencies"]["dev"])
+    assert "peft" not in dev
+    assert not any("train" in line for line in dev.values())

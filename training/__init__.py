@@ -1,0 +1,1 @@
+"""Training, installed as ``qsit_plugin.training``. In this version: how the embedded model is made (``nano/``)."""

@@ -1,0 +1,8 @@
+"""Where checkpoints come from: catalogue, download, conversion, golden values. Knows files, not models."""
+
+from __future__ import annotations
+
+from qsit_plugin.weights.catalogue import ENTRIES, Entry, Status, resolve, status
+from qsit_plugin.weights.errors import WeightsError
+
+__all__ = ["ENTRIES", "Entry", "Status", "WeightsError", "resolve", "status"]

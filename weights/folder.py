@@ -1,0 +1,78 @@
+"""What can be told about a checkpoint folder from its files alone: complete, safetensors only, no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qsit_plugin.weights.errors import WeightsError
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+INDEX = "model.safetensors.index.json"
+
+
+def check_folder(folder: str | Path) -> Path:
+    """Return the folder, or raise WeightsError unless it holds a config, complete safetensors weights and no code."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise WeightsError(f"{folder} is not a folder; give the folder that holds config.json and *.safetensors")
+    if not (folder / "config.json").is_file():
+        raise WeightsError(_no_config(folder))
+    for path in sorted(folder.glob("*.json")):
+        if path.name.endswith("config.json") and "auto_map" in read_json(path):
+            raise WeightsError(
+                f"{path} asks for code of its own (auto_map); this package never runs a checkpoint's code. "
+                "Use a checkpoint of transformers' own LlavaOnevisionForConditionalGeneration"
+            )
+    weight_files(folder)
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint folder, by its index where it has one."""
+    if (folder / INDEX).is_file():
+        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        if any(Path(name).name != name for name in names):
+            raise WeightsError(f"{folder / INDEX} points outside its folder: {names}; download the checkpoint again")
+        files = [folder / name for name in names]
+    else:
+        files = [folder / "model.safetensors"]
+    absent = [path.name for path in files if not path.is_file()]
+    if not absent and files:
+        return files
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise WeightsError(
+            f"{folder} holds only pickle files ({', '.join(pickles[:3])}), which can run code when opened and are "
+            "refused; convert them to safetensors where you trust them: load with transformers, then "
+            "model.save_pretrained(folder)"
+        )
+    raise WeightsError(
+        f"{folder} lacks {', '.join(absent) or 'the files of its index'}; the download or copy is incomplete: repeat it"
+    )
+
+
+def weight_bytes(folder: str | Path) -> int:
+    """Bytes of the weights of a checkpoint folder, as stored."""
+    return sum(path.stat().st_size for path in weight_files(Path(folder)))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; WeightsError where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}; download or copy the checkpoint again") from None
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds {type(content).__name__}, not an object; download the checkpoint again")
+    return content
+
+
+def _no_config(folder: Path) -> str:
+    inner = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    if inner:
+        return f"{folder} has no config.json, but its subfolder {inner[0]} has: give {folder / inner[0]}"
+    if (folder / "adapter_config.json").is_file():
+        return f"{folder} is a peft adapter, not a checkpoint: load its base model and pass adapter={str(folder)!r}"
+    return f"{folder} has no config.json, so it is not a checkpoint; give the folder that holds config.json"
