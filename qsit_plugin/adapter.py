@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def merge_adapter(
-    model: LlavaOnevisionForConditionalGeneration, adapter: str | Path
+    model: LlavaOnevisionForConditionalGeneration, adapter: str | os.PathLike[str]
 ) -> LlavaOnevisionForConditionalGeneration:
     """The model with a peft adapter merged into its weights. Only safetensors, and every tensor must find its place."""
     folder = Path(adapter)

@@ -7,6 +7,7 @@ checkpoint loads without a word.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def open_checkpoint(
     name: str | None = None,
     device: torch.device,
     dtype: torch.dtype,
-    adapter: str | Path | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     profile: ScoreProfile | str | Path | None = None,
 ) -> Checkpoint:
     """Open a checkpoint folder, with every load-time check.

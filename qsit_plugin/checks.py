@@ -48,7 +48,7 @@ def check_rope_agrees(content: dict[str, Any], folder: Path) -> None:
     text = content.get("text_config") or {}
     nested = (text.get("rope_parameters") or {}).get("rope_theta")
     flat = text.get("rope_theta")
-    if None not in (nested, flat) and float(nested) != float(flat):
+    if nested is not None and flat is not None and float(nested) != float(flat):
         raise WeightsError(
             f"{folder / 'config.json'} has two rope_theta: {flat} in text_config, {nested} in its rope_parameters, so "
             "transformers 4 and 5 would give different scores; delete the one that the model was not trained with"
@@ -91,7 +91,7 @@ def check_head(folder: Path, config: LlavaOnevisionConfig) -> None:
         return
     head = _read_tensor(folder, _HEADS)
     embedding = _read_tensor(folder, _EMBEDDINGS)
-    if head is not None and embedding is not None and not torch.equal(head, embedding):
+    if head is not None and embedding is not None and not torch.equal(head.to(embedding.dtype), embedding):
         raise WeightsError(
             f"{folder} ties its embeddings (text_config.tie_word_embeddings) yet carries a different lm_head.weight, "
             "which transformers 4 ignores and 5 uses: scores would differ. Delete lm_head.weight from the file, as "

@@ -6,6 +6,7 @@ import platform
 import subprocess
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -76,5 +77,5 @@ def cpu_has_bfloat16() -> bool:
         answer = subprocess.run(query, capture_output=True, text=True, check=False)
         return answer.stdout.strip() == "1"
     # Windows has no query of its own; torch reports x86 features since 2.9, and an unknown processor gets float32.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -307,7 +307,9 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
-    return ImageError(name, f"cannot be decoded ({_why(error)}); damaged, truncated or closed: get it again or save it anew")
+    return ImageError(
+        name, f"cannot be decoded ({_why(error)}); damaged, truncated or closed: get it again or save it anew"
+    )
 
 
 def _why(error: Exception) -> str:

@@ -50,7 +50,8 @@ def load(
     """
     from qsit_plugin.weights import resolve
 
-    from .checkpoint import open_checkpoint, resolve_device, resolve_dtype
+    from .checkpoint import open_checkpoint
+    from .devices import resolve_device, resolve_dtype
 
     folder = resolve(name, revision=revision)
     target = resolve_device(device)
@@ -205,7 +206,7 @@ class QSiT:
     def level_logits(self, images: Any) -> torch.Tensor:
         """Float32 (N, 5) logits of the level words, excellent to bad, on the CPU. Raises ImageError for a bad image."""
         readings = list(engine.iter_readings(self, as_items(images), errors="raise"))
-        return torch.tensor([r.logits for r in readings], dtype=torch.float32)
+        return torch.tensor([r.logits for r in readings], dtype=torch.float32).reshape(-1, len(protocol.LEVELS))
 
     def ask(self, images: Any, question: str, **options: Any) -> Any:
         """Answer a question about an image: an Answer, or a list of them for a list of images.

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
+from .protocol import FILE_NAME as PROFILE_NAME
 from .protocol import ScoreProfile
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def save_portable(
     tokens = tokenizer_files(tokenizer)
     config = portable_config(model.config, dtype or model.dtype)
     weights = portable_weights(model.state_dict(), tied=config["text_config"]["tie_word_embeddings"], dtype=dtype)
-    for stale in (*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")):
+    for stale in (*folder.glob("*.safetensors*"), *folder.glob(PROFILE_NAME)):
         stale.unlink()
     _write_weights(folder, weights)
     _write_json(folder / "config.json", config)
@@ -122,7 +123,8 @@ def portable_config(config: Any, dtype: torch.dtype) -> dict[str, Any]:
         "transformers_version": LAYOUT,
     }
     text = content["text_config"]
-    text.pop("dtype", None)
+    for part in (text, content["vision_config"]):
+        part.pop("dtype", None)
     rope = text.pop("rope_scaling", None) or text.get("rope_parameters") or {}
     rope = {"rope_theta": rope_theta(config.text_config), "rope_type": "default", **rope}
     text |= {"rope_theta": rope["rope_theta"], "rope_parameters": rope}
@@ -132,7 +134,8 @@ def portable_config(config: Any, dtype: torch.dtype) -> dict[str, Any]:
     text |= {"sliding_window": None, "use_sliding_window": False, "layer_types": ["full_attention"] * layers}
     # 4.57 decides by the outer value, 5.x by either: both must say what the text model does.
     content["tie_word_embeddings"] = text["tie_word_embeddings"] = bool(config.text_config.tie_word_embeddings)
-    return content
+    content["text_config"] = dict(sorted(text.items()))
+    return dict(sorted(content.items()))
 
 
 def rope_theta(text_config: Any) -> float | None:

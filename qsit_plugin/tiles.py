@@ -98,21 +98,19 @@ class Tiling:
         return self.tile // self.patch
 
     def canvas(self, width: int, height: int) -> tuple[int, int]:
-        """(height, width) of the grid point that keeps most of the image's pixels, then wastes fewest of its own."""
+        """(height, width) of the grid point that keeps most of the image's pixels, then wastes fewest of its own.
+
+        An image so thin that it rounds to nothing on every canvas (1x3000) gets the smallest, as in transformers.
+        """
         if width < 1 or height < 1:
             raise ValueError(f"an image needs at least one pixel, got {width}x{height}")
-        best: tuple[int, int] | None = None
-        best_kept, best_wasted = 0, math.inf
+        best, best_kept, best_wasted = self.grid_points[0], 0, math.inf
         for point in self.grid_points:
             scale = min(point[1] / width, point[0] / height)
             kept = min(int(width * scale) * int(height * scale), width * height)
             wasted = point[0] * point[1] - kept
             if kept > best_kept or (kept == best_kept and wasted < best_wasted):
                 best, best_kept, best_wasted = point, kept, wasted
-        if best is None:
-            # An image so thin that it rounds to nothing everywhere (1x3000): transformers fails on it. Same idea at
-            # its limit: the canvas that shows it largest, then the smallest of these.
-            best = min(self.grid_points, key=lambda p: (-min(p[1] / width, p[0] / height), p[0] * p[1]))
         return best
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
@@ -234,9 +232,7 @@ def resize_exact(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return image.clone(memory_format=torch.contiguous_format)
 
 
-def _vertical_first(
-    old_height: int, old_width: int, height: int, width: int, pillow: tuple[int, ...] = PILLOW
-) -> bool:
+def _vertical_first(old_height: int, old_width: int, height: int, width: int, pillow: tuple[int, ...] = PILLOW) -> bool:
     """Whether Pillow resizes vertically first: never before 12.2, very tall images in 12.2 and 12.3, and since 13.0
     wherever the height loses more than twice as many pixels as the width (found by comparing the results)."""
     if height >= old_height or pillow < (12, 2):

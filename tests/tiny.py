@@ -200,3 +200,16 @@ def profile_of(tokenizer: PreTrainedTokenizerFast) -> ScoreProfile:
         level_token_ids=tuple(word[0] for word in ids),
         scope="synthetic distortions",
     )
+
+
+def picture_logits(model: LlavaOnevisionForConditionalGeneration, seed: int = 0) -> torch.Tensor:
+    """Logits (V,) after a picture of 3 x 2 tiles of 128 and one word, from random pixels that no processor touched.
+
+    For models of tile 128 and patch 16 (``official=False``).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.rand(1, 7, 3, 128, 128, generator=generator) * 2 - 1
+    image = model.config.image_token_index
+    ids = torch.tensor([[260] + [image] * (64 + 24 * 17) + [261]])  # base view, 24 rows of 16 and their newlines
+    with torch.no_grad():
+        return model(input_ids=ids, pixel_values=pixels, image_sizes=torch.tensor([[384, 256]])).logits[0, -1]

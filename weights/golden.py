@@ -48,17 +48,21 @@ PUBLISHED = {
 
 
 def goldens(folder: str | Path, name: str | None = None) -> list[Golden]:
-    """The published values of a catalogue name, if any, and those of the folder's ``golden.json``, one or a list.
-
-    Raises WeightsError for a malformed file or an image that is not beside it.
-    """
+    """The published values of a catalogue name, if any, and those of the folder's ``golden.json``, if it has one."""
     found = [PUBLISHED[name]] if name in PUBLISHED else []
     path = Path(folder) / FILE_NAME
-    if path.is_file():
-        content = read_json(path)
-        entries = content.get("goldens", [content])
-        found += [_parse(entry, path) for entry in entries]
-    return found
+    return found + (read_goldens(path) if path.is_file() else [])
+
+
+def read_goldens(path: str | Path) -> list[Golden]:
+    """The golden entries of a JSON file: one ``{"image", "logits", "score"}``, or ``{"goldens": [several]}``.
+
+    ``image`` is a file name relative to the JSON file, or null. Raises WeightsError for a malformed file or an image
+    that is not there.
+    """
+    path = Path(path)
+    content = read_json(path)
+    return [_parse(entry, path) for entry in content.get("goldens", [content])]
 
 
 def judge(score: float, golden: Golden) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def _write_utf8(stream: object) -> None:
+def _write_utf8(stream: Any) -> None:
     """Redirected output is UTF-8 everywhere (Windows' default is not), and no file name can make printing fail."""
     if not hasattr(stream, "reconfigure"):
         return

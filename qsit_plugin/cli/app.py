@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from qsit_plugin import __version__
 from qsit_plugin.protocol import ProfileError
 from qsit_plugin.weights.errors import WeightsError
 
@@ -69,7 +70,7 @@ app.add_typer(weights.app, name="weights")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"qsit-plugin {info.own_version()}")
+        typer.echo(f"qsit-plugin {__version__}")
         raise typer.Exit
 
 

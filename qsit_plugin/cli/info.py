@@ -107,7 +107,7 @@ def devices() -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("devices", "unknown", f"torch cannot be imported: {error}")
         return
-    yield Finding("cpu", f"{torch.get_num_threads()} threads")
+    yield Finding("cpu", f"threads: {torch.get_num_threads()}")
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
         yield Finding(f"cuda:{index}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
@@ -130,17 +130,23 @@ def checkpoint(choice: options.Choice) -> Iterator[Finding]:
 
 def golden_scores(model: QSiT) -> Iterator[Finding]:
     """The stored scores of known pictures against what this machine computes."""
+    from qsit_plugin.images import ImageError
     from qsit_plugin.weights.golden import goldens
 
     from .verdict import verdicts, with_image
 
-    known = goldens(model.folder, model.name)
-    pairs = with_image(known, None)
+    try:
+        known = goldens(model.folder, model.name)
+        pairs = with_image(known, None)
+        found = list(verdicts(model, pairs))
+    except (WeightsError, ImageError) as error:
+        yield Finding("golden score", "cannot be compared", str(error))
+        return
     if not known:
         yield Finding("golden score", "none stored with this checkpoint: nothing to compare")
     elif not pairs:
         yield Finding("golden score", f"needs its picture: qsit weights verify {model.name} --image FILE")
-    for verdict in verdicts(model, pairs):
+    for verdict in found:
         problem = None if verdict.word == "pass" else f"{verdict.word}: see qsit weights verify {model.name}"
         yield Finding(
             "golden score", f"{verdict.word}: {verdict.score:.4f} here, {verdict.golden.score:.4f} stored", problem

@@ -49,7 +49,8 @@ def _expand(name: str, recursive: bool) -> Iterator[Path | ImageError]:
 
 def _folder(folder: Path, recursive: bool) -> Iterator[Path | ImageError]:
     """Image files of a folder, by suffix; hidden ones (also macOS' ``._photo.jpg`` twins) are left out."""
-    found, denied = [], []
+    found: list[Path] = []
+    denied: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=denied.append):
         if recursive:
             folders[:] = [inner for inner in folders if not inner.startswith(".")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "qsit-nano"
 _PANEL = "Model"
 
-Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders and patterns such as '*.jpg'.")]
+Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders and patterns such as '*.jpg'.")]
 Recursive = Annotated[bool, typer.Option(help="Also look into the folders inside a folder.")]
 Model = Annotated[
     str,
@@ -63,7 +62,6 @@ class Choice:
 
     def load(self) -> QSiT:
         """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing."""
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice is for programmers; read once, at import
         import qsit_plugin
 
         return qsit_plugin.load(

@@ -115,7 +115,7 @@ def choose_format(given: str | None, out: str | None, allowed: Sequence[str], de
     found = SUFFIXES.get(Path(out).suffix.lower())
     if found == "text":
         return default  # what a person reads: a table, or plain text
-    if found not in allowed:
+    if found is None or found not in allowed:
         stop(f"cannot tell the format of {out!r} from its suffix: give --format {'|'.join(allowed)}", WRONG_USAGE)
     return found
 

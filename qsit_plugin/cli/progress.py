@@ -67,8 +67,7 @@ def _bar() -> Any:
 
     class Rate(ProgressColumn):
         def render(self, task: Any) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.1f} images/s")
+            return Text(f"{task.completed / task.elapsed:.1f} images/s" if task.completed and task.elapsed else "")
 
     return RichProgress(
         BarColumn(),

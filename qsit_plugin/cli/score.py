@@ -39,6 +39,8 @@ def score(
     Folders are searched for images. Data goes to stdout (or --out), everything else to stderr. The exit status is 1
     when some inputs failed; the others are scored all the same.
     """
+    from qsit_plugin.images import ImageError
+
     from . import output
     from .inputs import expand
     from .progress import Progress
@@ -53,17 +55,20 @@ def score(
         qsit = choice.open() if any(isinstance(item, Path) for item in items) else None
         name = "" if qsit is None else options.profile_name(qsit, profile)
         rows_are_visible = out is None and sys.stdout.isatty() and kind != "table"
-        with output.opened(out) as stream, output.row_writer(kind, stream) as writer:
-            with Progress(len(items), bar=not rows_are_visible) as progress:
-                for item, result in score_all(qsit, items):
-                    done += 1
-                    progress.advance()
-                    if isinstance(result, Exception):
-                        failed += 1
-                        progress.line(f"qsit: {result}")
-                        writer.write(error_row(result.source if item is None else item, result))
-                    else:
-                        writer.write(score_row(item, result, name))
+        with (
+            output.opened(out) as stream,
+            output.row_writer(kind, stream) as writer,
+            Progress(len(items), bar=not rows_are_visible) as progress,
+        ):
+            for item, result in score_all(qsit, items):
+                progress.advance()
+                if isinstance(result, ImageError):
+                    failed += 1
+                    progress.line(f"qsit: {result}")
+                    writer.write(error_row(result.source if item is None else item, result))
+                else:
+                    writer.write(score_row(item, result, name))
+                done += 1
     except KeyboardInterrupt:
         stop(f"interrupted: {done} of {len(items)} images are done and written", INTERRUPTED)
     if failed:

@@ -39,9 +39,9 @@ def talk(
     output.check_target(out, items)
     failed = done = 0
     try:
-        model = choice.open() if any(isinstance(item, Path) for item in items) else None
-        for question in questions if model is not None else ():
-            _check(model, question)
+        model: Any = choice.open() if any(isinstance(item, Path) for item in items) else None  # None: all are errors
+        if model is not None:
+            _check(model, questions)
         with output.opened(out) as stream:
             page = _Page(stream, kind, names=len(items) > 1, questions=len(questions) > 1)
             for item in items:
@@ -62,14 +62,15 @@ def talk(
         raise typer.Exit(SOME_FAILED)
 
 
-def _check(model: QSiT, question: str) -> None:
+def _check(model: QSiT, questions: Sequence[str]) -> None:
     """End with status 2 for a question that cannot be put, before any image is read."""
-    if not question.strip():
-        stop("the question is empty", WRONG_USAGE)
-    try:
-        model.prompt(question)
-    except ValueError as error:
-        stop(str(error), WRONG_USAGE)
+    for question in questions:
+        if not question.strip():
+            stop("the question is empty", WRONG_USAGE)
+        try:
+            model.prompt(question)
+        except ValueError as error:
+            stop(str(error), WRONG_USAGE)
 
 
 class _Page:

@@ -28,7 +28,8 @@ def list_() -> None:
     for name in ENTRIES:
         entry = status(name)
         size = "?" if entry.size is None else size_text(entry.size)
-        place = str(entry.folder) if entry.folder else f"not here: qsit weights download {name}"
+        cure = f"qsit weights download {name}" if entry.repo else "reinstall qsit-plugin"
+        place = str(entry.folder) if entry.folder else f"not here: {cure}"
         typer.echo(f"{name:<10}  {size:>8}  {entry.description}\n{'':<22}{place}")
 
 
@@ -106,9 +107,15 @@ def verdict_text(verdict: Verdict) -> str:
 @app.command()
 def convert(
     source: Annotated[str, typer.Argument(help="Folder of a LLaVA-NeXT style Q-SiT checkpoint.")],
-    target: Annotated[str, typer.Argument(help="Folder to write; must not exist, or be empty.")],
+    target: Annotated[str, typer.Argument(help="Folder to write: a new or an empty one.")],
+    profile: options.Profile = None,
 ) -> None:
-    """Turn a LLaVA-NeXT style Q-SiT checkpoint into the Hugging Face layout that this package opens."""
+    """Turn a LLaVA-NeXT style Q-SiT checkpoint into the Hugging Face layout; print the new folder.
+
+    The profile is stored as qsit.json; without one the official profile is used when scoring.
+    """
+    from qsit_plugin.protocol import profile_for
     from qsit_plugin.weights.convert import convert as convert_folder
 
-    typer.echo(str(convert_folder(Path(source), Path(target))))
+    stored = None if profile is None else profile_for(source, profile)
+    typer.echo(str(convert_folder(source, target, profile=stored)))

@@ -57,10 +57,9 @@ class Environment:
     def create(cls, folder: Path, *, linked: bool) -> Environment:
         venv.create(folder, with_pip=False, symlinks=os.name != "nt")
         environment = cls(folder)
-        if linked:
-            # A path line only: the .pth files of the running environment are not read, so no hook comes from there.
-            paths = [path for path in sys.path if path.endswith("-packages")]
-            (environment.site_packages / "zz_running.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
+        # Path lines only: the .pth files of the running environment are not read, so no hook comes from there.
+        paths = [path for path in sys.path if linked and path.endswith("-packages")]
+        (environment.site_packages / "zz_running.pth").write_text("\n".join(["# test", *paths]), encoding="utf-8")
         return environment
 
     @property

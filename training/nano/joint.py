@@ -1,6 +1,6 @@
 """Stages B and C: the whole model on whole images, cut by the processor's own tiling.
 
-B trains projector and language model on the frozen tower, C everything, the tower at a tenth of the learning rate:
+B trains projector and language model on the frozen tower, C everything, the tower at a fifth of the learning rate:
 with one rate the tower forgets what stage A taught it. Each image carries five questions behind one image prefix; a
 block mask hides the questions from each other, so that none reads another's answer.
 
@@ -243,9 +243,9 @@ def new_model(tower: str, words: dict[str, int], seed: int) -> LlavaOnevisionFor
 
 
 def optimizer_for(model: nn.Module) -> torch.optim.Optimizer:
-    """Three groups: the tower (a tenth of the rate, no decay), matrices (decay), and the rest."""
+    """Three groups: the tower (a fifth of the rate, no decay), matrices (decay), and the rest."""
     groups = [
-        {"params": [], "weight_decay": 0.0, "factor": 0.1},
+        {"params": [], "weight_decay": 0.0, "factor": 0.2},
         {"params": [], "weight_decay": 0.05, "factor": 1.0},
         {"params": [], "weight_decay": 0.0, "factor": 1.0},
     ]
@@ -316,7 +316,7 @@ def main() -> None:
     parser.add_argument("--tower", required=True, help="the result of stage A")
     parser.add_argument("--out", default="nano", help="checkpoint folder to write")
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--frozen", type=float, default=0.15, help="share of the time with the tower frozen")
+    parser.add_argument("--frozen", type=float, default=0.1, help="share of the time with the tower frozen")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

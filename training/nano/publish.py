@@ -1,0 +1,78 @@
+"""Put a trained checkpoint into ``weights/nano``: weights and configs, golden values, model card with its figures.
+
+    python -m qsit_plugin.training.nano.publish --checkpoint nano --figures figures.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+LIMIT = 16 * 2**20
+"""Bytes of safetensors that the package may carry."""
+
+CARD = Path(__file__).with_name("MODEL_CARD.md")
+
+
+def golden_pictures(folder: Path) -> list[Path]:
+    """The demo's two photos at 256 pixels, as PNG, so that no JPEG decoder can move a golden value."""
+    made = []
+    for name in ("astronaut", "astronaut-blurred"):
+        source = files("qsit_plugin") / "demo" / f"{name}.jpg"
+        path = folder / f"golden-{name}.png"
+        with source.open("rb") as stream:
+            Image.open(stream).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path, optimize=True)
+        made.append(path)
+    return made
+
+
+def write_goldens(folder: Path) -> None:
+    """``golden.json``: logits and score of the golden pictures, in float32 on the CPU."""
+    import qsit_plugin
+
+    model = qsit_plugin.load(folder, device="cpu", dtype="float32")
+    entries = []
+    for path in golden_pictures(folder):
+        logits, score = model.level_logits(path)[0].tolist(), model.score(path).value
+        entries.append({"image": path.name, "logits": logits, "score": score, "note": "float32 on the CPU"})
+    (folder / "golden.json").write_text(json.dumps({"goldens": entries}, indent=2) + "\n", encoding="utf-8")
+
+
+def figures_table(figures: dict[str, Any]) -> str:
+    """Markdown rows: a distortion, its ladder correlation, its share of right names."""
+    rows = [f"| {n} | {r['ladder']:.2f} | {100 * r['named']:.0f} % |" for n, r in figures["per_distortion"].items()]
+    mean = figures["mean"]
+    rows.append(f"| **mean** | **{mean['ladder']:.2f}** | **{100 * mean['named']:.0f} %** |")
+    return "\n".join(["| distortion | ladder correlation | named right |", "|---|---|---|", *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="the folder that joint.py wrote")
+    parser.add_argument("--figures", required=True, help="the JSON that evaluate.py wrote")
+    parser.add_argument("--out", default=None, help="default: weights/nano of this package")
+    args = parser.parse_args()
+    source = Path(args.checkpoint)
+    target = Path(args.out) if args.out else Path(str(files("qsit_plugin.weights"))) / "nano"
+    size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
+    if size > LIMIT:
+        raise SystemExit(f"{source} holds {size} bytes of safetensors; the package may carry {LIMIT}")
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        shutil.copy(file, target / file.name)
+    write_goldens(target)
+    figures = json.loads(Path(args.figures).read_text(encoding="utf-8"))
+    card = CARD.read_text(encoding="utf-8").replace("FIGURES_TABLE", figures_table(figures))
+    card = card.replace("PHOTO_COUNT", str(figures["photos"]))
+    (target / "README.md").write_text(card, encoding="utf-8")
+    print(f"{target}: {size / 2**20:.1f} MiB of weights, figures of {figures['photos']} photos")
+
+
+if __name__ == "__main__":
+    main()
