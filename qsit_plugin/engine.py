@@ -171,11 +171,17 @@ def _read(model: QSiT, batch: list[_Seen]) -> list[Reading]:
             )
         log.warning("float16 overflowed on %s: reading again in bfloat16", model.name)
         network, dtype, mode = model.bfloat16_network(), torch.bfloat16, "bfloat16 after float16 overflowed"
-        fresh = [_Seen(s.size, s.tiles if s.look is None else network.tiling.cut(s.look.image), None, s.tokens) for s in batch]
-        logits, mass = _level_logits(network, prompt, fresh, profile.level_token_ids)
+        logits, mass = _level_logits(network, prompt, [_unseen(seen) for seen in batch], profile.level_token_ids)
     name = str(dtype).removeprefix("torch.")
     rows = zip(logits.tolist(), mass.tolist(), batch, strict=True)
     return [Reading(tuple(row), share, seen.size, name, mode) for row, share, seen in rows]
+
+
+def _unseen(seen: _Seen) -> _Seen:
+    """The same image as if nobody had looked at it: a Look's tokens belong to the network that made them."""
+    if seen.look is None:
+        return seen
+    return _Seen(seen.size, seen.look.model.network.tiling.cut(seen.look.image), None, seen.tokens)
 
 
 def _level_logits(
@@ -185,18 +191,26 @@ def _level_logits(
 
     Fresh images go through one padded pass without a cache; a Look reads on from its own prefix, which it keeps.
     """
-    fresh = [seen for seen in batch if seen.look is None]
-    tokens = network.image_tokens([s.tiles for s in fresh if s.tiles is not None], [s.size for s in fresh]) if fresh else []
-    new = iter(network.last_states([network.embed_prompt(prompt, t) for t in tokens]) if fresh else [])
-    states = torch.stack(
-        [
-            next(new) if seen.look is None else network.stepper(seen.look.prefix(prompt.before), prompt.after)(None)[0]
-            for seen in batch
-        ]
-    )
-    logits = network.token_logits(states, ids)
-    mass = (logits.logsumexp(-1) - network.logits(states).logsumexp(-1)).exp()
+    states = []
+    fresh = iter(_fresh_states(network, prompt, batch))
+    for seen in batch:
+        if seen.look is None:
+            states.append(next(fresh))
+        else:
+            states.append(network.stepper(seen.look.prefix(prompt.before), prompt.after)(None)[0])
+    together = torch.stack(states)
+    logits = network.token_logits(together, ids)
+    mass = (logits.logsumexp(-1) - network.logits(together).logsumexp(-1)).exp()
     return logits.cpu(), mass.cpu()
+
+
+def _fresh_states(network: Network, prompt: Prompt, batch: list[_Seen]) -> torch.Tensor | list[torch.Tensor]:
+    """(B', D) last states of the images that no Look has seen before, by one pass of either network."""
+    tiles = [seen.tiles for seen in batch if seen.tiles is not None]
+    if not tiles:
+        return []
+    tokens = network.image_tokens(tiles, [seen.size for seen in batch if seen.tiles is not None])
+    return network.last_states([network.embed_prompt(prompt, t) for t in tokens])
 
 
 def quality_map(model: QSiT, picture: Image.Image, *, window: int | None, overlap: float) -> np.ndarray:

@@ -1,7 +1,8 @@
 """How a checkpoint is asked for a score: question, answer prefix, level words and weights.
 
-The profile travels with the checkpoint as ``qsit.json``; scoring, training and conversion share it. A checkpoint without
-the file gets :data:`OFFICIAL`. Sources: the released ``qsit_transformers_test_iqa.py`` and the training JSONs of Q-SiT.
+The profile travels with the checkpoint as ``qsit.json``; scoring, training and conversion share it. A checkpoint
+without the file gets :data:`OFFICIAL`. Sources: the released ``qsit_transformers_test_iqa.py`` and the training JSONs
+of Q-SiT.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ PLAIN_SCALES = {"0-1": (0.0, 1.0), "0-5": (0.0, 5.0), "1-5": (1.0, 5.0), "0-100"
 class Score:
     """What one look at an image says about its quality.
 
-    ``value``: probability-weighted level in [0, 1], 1 = excellent. ``probabilities``: level -> probability, excellent to
-    bad, summing to 1. ``std``: standard deviation of the value under these probabilities, in [0, 0.5]. ``entropy``: in
-    nats, 0 to log 5. ``level_mass``: probability that the model put on the five words at all; far below 1 means that
-    the prompt or the checkpoint is not what the profile expects. ``scope``: what the checkpoint was trained to predict.
-    ``mode``: "released", or what changed the output (for example a re-run in bfloat16). ``width``, ``height``: of the
-    image, in pixels.
+    ``value``: probability-weighted level in [0, 1], 1 = excellent. ``probabilities``: level -> probability, from
+    excellent to bad, summing to 1. ``std``: standard deviation of the value under these probabilities, in [0, 0.5].
+    ``entropy``: in nats, 0 to log 5. ``level_mass``: probability that the model put on the five words at all; far
+    below 1 means that the prompt or the checkpoint is not what the profile expects. ``scope``: what the checkpoint was
+    trained to predict. ``mode``: "released", or what changed the output (for example a re-run in bfloat16).
+    ``width``, ``height``: of the image, in pixels.
     """
 
     value: float

@@ -1,4 +1,4 @@
-"""The released scoring procedure, through transformers' own processor and ``generate``: what everything is held against."""
+"""The released procedure, through transformers' own processor and ``generate``: what everything is held against."""
 
 from __future__ import annotations
 

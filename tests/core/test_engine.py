@@ -24,7 +24,7 @@ def pictures():
 
 
 def refuse_batches_above(model: QSiT, most: int) -> list[int]:
-    """Make the language model run out of memory for more than ``most`` sequences; returns the sizes it was asked for."""
+    """Let the language model run out of memory above ``most`` sequences; returns the sizes it was asked for."""
     asked = []
 
     def check(module, args, kwargs):

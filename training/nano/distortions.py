@@ -182,7 +182,7 @@ def visible_strength(name: str, strength: float, scale: float) -> float:
 
 
 def severity_score(name: str | None, strength: float) -> float:
-    """The synthetic severity score on [1, 5], 5 = clean. It orders strengths; it is nobody's opinion, so never "MOS"."""
+    """The synthetic severity score on [1, 5], 5 = clean. It orders strengths; nobody gave it, so it is never "MOS"."""
     if name is None:
         return 4.9
     return 4.9 - 3.9 * HARM[name] * (0.06 + 0.94 * strength**0.9 if strength > 0 else 0.0)

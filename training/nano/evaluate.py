@@ -64,7 +64,7 @@ def evaluate(model: Any, images: Sequence[Image.Image], seed: int = 0) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="the folder that was trained on; its held-out photos are used")
-    parser.add_argument("--all", action="store_true", help="use every photo of the folder (one that was not trained on)")
+    parser.add_argument("--all", action="store_true", help="use every photo of the folder, one never trained on")
     parser.add_argument("--checkpoint", default="qsit-nano")
     parser.add_argument("--limit", type=int, default=None, help="only so many photos")
     parser.add_argument("--seed", type=int, default=0)

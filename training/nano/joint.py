@@ -4,7 +4,7 @@ B trains projector and language model on the frozen tower, C everything, the tow
 with one rate the tower forgets what stage A taught it. Each image carries five questions behind one image prefix; a
 block mask hides the questions from each other, so that none reads another's answer.
 
-    python -m qsit_plugin.training.nano.joint --photos FOLDER --tower tower.safetensors --out nano --minutes 60
+    python -m qsit_plugin.training.nano.joint --photos FOLDER --start start.safetensors --out nano --minutes 45
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from qsit_plugin.tiles import Tiling
 
 from . import photos, text, tokenizer
 from .architecture import PREPROCESSOR, TILE, model_config
+from .choice import LAYER, NO_OPTION, ChoiceHeads, option_marks
 from .distortions import distort, severity_score, visible_strength
 from .tower import LEVELS, soft_levels
 
@@ -44,6 +45,9 @@ much as ten small ones, and questions are learned on the small ones just as well
 
 TOKENS_PER_BATCH = 12_000
 
+Tokens = tuple[list[int], list[int], list[int], list[int]]
+"""Ids, labels, roles and option marks of a turn, token by token; see Batch."""
+
 
 @dataclass
 class Batch:
@@ -57,6 +61,7 @@ class Batch:
     position: torch.Tensor  # (B, T) place of the token inside its turn
     labels: torch.Tensor  # (B, T) token that follows, -100 where nothing is to be learned
     role: torch.Tensor  # (B, T) what the label is: 0 rest, 1 level, 2 letter, 3 first word of a text
+    mark: torch.Tensor  # (B, T) ends of options, see choice.option_marks
 
 
 class Batches(torch.utils.data.IterableDataset):
@@ -115,7 +120,7 @@ class Batches(torch.utils.data.IterableDataset):
         if rng.random() < 0.5:
             region = region.transpose(photos.Image.Transpose.FLIP_LEFT_RIGHT)
         if shown > 1.0:
-            region, shown = region.resize(size, photos.Image.Resampling.LANCZOS), 1.0  # too small a photo: enlarge first
+            region, shown = region.resize(size, photos.Image.Resampling.LANCZOS), 1.0  # a small photo: enlarge first
         name, seed = photos.pick_name(region, rng), int(rng.integers(2**31))
         low, high = np.sort(rng.random(2))
         plan = [(name, low), (name, high)] if rng.random() > 0.15 else [(None, 0.0), (name, high)]
@@ -125,45 +130,50 @@ class Batches(torch.utils.data.IterableDataset):
             kind = None if kind is not None and visible <= 0.0 else kind
             yield image.resize(size, photos.Image.Resampling.BICUBIC) if image.size != size else image, kind, visible
 
-    def _turns(self, turns: list[text.Turn], rng: np.random.Generator) -> list[tuple[list[int], list[int], list[int]]]:
+    def _turns(self, turns: list[text.Turn], rng: np.random.Generator) -> list[Tokens]:
         """The turns as tokens. One in three times the naming follows the description in one conversation: there the
         answer stands in the text, which teaches how a choice is made before the image is understood."""
-        score, naming, aspect, describe, more = (self._turn(turn) for turn in turns)
+        score, naming, aspect, describe, more = (tokens_of(turn, self.conversation) for turn in turns)
         if rng.random() > 0.35:
             return [score, naming, aspect, describe, more]
         glue = self.conversation.tokenizer.encode("\n<|im_start|>user", add_special_tokens=False)
-        quiet = ([-100] * len(glue), [0] * len(glue))
+        quiet = ([-100] * len(glue), [0] * len(glue), [NO_OPTION] * len(glue))
         joined = tuple(a + g + b for a, g, b in zip(describe, (glue, *quiet), naming, strict=True))
         return [score, joined, aspect, more]
 
-    def _turn(self, turn: text.Turn) -> tuple[list[int], list[int], list[int]]:
-        """Token ids, labels and roles of one turn."""
-        question = list(self.conversation.prompt(turn.question).after)
-        encode = self.conversation.tokenizer.encode
-        if turn.kind == "level":
-            prefix = encode(text.PROFILE_PREFIX, add_special_tokens=False)
-            answer = prefix + encode(turn.answer[len(text.PROFILE_PREFIX) :], add_special_tokens=False)
-            roles = [0] * len(prefix) + [1] + [0] * (len(answer) - len(prefix))
-        else:
-            answer = encode(turn.answer, add_special_tokens=False)
-            roles = [2 if turn.kind == "letter" else 3] + [0] * len(answer)
-        answer = [*answer, self.conversation.tokenizer.eos_token_id]
-        ids = question + answer
-        labels = [-100] * (len(question) - 1) + answer + [-100]
-        return ids, labels, [0] * (len(question) - 1) + roles + [0]
+
+def tokens_of(turn: text.Turn, conversation: Conversation) -> Tokens:
+    """(ids, labels, roles, marks) of one turn, from the image's end to the end of the answer."""
+    words = conversation.tokenizer
+    question = list(conversation.prompt(turn.question).after)
+    marks = [NO_OPTION] * len(question)
+    if turn.kind == "level":
+        prefix = words.encode(text.PROFILE_PREFIX, add_special_tokens=False)
+        answer = prefix + words.encode(turn.answer[len(text.PROFILE_PREFIX) :], add_special_tokens=False)
+        roles = [0] * len(prefix) + [1] + [0] * (len(answer) - len(prefix))
+    else:
+        answer = words.encode(turn.answer, add_special_tokens=False)
+        roles = [2 if turn.kind == "letter" else 3] + [0] * len(answer)
+    if turn.kind == "letter":
+        newline = words.convert_tokens_to_ids("Ċ")
+        right = ord(turn.answer[0]) - ord("A")
+        marks = option_marks(question, newline, words.eos_token_id, turn.question.count("\n"), right)
+    answer = [*answer, words.eos_token_id]
+    labels = [-100] * (len(question) - 1) + answer + [-100]
+    return question + answer, labels, [0] * (len(question) - 1) + roles + [0], marks + [NO_OPTION] * len(answer)
 
 
 def _pad(texts) -> tuple[torch.Tensor, ...]:
-    """(ids, turn, position, labels, role), each (B, T): the turns of an image in a row, padded on the right."""
+    """(ids, turn, position, labels, role, mark), each (B, T): an image's turns in a row, padded on the right."""
     rows: list[list[list[int]]] = []
     for turns in texts:
-        row: list[list[int]] = [[], [], [], [], []]
-        for number, (ids, labels, roles) in enumerate(turns):
-            for column, values in zip(row, (ids, [number] * len(ids), range(len(ids)), labels, roles), strict=True):
+        row: list[list[int]] = [[], [], [], [], [], []]
+        for number, (ids, *others) in enumerate(turns):
+            for column, values in zip(row, (ids, [number] * len(ids), range(len(ids)), *others), strict=True):
                 column.extend(values)
         rows.append(row)
     length = max(len(row[0]) for row in rows)
-    fill = (0, -1, 0, -100, 0)
+    fill = (0, -1, 0, -100, 0, NO_OPTION)
     return tuple(
         torch.tensor([row[i] + [fill[i]] * (length - len(row[i])) for row in rows]) for i in range(len(fill))
     )
@@ -173,8 +183,13 @@ def collate(items: list[Batch]) -> Batch:
     return items[0]
 
 
-def forward(network: Network, before: tuple[int, ...], batch: Batch, freeze_tower: bool) -> torch.Tensor:
-    """(B, T, V) logits at the text tokens: each turn sees the image and itself, as if it were asked alone."""
+def forward(
+    network: Network, before: tuple[int, ...], batch: Batch, freeze_tower: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, T, V) logits at the text tokens and (B, T, D) states after layer LAYER.
+
+    Each turn sees the image and itself, as if it were asked alone.
+    """
     count, views = batch.tiles.shape[:2]
     same = views == 2 and batch.size == (TILE, TILE)  # base view and only tile are the same pixels: look once
     tiles = batch.tiles[:, :1] if same else batch.tiles
@@ -194,10 +209,10 @@ def forward(network: Network, before: tuple[int, ...], batch: Batch, freeze_towe
     embedded = torch.cat([head, torch.stack(list(packed)), network.hf.get_input_embeddings()(batch.ids)], dim=1)
     prefix = embedded.shape[1] - batch.ids.shape[1]
     mask, positions = block_mask(batch, prefix)
-    hidden = base.language_model(
-        inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False
-    ).last_hidden_state
-    return network.hf.lm_head(hidden[:, prefix:])
+    out = base.language_model(
+        inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=True
+    )
+    return network.hf.lm_head(out.last_hidden_state[:, prefix:]), out.hidden_states[LAYER][:, prefix:]
 
 
 def block_mask(batch: Batch, prefix: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -212,8 +227,10 @@ def block_mask(batch: Batch, prefix: int) -> tuple[torch.Tensor, torch.Tensor]:
     return mask[:, None], place
 
 
-def loss_of(logits: torch.Tensor, batch: Batch, level_ids: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
-    """Soft level loss, letter loss, first-word loss, half the loss of the rest, and the rank loss of the pairs."""
+def loss_of(
+    logits: torch.Tensor, states: torch.Tensor, batch: Batch, level_ids: list[int], heads: ChoiceHeads
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Soft level, letter, first word, half of the rest, rank of the pairs, and the help of the choice heads."""
     logs = logits.log_softmax(-1)
     known = batch.labels >= 0
     plain = -logs.gather(-1, batch.labels.clamp(min=0)[..., None])[..., 0]
@@ -228,27 +245,32 @@ def loss_of(logits: torch.Tensor, batch: Batch, level_ids: list[int]) -> tuple[t
         "first": plain[known & (batch.role == 3)].mean(),
         "rest": 0.5 * plain[known & (batch.role == 0)].mean(),
         "rank": (F.softplus(-4.0 * (better - worse)) * (gap > 0.1)).mean(),
+        **heads(states, batch.mark),
     }
     return torch.stack(list(parts.values())).sum(), {k: v.item() for k, v in parts.items()}
 
 
-def new_model(tower: str, words: dict[str, int], seed: int) -> LlavaOnevisionForConditionalGeneration:
-    """A fresh model around the tower of stage A."""
-    torch.manual_seed(seed)
+def load_start(path: str, words: dict[str, int]) -> tuple[LlavaOnevisionForConditionalGeneration, ChoiceHeads]:
+    """The model and the choice heads as stages L and P left them."""
+    weights = load_file(path)
     model = LlavaOnevisionForConditionalGeneration(model_config(words))
-    weights = {k: v for k, v in load_file(tower).items() if not k.startswith("head.")}
-    inner = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
-    inner.load_state_dict(weights)
-    return model
+    left = model.load_state_dict({k: v for k, v in weights.items() if not k.startswith("choice.")}, strict=False)
+    if left.unexpected_keys or set(left.missing_keys) - {"lm_head.weight"}:
+        raise ValueError(f"{path} is not what language.py writes with this transformers version: {left}")
+    model.tie_weights()
+    heads = ChoiceHeads()
+    heads.load_state_dict({k.removeprefix("choice."): v for k, v in weights.items() if k.startswith("choice.")})
+    return model, heads
 
 
-def optimizer_for(model: nn.Module) -> torch.optim.Optimizer:
+def optimizer_for(model: nn.Module, heads: nn.Module) -> torch.optim.Optimizer:
     """Three groups: the tower (a fifth of the rate, no decay), matrices (decay), and the rest."""
     groups = [
         {"params": [], "weight_decay": 0.0, "factor": 0.2},
         {"params": [], "weight_decay": 0.05, "factor": 1.0},
         {"params": [], "weight_decay": 0.0, "factor": 1.0},
     ]
+    groups[2]["params"] += heads.parameters()
     for name, parameter in model.named_parameters():
         groups[0 if "vision_tower" in name else 1 if parameter.ndim > 1 else 2]["params"].append(parameter)
     return torch.optim.AdamW(groups, betas=(0.9, 0.98))
@@ -259,12 +281,13 @@ def train(args: argparse.Namespace) -> None:
     images = photos.load(photos.split(photos.find(args.photos))[0])
     words = tokenizer.build()
     profile = tokenizer.profile(words)
-    model = new_model(args.tower, words.get_vocab(), args.seed)
+    torch.manual_seed(args.seed)
+    model, heads = load_start(args.start, words.get_vocab())
     tiling = Tiling.from_configs(model.config, PREPROCESSOR)
     network = Network(model, tiling)
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
     before = conversation.prompt("").before
-    optimizer = optimizer_for(model)
+    optimizer = optimizer_for(model, heads)
     data = Batches(images, conversation, tiling, args.seed, args.minutes)
     loader = iter(
         torch.utils.data.DataLoader(data, batch_size=1, num_workers=1, collate_fn=collate, prefetch_factor=4)
@@ -278,8 +301,8 @@ def train(args: argparse.Namespace) -> None:
             rate = args.learning_rate * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * done))
             group["lr"] = rate * group["factor"]
         batch = next(loader)
-        logits = forward(network, before, batch, freeze_tower=done < args.frozen)
-        loss, parts = loss_of(logits, batch, list(profile.level_token_ids))
+        logits, states = forward(network, before, batch, freeze_tower=done < args.frozen)
+        loss, parts = loss_of(logits, states, batch, list(profile.level_token_ids), heads)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -313,7 +336,7 @@ def write(model, words, profile, out: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="folder of clean photos, the same as in stage A")
-    parser.add_argument("--tower", required=True, help="the result of stage A")
+    parser.add_argument("--start", required=True, help="what language.py wrote")
     parser.add_argument("--out", default="nano", help="checkpoint folder to write")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--frozen", type=float, default=0.1, help="share of the time with the tower frozen")

@@ -126,7 +126,7 @@ def naming_turn(name: str | None, rng: np.random.Generator) -> Turn:
     """All ten names in some order, or a few of them; a clean view needs an option that says so."""
     question = NAMING[0] if rng.random() < 0.5 else pick(NAMING, rng)
     kind = rng.random()
-    if kind < 0.25 and name is not None:
+    if kind < 0.3 and name is not None:
         names: list[str | None] = list(NAMES)
     else:
         count = len(NAMES) if kind < 0.6 else int(rng.integers(2, 7))
