@@ -49,18 +49,18 @@ def load(
         ProfileError: the profile does not fit the checkpoint's tokenizer.
     """
     from qsit_plugin.weights import resolve
+    from qsit_plugin.weights.folder import weight_bytes
 
     from .checkpoint import open_checkpoint
     from .devices import resolve_device, resolve_dtype
 
     folder = resolve(name, revision=revision)
     target = resolve_device(device)
-    weight_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     checkpoint = open_checkpoint(
         folder,
         name=str(name) if not os.path.isdir(name) else Path(name).resolve().name,
         device=target,
-        dtype=resolve_dtype(dtype, target, weight_bytes),
+        dtype=resolve_dtype(dtype, target, weight_bytes(folder)),
         adapter=adapter,
         profile=profile,
     )

@@ -206,6 +206,7 @@ def _write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     shards = split_torch_state_dict_into_shards(weights, max_shard_size=SHARD_SIZE)
     for name, keys in shards.filename_to_tensors.items():
         save_file({key: weights[key] for key in keys}, folder / name, metadata={"format": "pt"})
+        (folder / name).chmod(0o644)  # safetensors makes files that only their owner may read, also once installed
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         _write_json(folder / "model.safetensors.index.json", index)

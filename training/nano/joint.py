@@ -131,10 +131,10 @@ class Batches(torch.utils.data.IterableDataset):
             yield image.resize(size, photos.Image.Resampling.BICUBIC) if image.size != size else image, kind, visible
 
     def _turns(self, turns: list[text.Turn], rng: np.random.Generator) -> list[Tokens]:
-        """The turns as tokens. One in three times the naming follows the description in one conversation: there the
+        """The turns as tokens. One in seven times the naming follows the description in one conversation: there the
         answer stands in the text, which teaches how a choice is made before the image is understood."""
         score, naming, aspect, describe, more = (tokens_of(turn, self.conversation) for turn in turns)
-        if rng.random() > 0.35:
+        if rng.random() > 0.15:
             return [score, naming, aspect, describe, more]
         glue = self.conversation.tokenizer.encode("\n<|im_start|>user", add_special_tokens=False)
         quiet = ([-100] * len(glue), [0] * len(glue), [NO_OPTION] * len(glue))
