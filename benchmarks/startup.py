@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+MODEL = "LlavaOnevisionForConditionalGeneration"
 PEAK = (
     "import resource, sys, runpy; sys.argv = ['qsit', 'score', sys.argv[1]]\n"
     "try: runpy.run_module('qsit_plugin.cli', run_name='__main__')\n"
@@ -56,7 +57,7 @@ def main() -> None:
     heavy = {
         "import torch, transformers": ([python, "-c", "import torch, transformers"], {}),
         "the same with the model class": (
-            [python, "-c", "import torch; from transformers import LlavaOnevisionForConditionalGeneration, AutoTokenizer"],
+            [python, "-c", f"import torch; from transformers import {MODEL}, AutoTokenizer"],
             {},
         ),
         "qsit score PHOTO": ([*cli, "score", args.photo], {}),
