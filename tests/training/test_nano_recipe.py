@@ -104,6 +104,19 @@ def test_any_text_survives_the_tokenizer(words):
     assert words.decode(words.encode(line), clean_up_tokenization_spaces=False) == line
 
 
+def test_an_options_line_is_marked_at_its_end_with_its_letter_and_whether_it_fits(words):
+    from qsit_plugin.training.nano.choice import NO_OPTION
+    from qsit_plugin.training.nano.joint import tokens_of
+
+    conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
+    turn = text.lettered("Which?", ["motion blur", "noise", "banding"], 1)
+    ids, labels, _, marks = tokens_of(turn, conversation)
+    ends = [i for i, mark in enumerate(marks) if mark != NO_OPTION]
+    assert [marks[i] for i in ends] == [0, 2 + 1, 4]
+    assert [words.decode(ids[i - 1 : i]).strip() for i in ends] == ["blur", "noise", "banding"]
+    assert words.decode([label for label in labels if label >= 0]) == "B. noise<|im_end|>"
+
+
 def test_dct_filters_are_distinct_and_span_high_frequencies():
     filters = architecture.dct_filters().flatten(1)
     normal = torch.nn.functional.normalize(filters, dim=1)
@@ -127,7 +140,7 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
     batch = batches.batch(rng(1), (0.0, 1.0, 0.0, 0.0))
     before = conversation.prompt("").before
     with torch.no_grad():
-        together = joint.forward(network, before, batch, freeze_tower=True)[0]
+        together = joint.forward(network, before, batch, freeze_tower=True)[0][0]
         image = network.image_tokens([batch.tiles[0]], [batch.size])[0]
         for number in range(int(batch.turn[0].max()) + 1):
             own = batch.turn[0] == number
@@ -136,20 +149,22 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
             assert torch.allclose(together[own][-1], alone, atol=1e-4), number
 
 
-def test_both_stages_run_and_leave_a_checkpoint_that_loads(tmp_path, photo):
+def test_all_stages_run_and_leave_a_checkpoint_that_loads(tmp_path, photo):
     pytest.importorskip("scipy", reason="training needs scipy")
     from argparse import Namespace
 
     import qsit_plugin
-    from qsit_plugin.training.nano import joint, tower
+    from qsit_plugin.training.nano import joint, language, tower
 
     (tmp_path / "photos").mkdir()
     for i in range(12):
         photo.rotate(30 * i).save(tmp_path / "photos" / f"{i}.png")
     state = tmp_path / "tower.safetensors"
     tower.train(str(tmp_path / "photos"), str(state), 0.02, batch=8, learning_rate=1e-3, seed=0, threads=1)
-    args = {"photos": str(tmp_path / "photos"), "tower": str(state), "out": str(tmp_path / "nano"), "minutes": 0.02}
-    joint.train(Namespace(**args, frozen=0.5, learning_rate=1e-3, seed=0, threads=1))
+    common = {"photos": str(tmp_path / "photos"), "minutes": 0.02, "learning_rate": 1e-3, "seed": 0, "threads": 1}
+    start = str(tmp_path / "start.safetensors")
+    language.train(Namespace(**common, tower=str(state), out=start, projector_minutes=0.01))
+    joint.train(Namespace(**common, start=start, resume=None, out=str(tmp_path / "nano"), frozen=0.5))
     assert 0.0 <= qsit_plugin.load(tmp_path / "nano").score(photo).value <= 1.0
 
 

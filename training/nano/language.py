@@ -147,17 +147,7 @@ def fit_projector(network: Network, images, book, minutes: float, seed: int) -> 
             print(f"P step {step} squared error {mean:.3f} {100 * done:.0f} %", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", required=True)
-    parser.add_argument("--tower", required=True, help="the result of stage A")
-    parser.add_argument("--out", default="start.safetensors")
-    parser.add_argument("--minutes", type=float, default=12.0, help="for the language model")
-    parser.add_argument("--projector-minutes", type=float, default=2.0)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     words = tokenizer.build()
@@ -168,8 +158,7 @@ def main() -> None:
     network = Network(model, Tiling.from_configs(model.config, PREPROCESSOR))
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
     book, before = code_book(args.seed), conversation.prompt("").before
-    turns = Turns(conversation, args.seed)
-    heads = ChoiceHeads()
+    turns, heads = Turns(conversation, args.seed), ChoiceHeads()
     train_language(network, heads, turns, before, book, list(profile.level_token_ids), args.minutes, args.learning_rate)
     save(model, heads, args.out)
     images = photos.load(photos.split(photos.find(args.photos))[0])
@@ -181,6 +170,19 @@ def save(model: LlavaOnevisionForConditionalGeneration, heads: ChoiceHeads, out:
     """All weights under the model's own names, the tied head left out, and the choice heads under ``choice.``."""
     state = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("lm_head")}
     save_file(state | {f"choice.{k}": v for k, v in heads.state_dict().items()}, out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", required=True, help="folder of clean photos, the same as in stage A")
+    parser.add_argument("--tower", required=True, help="the result of stage A")
+    parser.add_argument("--out", default="start.safetensors")
+    parser.add_argument("--minutes", type=float, default=8.0, help="for the language model")
+    parser.add_argument("--projector-minutes", type=float, default=1.5)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    train(parser.parse_args())
 
 
 if __name__ == "__main__":
