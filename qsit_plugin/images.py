@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,32 @@ _NOT_ANIMATIONS = ("MPO", "PSD")
 _OPENING = threading.Lock()
 _SHARED_PIL = threading.Lock()
 _log = logging.getLogger("qsit_plugin")
+
+
+class _Strict:
+    """While a picture is decoded, Pillow raises for a truncated file, whatever anybody set before.
+
+    pyiqa sets Pillow's global ``LOAD_TRUNCATED_IMAGES`` when it is imported; the missing part of a photo would then be
+    scored as grey. The setting of the process comes back when the last of our threads has decoded.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                ImageFile.LOAD_TRUNCATED_IMAGES = self.before
+
+
+_TRUNCATION_IS_AN_ERROR = _Strict()
 
 
 class ImageError(ValueError):
@@ -210,7 +236,8 @@ def _from_pil(image: Image.Image, name: str, exif_rotation: bool, max_pixels: in
             frame = image.tell() + 1
             which = "its first frame" if frame == 1 else f"frame {frame}, where it stands,"
             _log.warning("%s: holds several frames or pages; only %s is looked at", name, which)
-        image.load()
+        with _TRUNCATION_IS_AN_ERROR:
+            image.load()
         if exif_rotation:
             image = ImageOps.exif_transpose(image)
         return _to_rgb(image, kind, name)

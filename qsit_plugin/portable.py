@@ -158,6 +158,7 @@ def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         "processor_class": "LlavaOnevisionProcessor",
         "model_max_length": min(int(tokenizer.model_max_length), 2**31 - 1),
         "padding_side": "left",
+        "model_input_names": ["input_ids", "attention_mask"],  # else 4.x adds token_type_ids, which generate refuses
         "clean_up_tokenization_spaces": False,
         "additional_special_tokens": special,
         **named,
