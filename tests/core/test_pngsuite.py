@@ -1,5 +1,6 @@
 """The edge cases and the broken files of PNGSuite."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np

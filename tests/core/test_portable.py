@@ -104,6 +104,7 @@ def test_sliding_windows_are_off_and_tying_is_said_twice(folder):
 
 def test_the_tokenizer_class_exists_in_both_generations(folder):
     settings = read(folder / "tokenizer_config.json")
+    assert settings["model_input_names"] == ["input_ids", "attention_mask"]
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert "extra_special_tokens" not in settings  # a list for 5.x, a mapping for 4.x
 
