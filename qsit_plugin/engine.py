@@ -118,7 +118,7 @@ def _open(model: QSiT, image: Any) -> _Seen | ImageError:
         look = model.encode(image)  # refuses the look of another model
         return _Seen(look.size, None, look, tiling.token_count(*look.size))
     try:
-        picture = read_image(image)
+        picture = read_image(image, exif_rotation=model.exif_rotation)
     except ImageError as error:
         return error
     return _Seen(picture.size, tiling.cut(picture), None, tiling.token_count(*picture.size))
@@ -162,7 +162,7 @@ def _read(model: QSiT, batch: list[_Seen]) -> list[Reading]:
     profile, network = model.profile, model.network
     prompt = model.prompt(profile.question, profile.answer_prefix)
     logits, mass = _level_logits(network, prompt, batch, profile.level_token_ids)
-    dtype, mode = network.dtype, "released"
+    dtype, changes = network.dtype, ["EXIF rotation"] if model.exif_rotation else []
     if not bool(torch.isfinite(logits).all()):
         if network.dtype != torch.float16 or not model.automatic_dtype:
             raise FloatingPointError(
@@ -170,9 +170,10 @@ def _read(model: QSiT, batch: list[_Seen]) -> list[Reading]:
                 "or dtype='float32'"
             )
         log.warning("float16 overflowed on %s: reading again in bfloat16", model.name)
-        network, dtype, mode = model.bfloat16_network(), torch.bfloat16, "bfloat16 after float16 overflowed"
+        network, dtype = model.bfloat16_network(), torch.bfloat16
+        changes.append("bfloat16 after float16 overflowed")
         logits, mass = _level_logits(network, prompt, [_unseen(seen) for seen in batch], profile.level_token_ids)
-    name = str(dtype).removeprefix("torch.")
+    name, mode = str(dtype).removeprefix("torch."), ", ".join(changes) or "released"
     rows = zip(logits.tolist(), mass.tolist(), batch, strict=True)
     return [Reading(tuple(row), share, seen.size, name, mode) for row, share, seen in rows]
 

@@ -31,6 +31,7 @@ def load(
     revision: str | None = None,
     adapter: str | os.PathLike | None = None,
     profile: Any = None,
+    exif_rotation: bool = False,
 ) -> QSiT:
     """Open a checkpoint.
 
@@ -43,6 +44,8 @@ def load(
         adapter: folder of a peft adapter to merge (needs the ``peft`` package).
         profile: a ScoreProfile, ``"official"``, ``"training"``, or the path of a ``qsit.json``; None takes the
             checkpoint's own.
+        exif_rotation: turn photos as their EXIF orientation says before they are looked at. The released procedure does
+            not, so scores then say so in ``mode``.
 
     Raises:
         WeightsError: the checkpoint cannot be found, or fails one of the load-time checks.
@@ -64,7 +67,7 @@ def load(
         adapter=adapter,
         profile=profile,
     )
-    return QSiT(checkpoint, adapter=adapter, automatic_dtype=dtype == "auto")
+    return QSiT(checkpoint, adapter=adapter, automatic_dtype=dtype == "auto", exif_rotation=exif_rotation)
 
 
 class Look:
@@ -112,8 +115,16 @@ class QSiT:
     out; a list (or an N, C, H, W tensor) in, a list out.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, adapter: Any = None, automatic_dtype: bool = False):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        adapter: Any = None,
+        automatic_dtype: bool = False,
+        exif_rotation: bool = False,
+    ):
         self.checkpoint = checkpoint
+        self.exif_rotation = exif_rotation
         self.adapter = adapter
         self.automatic_dtype = automatic_dtype
         self.network = Network(checkpoint.model, checkpoint.tiling)
@@ -186,7 +197,7 @@ class QSiT:
             if image.model is not self:
                 raise ValueError(f"this look was made by {image.model!r}, not by {self!r}: encode the image again")
             return image
-        picture = read_image(image)
+        picture = read_image(image, exif_rotation=self.exif_rotation)
         tokens = self.network.image_tokens([self.network.tiling.cut(picture)], [picture.size])[0]
         return Look(self, tokens, picture.size, picture)
 
@@ -304,7 +315,7 @@ class QSiT:
 
     def quality_map(self, image: ImageInput, *, window: int | None = None, overlap: float = 0.5) -> np.ndarray:
         """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended. See ``engine.quality_map``."""
-        picture = image.image if isinstance(image, Look) else read_image(image)
+        picture = image.image if isinstance(image, Look) else read_image(image, exif_rotation=self.exif_rotation)
         return engine.quality_map(self, picture, window=window, overlap=overlap)
 
 

@@ -25,6 +25,7 @@ def ask(
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
     adapter: options.Adapter = None,
+    exif_rotation: options.ExifRotation = False,
 ) -> None:
     """Ask questions about photos.
 
@@ -36,7 +37,7 @@ def ask(
     talk(
         expand(paths, recursive=recursive),
         question,
-        options.Choice(model, device, dtype, revision, adapter),
+        options.Choice(model, device, dtype, revision, adapter, exif_rotation=exif_rotation),
         format=format,
         out=out,
         max_new_tokens=max_new_tokens,

@@ -29,6 +29,7 @@ def compare(
     revision: options.Revision = None,
     adapter: options.Adapter = None,
     profile: options.Profile = None,
+    exif_rotation: options.ExifRotation = False,
 ) -> None:
     """Score two photos and say how probable it is that A is the better one.
 
@@ -42,7 +43,7 @@ def compare(
 
     kind = output.choose_format(format, out, FORMATS, "table")
     output.check_target(out, [Path(a), Path(b)])
-    qsit = options.Choice(model, device, dtype, revision, adapter, profile).open()
+    qsit = options.Choice(model, device, dtype, revision, adapter, profile, exif_rotation).open()
     results = qsit.score([a, b], errors="return")
     broken = [result for result in results if isinstance(result, ImageError)]
     for error in broken:

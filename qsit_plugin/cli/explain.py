@@ -21,6 +21,7 @@ def explain(
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
     adapter: options.Adapter = None,
+    exif_rotation: options.ExifRotation = False,
 ) -> None:
     """Describe and judge the quality of photos in words.
 
@@ -32,7 +33,7 @@ def explain(
     talk(
         expand(paths, recursive=recursive),
         [EXPLAIN],
-        options.Choice(model, device, dtype, revision, adapter),
+        options.Choice(model, device, dtype, revision, adapter, exif_rotation=exif_rotation),
         format=format,
         out=out,
         max_new_tokens=max_new_tokens,

@@ -40,6 +40,7 @@ Profile = Annotated[
         rich_help_panel=_PANEL, help="How a score is asked for: official, training, or the path of a qsit.json."
     ),
 ]
+ExifRotation = Annotated[bool, typer.Option("--exif-rotation", help="Turn photos as their EXIF orientation says.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
 Temperature = Annotated[
     float | None, typer.Option(min=0.001, help="Sample the answer; without it the likeliest words are taken.")
@@ -59,6 +60,7 @@ class Choice:
     revision: str | None = None
     adapter: str | None = None
     profile: str | None = None
+    exif_rotation: bool = False
 
     def load(self) -> QSiT:
         """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing."""
@@ -71,6 +73,7 @@ class Choice:
             revision=self.revision,
             adapter=self.adapter,
             profile=self.profile,
+            exif_rotation=self.exif_rotation,
         )
 
     def check(self) -> None:

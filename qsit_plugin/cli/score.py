@@ -33,6 +33,7 @@ def score(
     revision: options.Revision = None,
     adapter: options.Adapter = None,
     profile: options.Profile = None,
+    exif_rotation: options.ExifRotation = False,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
@@ -49,7 +50,7 @@ def score(
     kind = output.choose_format(format, out, FORMATS, "table")
     items = expand(paths, recursive=recursive)
     output.check_target(out, items)
-    choice = options.Choice(model, device, dtype, revision, adapter, profile)
+    choice = options.Choice(model, device, dtype, revision, adapter, profile, exif_rotation)
     failed = done = 0
     try:
         qsit = choice.open() if any(isinstance(item, Path) for item in items) else None

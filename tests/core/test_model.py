@@ -237,3 +237,14 @@ def test_a_quality_map_of_one_region_is_the_score_of_the_image(model, pictures):
 def test_a_quality_map_refuses_senseless_regions(model, pictures, window, overlap, message):
     with pytest.raises(ValueError, match=message):
         model.quality_map(pictures[0], window=window, overlap=overlap)
+
+
+def test_exif_rotation_is_off_by_default_and_says_so_when_on(model, tmp_path, pictures):
+    photo = tmp_path / "sideways.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to view
+    pictures[1].save(photo, exif=exif)
+    plain = model.score(photo)
+    turned = qsit.load(model.folder, device="cpu", exif_rotation=True).score(photo)
+    assert (plain.width, plain.height, plain.mode) == (300, 200, "released")
+    assert (turned.width, turned.height, turned.mode) == (200, 300, "EXIF rotation")

@@ -136,7 +136,7 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
     tiling = Tiling.from_configs(model.config, architecture.PREPROCESSOR)
     network = Network(model, tiling)
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
-    batches = joint.Batches([photo], conversation, tiling, seed=0, minutes=1.0)
+    batches = joint.Batches([photo], conversation, tiling, seed=0, early_minutes=1.0)
     batch = batches.batch(rng(1), (0.0, 1.0, 0.0, 0.0))
     before = conversation.prompt("").before
     with torch.no_grad():
@@ -164,7 +164,8 @@ def test_all_stages_run_and_leave_a_checkpoint_that_loads(tmp_path, photo):
     common = {"photos": str(tmp_path / "photos"), "minutes": 0.02, "learning_rate": 1e-3, "seed": 0, "threads": 1}
     start = str(tmp_path / "start.safetensors")
     language.train(Namespace(**common, tower=str(state), out=start, projector_minutes=0.01))
-    joint.train(Namespace(**common, start=start, resume=None, out=str(tmp_path / "nano"), frozen=0.5))
+    options = {"start": start, "resume": None, "tower": None, "frozen": 0.5, "early": 0.5}
+    joint.train(Namespace(**common, **options, out=str(tmp_path / "nano")))
     assert 0.0 <= qsit_plugin.load(tmp_path / "nano").score(photo).value <= 1.0
 
 

@@ -40,8 +40,8 @@ GRIDS = (
     ((3, 4), (4, 3), (4, 4), (4, 6), (6, 4)),
 )
 EARLY, LATE = (0.85, 0.12, 0.03, 0.0), (0.5, 0.27, 0.14, 0.09)
-"""Tile grids (rows, columns) by cost, and their shares in the first half of the time and after: a large grid costs as
-much as ten small ones, and questions are learned on the small ones just as well."""
+"""Tile grids (rows, columns) by cost, and their shares early (``--early``) and late: a large grid costs as much as ten
+small ones, and questions are learned on the small ones just as well."""
 
 HARDLY = 0.06
 """A distortion up to this strength lowers the score a little, but in words the image is clean."""
@@ -70,16 +70,16 @@ class Batch:
 class Batches(torch.utils.data.IterableDataset):
     """Endless batches, each of one tile grid."""
 
-    def __init__(self, images, conversation: Conversation, tiling: Tiling, seed: int, minutes: float):
+    def __init__(self, images, conversation: Conversation, tiling: Tiling, seed: int, early_minutes: float):
         self.images, self.conversation, self.tiling, self.seed = images, conversation, tiling, seed
-        self.minutes = minutes
+        self.early_minutes = early_minutes
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self.seed, 1, info.id if info else 0])
         start = time.monotonic()
         while True:
-            early = time.monotonic() - start < 0.5 * 60 * self.minutes
+            early = time.monotonic() - start < 60 * self.early_minutes
             yield self.batch(rng, EARLY if early else LATE)
 
     def batch(self, rng: np.random.Generator, shares: tuple[float, ...] = LATE) -> Batch:
@@ -288,12 +288,15 @@ def train(args: argparse.Namespace) -> None:
     model, heads = load_start(args.start, words.get_vocab())
     if args.resume:
         model = LlavaOnevisionForConditionalGeneration.from_pretrained(args.resume, dtype=torch.float32)
+    if args.tower:
+        inner = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
+        inner.load_state_dict({k: v for k, v in load_file(args.tower).items() if not k.startswith("head.")})
     tiling = Tiling.from_configs(model.config, PREPROCESSOR)
     network = Network(model, tiling)
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
     before = conversation.prompt("").before
     optimizer = optimizer_for(model, heads)
-    data = Batches(images, conversation, tiling, args.seed, args.minutes)
+    data = Batches(images, conversation, tiling, args.seed, args.early * args.minutes)
     loader = iter(
         torch.utils.data.DataLoader(data, batch_size=1, num_workers=1, collate_fn=collate, prefetch_factor=4)
     )
@@ -343,10 +346,12 @@ def main() -> None:
     parser.add_argument("--photos", required=True, help="folder of clean photos, the same as in stage A")
     parser.add_argument("--start", required=True, help="what language.py wrote")
     parser.add_argument("--resume", default=None, help="checkpoint folder to go on from; the schedule begins anew")
+    parser.add_argument("--tower", default=None, help="a later result of stage A, in place of the start's tower")
     parser.add_argument("--out", default="nano", help="checkpoint folder to write")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--frozen", type=float, default=0.1, help="share of the time with the tower frozen")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--early", type=float, default=0.5, help="share of the time with mostly small grids")
+    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     train(parser.parse_args())

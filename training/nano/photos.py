@@ -32,6 +32,10 @@ def load(files: list[Path]) -> list[Image.Image]:
     return [Image.open(p).convert("RGB") for p in files]
 
 
+HARD = {"motion blur": 2.0, "compression artifacts": 1.7, "banding": 1.5, "pixelation": 1.4, "faded color": 1.2}
+"""How much more often the distortions are shown that a tower names worst."""
+
+
 @dataclass
 class View:
     """One tile as the model sees it, with what was done to it."""
@@ -49,7 +53,7 @@ def _scale(rng: np.random.Generator) -> float:
         return 1.0
     if kind < 0.65:
         return rng.uniform(1.0, 1.4)
-    return rng.uniform(0.5, 1.0) if kind < 0.88 else rng.uniform(0.25, 0.5)
+    return rng.uniform(0.5, 1.0) if kind < 0.92 else rng.uniform(0.25, 0.5)
 
 
 def _region(photo: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, float]:
@@ -77,8 +81,10 @@ def is_colorful(image: Image.Image) -> bool:
 
 def pick_name(image: Image.Image, rng: np.random.Generator) -> str:
     """A distortion at random; never faded colour on a photo that has none."""
-    names = NAMES if is_colorful(image) else tuple(n for n in NAMES if n != "faded color")
-    return names[rng.integers(len(names))]
+    weights = np.array([HARD.get(name, 1.0) for name in NAMES])
+    if not is_colorful(image):
+        weights[NAMES.index("faded color")] = 0.0
+    return NAMES[rng.choice(len(NAMES), p=weights / weights.sum())]
 
 
 def _view(region: Image.Image, scale: float, name: str | None, strength: float, seed: int) -> View:

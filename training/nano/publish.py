@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+
+from qsit_plugin.checkpoint import open_checkpoint
+from qsit_plugin.portable import save_portable
+
+from .architecture import PREPROCESSOR
 
 LIMIT = 16 * 2**20
 """Bytes of safetensors that the package may carry."""
@@ -30,6 +35,20 @@ def golden_pictures(folder: Path) -> list[Path]:
             Image.open(stream).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path, optimize=True)
         made.append(path)
     return made
+
+
+def write_anew(source: Path, target: Path) -> None:
+    """The same weights through today's ``save_portable``, so that the package never carries an older layout."""
+    opened = open_checkpoint(source, device=torch.device("cpu"), dtype=torch.bfloat16)
+    save_portable(
+        opened.model,
+        opened.tokenizer,
+        target,
+        profile=opened.profile,
+        preprocessor=PREPROCESSOR,
+        chat_template=opened.chat_template,
+        dtype=torch.bfloat16,
+    )
 
 
 def write_goldens(folder: Path) -> None:
@@ -64,8 +83,7 @@ def main() -> None:
     if size > LIMIT:
         raise SystemExit(f"{source} holds {size} bytes of safetensors; the package may carry {LIMIT}")
     target.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        shutil.copy(file, target / file.name)
+    write_anew(source, target)
     write_goldens(target)
     figures = json.loads(Path(args.figures).read_text(encoding="utf-8"))
     card = CARD.read_text(encoding="utf-8").replace("FIGURES_TABLE", figures_table(figures))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from . import photos
@@ -76,7 +76,7 @@ def loss_of(model: TowerWithHeads, batch) -> torch.Tensor:
     better, worse = value[0::2], value[1::2]  # the pairs lie side by side, the milder one first
     gap = score[0::2] - score[1::2]
     rank_loss = (F.softplus(-4.0 * (better - worse)) * (gap > 0.1)).mean()
-    return level_loss + kind_loss + rank_loss
+    return level_loss + 1.5 * kind_loss + rank_loss
 
 
 @torch.no_grad()
@@ -97,12 +97,36 @@ def check(model: TowerWithHeads, images, batches: int = 8) -> dict[str, float]:
     return {"srcc": round(float(rho), 4), "named": round(torch.cat(hits).float().mean().item(), 4)}
 
 
-def train(folder: str, out: str, minutes: float, batch: int, learning_rate: float, seed: int, threads: int) -> None:
+def resume(model: TowerWithHeads, heads: str, checkpoint: str | None) -> None:
+    """Take heads and tower from an earlier result of this stage; the tower from a whole checkpoint if one is given."""
+    state = load_file(heads)
+    model.head.load_state_dict({k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")})
+    tower = {k: v for k, v in state.items() if not k.startswith("head.")}
+    if checkpoint:
+        prefix = "vision_tower.vision_model."
+        stored = load_file(Path(checkpoint) / "model.safetensors")
+        tower = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
+    getattr(model.tower, "vision_model", model.tower).load_state_dict(tower)
+
+
+def train(
+    folder: str,
+    out: str,
+    minutes: float,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    threads: int,
+    heads: str | None = None,
+    checkpoint: str | None = None,
+) -> None:
     torch.set_num_threads(threads)
     train_files, held_files = photos.split(photos.find(folder))
     images, held = photos.load(train_files), photos.load(held_files)
     print(f"{len(images)} photos to train on, {len(held)} held out", flush=True)
     model = TowerWithHeads(seed)
+    if heads:
+        resume(model, heads, checkpoint)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -148,8 +172,20 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", default=None, help="an earlier result to go on from; the schedule begins anew")
+    parser.add_argument("--checkpoint", default=None, help="with --resume: take the tower of this checkpoint folder")
     args = parser.parse_args()
-    train(args.photos, args.out, args.minutes, args.batch, args.learning_rate, args.seed, args.threads)
+    train(
+        args.photos,
+        args.out,
+        args.minutes,
+        args.batch,
+        args.learning_rate,
+        args.seed,
+        args.threads,
+        args.resume,
+        args.checkpoint,
+    )
 
 
 if __name__ == "__main__":
