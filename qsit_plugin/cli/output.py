@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +20,15 @@ HEADER = ("score", "spread", "level", "size", "path")
 _WIDTHS = (6, 6, 9, 10, 0)
 
 
-class RowWriter:
+class RowWriter(ABC):
     """Takes rows one by one; a context manager, so that what came so far is complete however it ends (Ctrl-C)."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
 
+    @abstractmethod
     def write(self, row: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Take one row, a dictionary as ``rows.py`` makes it."""
 
     def finish(self) -> None:
         self.stream.flush()
