@@ -163,7 +163,8 @@ def test_all_stages_run_and_leave_a_checkpoint_that_loads(tmp_path, photo):
     tower.train(str(tmp_path / "photos"), str(state), 0.02, batch=8, learning_rate=1e-3, seed=0, threads=1)
     common = {"photos": str(tmp_path / "photos"), "minutes": 0.02, "learning_rate": 1e-3, "seed": 0, "threads": 1}
     start = str(tmp_path / "start.safetensors")
-    language.train(Namespace(**common, tower=str(state), out=start, projector_minutes=0.01))
+    few = {"resume": None, "evidence_minutes": 0.02, "projector_minutes": 0.01, "views": 128}
+    language.train(Namespace(**common, **few, tower=str(state), out=start))
     options = {"start": start, "resume": None, "tower": None, "frozen": 0.5, "early": 0.5}
     joint.train(Namespace(**common, **options, out=str(tmp_path / "nano")))
     assert 0.0 <= qsit_plugin.load(tmp_path / "nano").score(photo).value <= 1.0

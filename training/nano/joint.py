@@ -125,7 +125,7 @@ class Batches(torch.utils.data.IterableDataset):
             region = region.transpose(photos.Image.Transpose.FLIP_LEFT_RIGHT)
         if shown > 1.0:
             region, shown = region.resize(size, photos.Image.Resampling.LANCZOS), 1.0  # a small photo: enlarge first
-        name, seed = photos.pick_name(region, rng), int(rng.integers(2**31))
+        name, seed = photos.pick_name(region, rng, photos.DOUBTFUL), int(rng.integers(2**31))
         low, high = np.sort(rng.random(2))
         plan = [(name, low), (name, high)] if rng.random() > 0.25 else [(None, 0.0), (name, high)]
         for kind, strength in plan:
@@ -306,7 +306,7 @@ def train(args: argparse.Namespace) -> None:
     mean: dict[str, float] = {}
     while (done := (time.monotonic() - start) / (60 * args.minutes)) < 1.0:
         for group in optimizer.param_groups:
-            rate = args.learning_rate * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * done))
+            rate = args.learning_rate * min(1.0, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * done))
             group["lr"] = rate * group["factor"]
         batch = next(loader)
         logits, states = forward(network, before, batch, freeze_tower=done < args.frozen)

@@ -33,7 +33,10 @@ def load(files: list[Path]) -> list[Image.Image]:
 
 
 HARD = {"motion blur": 2.0, "compression artifacts": 1.7, "banding": 1.5, "pixelation": 1.4, "faded color": 1.2}
-"""How much more often the distortions are shown that a tower names worst."""
+"""How much more often the tower is shown what it names worst."""
+
+DOUBTFUL = {"motion blur": 1.4, "compression artifacts": 1.2, "banding": 1.4}
+"""The same in the joint stage, milder: with HARD it said motion blur for blur, with equal shares the other way round."""
 
 
 @dataclass
@@ -79,12 +82,12 @@ def is_colorful(image: Image.Image) -> bool:
     return float(np.asarray(image.resize((32, 32)).convert("HSV"))[..., 1].mean()) > 25
 
 
-def pick_name(image: Image.Image, rng: np.random.Generator) -> str:
-    """A distortion at random; never faded colour on a photo that has none."""
-    weights = np.array([HARD.get(name, 1.0) for name in NAMES])
+def pick_name(image: Image.Image, rng: np.random.Generator, weights: dict[str, float]) -> str:
+    """A distortion at random, weights 1 where none is given; never faded colour on a photo that has none."""
+    shares = np.array([weights.get(name, 1.0) for name in NAMES])
     if not is_colorful(image):
-        weights[NAMES.index("faded color")] = 0.0
-    return NAMES[rng.choice(len(NAMES), p=weights / weights.sum())]
+        shares[NAMES.index("faded color")] = 0.0
+    return NAMES[rng.choice(len(NAMES), p=shares / shares.sum())]
 
 
 def _view(region: Image.Image, scale: float, name: str | None, strength: float, seed: int) -> View:
@@ -99,7 +102,7 @@ def _view(region: Image.Image, scale: float, name: str | None, strength: float, 
 def sample_pair(photos: list[Image.Image], rng: np.random.Generator) -> tuple[View, View]:
     """The same region twice, under one distortion at two strengths (one in eight times one of them is clean)."""
     region, scale = _region(photos[rng.integers(len(photos))], rng)
-    name, seed = pick_name(region, rng), int(rng.integers(2**31))
+    name, seed = pick_name(region, rng, HARD), int(rng.integers(2**31))
     low, high = np.sort(rng.random(2))
     if rng.random() < 0.125:
         return _view(region, scale, None, 0.0, seed), _view(region, scale, name, high, seed)

@@ -60,10 +60,13 @@ class TowerWithHeads(nn.Module):
         self.tower = new_vision_tower(seed)
         self.head = nn.Linear(WIDTH, len(LEVELS) + len(NAMES) + 1)
 
-    def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def tokens(self, views: torch.Tensor) -> torch.Tensor:
+        """(N, tokens, 16): what the heads say at every token; their mean is what they say of the view."""
         pixels = views.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        out = self.head(self.tower(pixel_values=pixels).last_hidden_state.mean(1))
-        return out.split([len(LEVELS), len(NAMES) + 1], dim=-1)
+        return self.head(self.tower(pixel_values=pixels).last_hidden_state)
+
+    def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.tokens(views).mean(1).split([len(LEVELS), len(NAMES) + 1], dim=-1)
 
 
 def loss_of(model: TowerWithHeads, batch) -> torch.Tensor:
