@@ -36,7 +36,7 @@ HARD = {"motion blur": 2.0, "compression artifacts": 1.7, "banding": 1.5, "pixel
 """How much more often the tower is shown what it names worst."""
 
 DOUBTFUL = {"motion blur": 1.4, "compression artifacts": 1.2, "banding": 1.4}
-"""The same in the joint stage, milder: with HARD it said motion blur for blur, with equal shares the other way round."""
+"""The same in the joint stage, milder: with HARD motion blur was said for blur, with equal shares the reverse."""
 
 
 @dataclass
