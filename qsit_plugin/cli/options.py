@@ -64,9 +64,11 @@ class Choice:
 
     def load(self) -> QSiT:
         """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing."""
+        import gc
+
         import qsit_plugin
 
-        return qsit_plugin.load(
+        model = qsit_plugin.load(
             self.model,
             device=self.device,
             dtype=self.dtype,
@@ -75,6 +77,8 @@ class Choice:
             profile=self.profile,
             exif_rotation=self.exif_rotation,
         )
+        gc.enable()  # main switched it off for the imports
+        return model
 
     def check(self) -> None:
         """End with status 2 for a device or dtype that does not exist here."""
