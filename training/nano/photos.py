@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .architecture import TILE
-from .distortions import HARM, LOG_RANGE, NAMES, distort, severity_score, visible_strength
+from .distortions import LOG_RANGE, NAMES, distort, severity_score, visible_strength
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -107,6 +107,3 @@ def sample_pair(photos: list[Image.Image], rng: np.random.Generator) -> tuple[Vi
     if rng.random() < 0.125:
         return _view(region, scale, None, 0.0, seed), _view(region, scale, name, high, seed)
     return _view(region, scale, name, low, seed), _view(region, scale, name, high, seed)
-
-
-__all__ = ["HARM", "View", "find", "is_colorful", "load", "pick_name", "sample_pair", "split"]
