@@ -83,6 +83,13 @@ def compression_artifacts(image: Image.Image, strength: float, rng: np.random.Ge
     return Image.open(buffer).convert("RGB")
 
 
+def camera_jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The compression of an ordinary photo file, quality 88 to 96: no distortion, since people do not see it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=int(rng.integers(88, 97)))
+    return Image.open(buffer).convert("RGB")
+
+
 def underexposure(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
     x, kind = to_float(image), rng.random()
     if kind < 0.4:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .architecture import TILE
-from .distortions import LOG_RANGE, NAMES, distort, severity_score, visible_strength
+from .distortions import LOG_RANGE, NAMES, camera_jpeg, distort, severity_score, visible_strength
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -32,8 +32,11 @@ def load(files: list[Path]) -> list[Image.Image]:
     return [Image.open(p).convert("RGB") for p in files]
 
 
-HARD = {"motion blur": 2.0, "compression artifacts": 1.7, "banding": 1.5, "pixelation": 1.4, "faded color": 1.2}
+HARD = {"motion blur": 2.5, "compression artifacts": 4.0, "banding": 1.5, "pixelation": 1.2, "faded color": 1.2}
 """How much more often the tower is shown what it names worst."""
+
+BLOCK = 8
+"""Side of a JPEG block: half of the views are cut at a random place of that grid, as a fitted canvas cuts them."""
 
 DOUBTFUL = {"motion blur": 1.4, "compression artifacts": 1.2, "banding": 1.4}
 """The same in the joint stage, milder: with HARD motion blur was said for blur, with equal shares the reverse."""
@@ -50,16 +53,26 @@ class View:
 
 
 def _scale(rng: np.random.Generator) -> float:
-    """View scale: mostly pixel for pixel, sometimes shrunk (large photos, the base view), rarely enlarged."""
+    """View scale: often pixel for pixel; enlarged (between two grid points) or shrunk (large photos, base view)."""
     kind = rng.random()
-    if kind < 0.55:
+    if kind < 0.45:
         return 1.0
-    if kind < 0.65:
-        return rng.uniform(1.0, 1.4)
+    if kind < 0.67:
+        return rng.uniform(1.0, 1.35)
     return rng.uniform(0.5, 1.0) if kind < 0.92 else rng.uniform(0.25, 0.5)
 
 
-def _region(photo: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, float]:
+@dataclass
+class Region:
+    """A piece of a photo; what lies left of and above (x, y) is distorted with it and then cut off."""
+
+    image: Image.Image
+    x: int
+    y: int
+    scale: float  # pixels of the view per pixel of the photo
+
+
+def _region(photo: Image.Image, rng: np.random.Generator) -> Region:
     """A region that fills one tile at some scale. Flat regions (sky) are mostly skipped: there is nothing to see."""
     for _ in range(4):
         scale = _scale(rng)
@@ -67,14 +80,15 @@ def _region(photo: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, 
         width, height = round(TILE / scale * squash), round(TILE / scale)
         if rng.random() < 0.5:
             width, height = height, width
-        width, height = min(width, photo.width), min(height, photo.height)
+        dx, dy = rng.integers(BLOCK, size=2) if rng.random() < 0.5 else (0, 0)
+        width, height = min(width + dx, photo.width), min(height + dy, photo.height)
         x, y = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
-        region = photo.crop((x, y, x + width, y + height))
-        if np.asarray(region.convert("L").resize((32, 32))).std() > 14:
+        image = photo.crop((x, y, x + width, y + height))
+        if np.asarray(image.convert("L").resize((32, 32))).std() > 14:
             break
     if rng.random() < 0.5:
-        region = region.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return region, TILE / max(region.size)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return Region(image, int(dx), int(dy), TILE / max(width - dx, height - dy))
 
 
 def is_colorful(image: Image.Image) -> bool:
@@ -90,20 +104,25 @@ def pick_name(image: Image.Image, rng: np.random.Generator, weights: dict[str, f
     return NAMES[rng.choice(len(NAMES), p=shares / shares.sum())]
 
 
-def _view(region: Image.Image, scale: float, name: str | None, strength: float, seed: int) -> View:
-    changed = region if name is None else distort(region, name, strength, np.random.default_rng(seed))
-    pixels = np.asarray(changed.resize((TILE, TILE), Image.Resampling.BICUBIC))
-    visible = 0.0 if name is None else visible_strength(name, strength, scale)
+def _view(region: Region, name: str | None, strength: float, seed: int) -> View:
+    rng, image = np.random.default_rng(seed), region.image
+    if name is not None:
+        changed = distort(image, name, strength, rng)
+    else:
+        changed = camera_jpeg(image, rng) if rng.random() < 0.3 else image
+    inside = changed.crop((region.x, region.y, *changed.size))
+    pixels = np.asarray(inside.resize((TILE, TILE), Image.Resampling.BICUBIC))
+    visible = 0.0 if name is None else visible_strength(name, strength, region.scale)
     if name in LOG_RANGE and visible == 0.0 and name != "noise":
         return View(pixels, None, 0.0, severity_score(None, 0.0))
     return View(pixels, name, visible, severity_score(name, visible))
 
 
 def sample_pair(photos: list[Image.Image], rng: np.random.Generator) -> tuple[View, View]:
-    """The same region twice, under one distortion at two strengths (one in eight times one of them is clean)."""
-    region, scale = _region(photos[rng.integers(len(photos))], rng)
-    name, seed = pick_name(region, rng, HARD), int(rng.integers(2**31))
+    """The same region twice, under one distortion at two strengths (one in five times one of them is clean)."""
+    region = _region(photos[rng.integers(len(photos))], rng)
+    name, seed = pick_name(region.image, rng, HARD), int(rng.integers(2**31))
     low, high = np.sort(rng.random(2))
-    if rng.random() < 0.125:
-        return _view(region, scale, None, 0.0, seed), _view(region, scale, name, high, seed)
-    return _view(region, scale, name, low, seed), _view(region, scale, name, high, seed)
+    if rng.random() < 0.2:
+        return _view(region, None, 0.0, seed), _view(region, name, high, seed)
+    return _view(region, name, low, seed), _view(region, name, high, seed)
