@@ -34,6 +34,7 @@ from .checks import (
 from .devices import resolve_device, resolve_dtype
 from .portable import CHAT_TEMPLATE, save_portable
 from .protocol import ScoreProfile, profile_for
+from .quantization import quantize
 from .tiles import Tiling
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Checkpoint:
     chat_template: str
     tiling: Tiling
     profile: ScoreProfile
+    quantization: str | None = None
+    """None, or how the language model's weights were reduced; see quantization.py."""
 
 
 def open_checkpoint(
@@ -73,12 +76,14 @@ def open_checkpoint(
     dtype: torch.dtype,
     adapter: str | os.PathLike[str] | None = None,
     profile: ScoreProfile | str | Path | None = None,
+    quantization: str | None = None,
 ) -> Checkpoint:
     """Open a checkpoint folder, with every load-time check.
 
     Args:
         adapter: folder of a peft adapter in safetensors, merged into the weights (needs the ``peft`` package).
         profile: instead of the folder's own ``qsit.json``; see :func:`qsit_plugin.protocol.profile_for`.
+        quantization: "8bit" or "4bit"; see quantization.py.
 
     Raises:
         WeightsError: a file is missing, unsafe or broken, or the model would not be the one that was saved.
@@ -101,8 +106,10 @@ def open_checkpoint(
         check_rope(content, model)
         if adapter is not None:
             model = merge_adapter(model, adapter)
+        if quantization is not None:
+            quantize(model, quantization)
     model.eval().requires_grad_(False).to(device)
-    return Checkpoint(folder, name or folder.resolve().name, model, tokenizer, template, tiling, chosen)
+    return Checkpoint(folder, name or folder.resolve().name, model, tokenizer, template, tiling, chosen, quantization)
 
 
 def read_config(folder: Path, content: dict[str, Any] | None = None) -> LlavaOnevisionConfig:

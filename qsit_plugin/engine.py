@@ -162,7 +162,7 @@ def _read(model: QSiT, batch: list[_Seen]) -> list[Reading]:
     profile, network = model.profile, model.network
     prompt = model.prompt(profile.question, profile.answer_prefix)
     logits, mass = _level_logits(network, prompt, batch, profile.level_token_ids)
-    dtype, changes = network.dtype, ["EXIF rotation"] if model.exif_rotation else []
+    dtype, changes = network.dtype, model.departures()
     if not bool(torch.isfinite(logits).all()):
         if network.dtype != torch.float16 or not model.automatic_dtype:
             raise FloatingPointError(

@@ -5,6 +5,9 @@
     metric("photo.jpg")                        # (1, 1) float32 in [0, 1], higher is better
     metric.net.explain("photo.jpg").text
 
+    loss = pyiqa.create_metric("qsit-nano", as_loss=True)
+    (1 - loss(restored)).backward()            # reaches the pixels of ``restored``
+
 Registering opens no checkpoint and imports no transformers; creating a metric does. Written against the interfaces of
 pyiqa 0.1.15.post2 and later; no code is taken from there.
 """
@@ -26,9 +29,11 @@ except ModuleNotFoundError as error:
         'qsit_plugin.metric needs pyiqa, which is not installed: pip install "qsit-plugin[pyiqa]"', name="pyiqa"
     ) from None
 
-from .images import as_items
+from .images import ImageError, as_items, describe
 
 NAMES = ("qsit", "qsit-mini", "qsit-nano")
+QUANTIZED = {f"{name}_{kind}": (name, kind) for name in ("qsit", "qsit-mini") for kind in ("8bit", "4bit")}
+"""Metric name -> checkpoint and kind; pyiqa spells such names so. They need bitsandbytes when they are created."""
 
 
 class QSiTMetric(nn.Module):
@@ -39,7 +44,7 @@ class QSiTMetric(nn.Module):
         dtype: ``"auto"`` follows the device as in ``qsit_plugin.load``: moving the metric to another kind of device
             opens the checkpoint again in the type that belongs there. An explicit dtype is never changed.
         pretrained_model_path: a checkpoint folder to read instead of ``model_name``.
-        revision, adapter, profile: as in ``qsit_plugin.load``.
+        revision, adapter, profile, quantization: as in ``qsit_plugin.load``.
         batch_size: at most so many images in one pass; None leaves it to the engine's token budget.
     """
 
@@ -51,6 +56,7 @@ class QSiTMetric(nn.Module):
         revision: str | None = None,
         adapter: str | None = None,
         profile: Any = None,
+        quantization: str | None = None,
         batch_size: int | None = None,
     ):
         super().__init__()
@@ -58,7 +64,13 @@ class QSiTMetric(nn.Module):
             raise ValueError(f"batch_size must be at least 1, or None for the engine's choice; got {batch_size}")
         self.batch_size = batch_size
         self._source = pretrained_model_path or model_name
-        self._options = {"dtype": dtype, "revision": revision, "adapter": adapter, "profile": profile}
+        self._options = {
+            "dtype": dtype,
+            "revision": revision,
+            "adapter": adapter,
+            "profile": profile,
+            "quantization": quantization,
+        }
         # pyiqa moves the metric right after this; its default device spares the second opening.
         self._open("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -71,37 +83,67 @@ class QSiTMetric(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> QSiTMetric:
         """What ``.to()``, ``.cuda()`` and ``.half()`` go through."""
         before = self.core.device.type
+        if self._options["quantization"]:  # integers cannot be cast, and their scales belong to one device
+            target = fn(torch.empty(0, device=self.core.device)).device
+            if target != self.core.device:
+                self._open(target)
+            return self
         super()._apply(fn, recurse)
         if self._options["dtype"] == "auto" and self.core.device.type != before:
             self._open(self.core.device)  # casting instead would not give what load() gives: float16 loses digits
         return self
 
-    def forward(self, x: torch.Tensor, *, return_dist: bool = False, task_: str = "quality") -> torch.Tensor:
+    def forward(
+        self, x: Any, *, return_dist: bool = False, return_mos: str | None = None, task_: str = "quality"
+    ) -> torch.Tensor:
         """Score a batch.
 
         Args:
             x: ``(N, 3, H, W)`` or gray ``(N, 1, H, W)``, any float type, in [0, 1], on any device; rounded to 8 bits,
-                so that a tensor, a PIL image and a file of the same picture give the same number.
+                so that a tensor, a PIL image and a file of the same picture give the same number. Or a list of images
+                of any sizes and kinds that ``qsit_plugin`` reads. Where x wants a gradient the pixels are not rounded
+                (the score moves by what half a grey level does) and values outside [0, 1] are clipped.
             return_dist: the probabilities of the five levels instead, excellent to bad.
+            return_mos: name of a scale on which the checkpoint is calibrated, such as "koniq": the MOS that the score
+                stands for there. Without gradient.
             task_: pyiqa's name for what is rated; only "quality".
 
         Returns:
-            ``(N, 1)`` values in [0, 1], or ``(N, 5)`` probabilities; float32, on the device of the weights.
+            ``(N, 1)`` values in [0, 1] or on the scale asked for, or ``(N, 5)`` probabilities; float32, on the device
+            of the weights.
 
         Raises:
             ImageError: a value outside [0, 1], or an input that is not an image.
+            ValueError: another task, a scale without calibration, or two results at once.
         """
         if task_ != "quality":
             raise ValueError(f'task_={task_!r}: Q-SiT was not trained on any other rating; the only one is "quality"')
-        if torch.is_grad_enabled() and x.requires_grad:
-            raise RuntimeError(
-                "the qsit metrics give no gradients to the image yet; pass x.detach(), or create it without as_loss"
-            )
+        if return_dist and return_mos is not None:
+            raise ValueError("return_dist and return_mos exclude each other: a distribution has no single MOS")
         images = as_items(x)
         size = self.batch_size or max(1, len(images))
-        scores = [s for start in range(0, len(images), size) for s in self.core.score(images[start : start + size])]
-        rows = [list(s.probabilities.values()) if return_dist else [s.value] for s in scores]
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        if torch.is_grad_enabled() and any(isinstance(i, torch.Tensor) and i.requires_grad for i in images):
+            return self._differentiable(parts, return_dist, return_mos)
+        scores = [score for part in parts for score in self.core.score(part)]
+        if return_dist:
+            rows = [list(score.probabilities.values()) for score in scores]
+        else:
+            rows = [[score.value if return_mos is None else score.on(return_mos)] for score in scores]
         return torch.tensor(rows, dtype=torch.float32, device=self.core.device).reshape(-1, 5 if return_dist else 1)
+
+    def _differentiable(self, parts: list[list[Any]], return_dist: bool, return_mos: str | None) -> torch.Tensor:
+        """The same with a gradient to the images; see gradients.py."""
+        from . import gradients
+
+        if return_mos is not None:
+            raise ValueError("return_mos gives no gradient: optimise the score itself, which rises with the MOS")
+        for image in (image for part in parts for image in part):
+            if not isinstance(image, torch.Tensor):
+                raise ImageError(describe(image), "in a list with tensors that want a gradient; give tensors only")
+        pictures = [[image[0] if image.ndim == 4 and len(image) == 1 else image for image in part] for part in parts]
+        shares = torch.cat([gradients.level_probabilities(self.core, part) for part in pictures])
+        return shares if return_dist else gradients.value(shares, self.core.profile.weights)
 
     def explain(self, x: Any, question: str | None = None, **options: Any) -> Any:
         """Describe the quality in words, or answer ``question``; options as for ``qsit_plugin.QSiT.ask``.
@@ -120,8 +162,10 @@ class QSiTMetric(nn.Module):
 def _register() -> None:
     """Once per process, as this module is imported once. A name that pyiqa has itself stays pyiqa's."""
     ARCH_REGISTRY.register(QSiTMetric)
-    for name in NAMES:
-        config = {"metric_opts": {"type": QSiTMetric.__name__, "model_name": name}}
+    options: dict[str, dict[str, str]] = {name: {"model_name": name} for name in NAMES}
+    options |= {full: {"model_name": name, "quantization": kind} for full, (name, kind) in QUANTIZED.items()}
+    for name, chosen in options.items():
+        config = {"metric_opts": {"type": QSiTMetric.__name__, **chosen}}
         DEFAULT_CONFIGS.setdefault(name, {**config, "metric_mode": "NR", "lower_better": False, "score_range": "0, 1"})
 
 

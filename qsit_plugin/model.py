@@ -32,6 +32,7 @@ def load(
     adapter: str | os.PathLike | None = None,
     profile: Any = None,
     exif_rotation: bool = False,
+    quantization: str | None = None,
 ) -> QSiT:
     """Open a checkpoint.
 
@@ -46,6 +47,8 @@ def load(
             checkpoint's own.
         exif_rotation: turn photos as their EXIF orientation says before they are looked at. The released procedure does
             not, so scores then say so in ``mode``.
+        quantization: ``"8bit"`` or ``"4bit"`` weights in the language model (needs the ``bitsandbytes`` package): a
+            half or a quarter of the memory, slower, other scores, which say so in ``mode``.
 
     Raises:
         WeightsError: the checkpoint cannot be found, or fails one of the load-time checks.
@@ -56,7 +59,10 @@ def load(
 
     from .checkpoint import open_checkpoint
     from .devices import resolve_device, resolve_dtype
+    from .quantization import require_bitsandbytes
 
+    if quantization is not None:
+        require_bitsandbytes(quantization)
     folder = resolve(name, revision=revision)
     target = resolve_device(device)
     checkpoint = open_checkpoint(
@@ -66,6 +72,7 @@ def load(
         dtype=resolve_dtype(dtype, target, weight_bytes(folder)),
         adapter=adapter,
         profile=profile,
+        quantization=quantization,
     )
     return QSiT(checkpoint, adapter=adapter, automatic_dtype=dtype == "auto", exif_rotation=exif_rotation)
 
@@ -163,6 +170,11 @@ class QSiT:
     def dtype(self) -> torch.dtype:
         return self.network.dtype
 
+    def departures(self) -> list[str]:
+        """What was chosen that changes outputs against the released procedure; a Score says it in ``mode``."""
+        changes = ["EXIF rotation"] if self.exif_rotation else []
+        return changes + ([f"{self.checkpoint.quantization} weights"] if self.checkpoint.quantization else [])
+
     def bfloat16_network(self) -> Network:
         """A second copy of the network in bfloat16, opened when float16 first overflows; it stays in memory."""
         if self._bfloat16 is None:
@@ -175,6 +187,7 @@ class QSiT:
                 dtype=torch.bfloat16,
                 adapter=self.adapter,
                 profile=self.profile,
+                quantization=self.checkpoint.quantization,
             )
             self._bfloat16 = Network(opened.model, opened.tiling)
         return self._bfloat16

@@ -5,11 +5,12 @@ Shapes: B images, T tokens of a sequence, D width of the language model, V size 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from .tiles import Tiling
 
@@ -56,9 +57,14 @@ class Network:
         ``tiles``: an image's uint8 (1 + rows * columns, 3, S, S), base view first. ``sizes``: its (width, height).
         All tiles of all images share the passes through the vision tower; nothing is padded.
         """
-        counts = [len(t) for t in tiles]
         pixels = self.tiling.normalise(torch.cat(list(tiles)).to(self.device)).to(self.dtype)
         features = torch.cat([self._vision(chunk) for chunk in pixels.split(VISION_CHUNK)])
+        return self._pack(features, [len(t) for t in tiles], sizes)
+
+    def _pack(
+        self, features: torch.Tensor, counts: Sequence[int], sizes: Sequence[tuple[int, int]]
+    ) -> list[torch.Tensor]:
+        """Features of all tiles (N, patches, width) -> packed image tokens, one (n, D) tensor an image."""
         base = self.hf.model
         packed, _ = base.pack_image_features(
             base.multi_modal_projector(features).split(counts),
@@ -100,8 +106,45 @@ class Network:
         """
         lengths = [len(s) for s in sequences]
         batch = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
-        hidden = self.hf.model.language_model(inputs_embeds=batch, use_cache=False).last_hidden_state
-        return hidden[torch.arange(len(lengths), device=hidden.device), torch.tensor(lengths, device=hidden.device) - 1]
+        return _at_the_end(
+            self.hf.model.language_model(inputs_embeds=batch, use_cache=False).last_hidden_state, lengths
+        )
+
+    def differentiable_tokens(
+        self, pixels: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[torch.Tensor]:
+        """As image_tokens, from normalised float pixels (tiles, 3, S, S) and with a gradient back to them.
+
+        Layer by layer the activations are thrown away and computed again on the way back: what stays is one hidden
+        state a layer, in place of everything inside it (a tenth of the memory).
+        """
+        flat = torch.cat(list(pixels)).to(self.device, self.dtype)
+        if self.config.vision_feature_layer == -1:
+            tower = self.hf.model.vision_tower
+            inner = getattr(tower, "vision_model", tower)
+            chunks = [
+                _recomputed(inner.encoder.layers, inner.embeddings(chunk), attention_mask=None)
+                for chunk in flat.split(VISION_CHUNK)
+            ]
+            features = torch.cat(chunks)
+            features = features[:, 1:] if self.config.vision_feature_select_strategy == "default" else features
+        else:
+            features = torch.cat([_recomputed([self._vision], chunk) for chunk in flat.split(VISION_CHUNK)])
+        return self._pack(features, [len(p) for p in pixels], sizes)
+
+    def differentiable_last_states(self, sequences: Sequence[torch.Tensor]) -> torch.Tensor:
+        """As last_states, with a gradient back to the sequences; activations as in differentiable_tokens."""
+        batch = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
+        text = self.hf.model.language_model
+        positions = torch.arange(batch.shape[1], device=batch.device)[None]
+        hidden = _recomputed(
+            text.layers,
+            batch,
+            attention_mask=None,  # none at all is causal, see last_states
+            position_ids=positions,
+            position_embeddings=text.rotary_emb(batch, positions),
+        )
+        return text.norm(_at_the_end(hidden, [len(s) for s in sequences]))
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """(B, D) states -> float32 (B, V) logits, computed in the model's dtype."""
@@ -141,6 +184,18 @@ class Network:
             return out.last_hidden_state[:, -1]
 
         return step
+
+
+def _at_the_end(hidden: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """(B, T, D) states of sequences padded on the right -> (B, D) at each one's last token."""
+    return hidden[torch.arange(len(lengths), device=hidden.device), torch.tensor(lengths, device=hidden.device) - 1]
+
+
+def _recomputed(layers: Iterable[Callable[..., torch.Tensor]], hidden: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Apply layers in a row; on the way back each is run once more instead of having kept its activations."""
+    for layer in layers:
+        hidden = checkpoint(layer, hidden, use_reentrant=False, preserve_rng_state=False, **options)
+    return hidden
 
 
 def _new_cache() -> Any:

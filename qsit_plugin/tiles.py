@@ -223,8 +223,8 @@ def resize_exact(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
         raise ValueError(f"resize_exact needs uint8 (…, H, W) with pixels, got {image.dtype} {tuple(image.shape)}")
     if height < 1 or width < 1:
         raise ValueError(f"an image needs at least one pixel, got a target of {width}x{height}")
-    vertical_first = _vertical_first(image.shape[-2], image.shape[-1], height, width)
-    for vertical in (vertical_first, not vertical_first):
+    first = vertical_first(image.shape[-2], image.shape[-1], height, width)
+    for vertical in (first, not first):
         if vertical and image.shape[-2] != height:
             image = _filter_rows(image.contiguous(), height)
         elif not vertical and image.shape[-1] != width:
@@ -232,7 +232,7 @@ def resize_exact(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return image.clone(memory_format=torch.contiguous_format)
 
 
-def _vertical_first(old_height: int, old_width: int, height: int, width: int, pillow: tuple[int, ...] = PILLOW) -> bool:
+def vertical_first(old_height: int, old_width: int, height: int, width: int, pillow: tuple[int, ...] = PILLOW) -> bool:
     """Whether Pillow resizes vertically first: never before 12.2, very tall images in 12.2 and 12.3, and since 13.0
     wherever the height loses more than twice as many pixels as the width (found by comparing the results)."""
     if height >= old_height or pillow < (12, 2):

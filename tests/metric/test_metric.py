@@ -1,5 +1,8 @@
 """The pyiqa face on a tiny random checkpoint, and on the embedded model where it is there."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from PIL import Image
 pyiqa = pytest.importorskip("pyiqa")
 
 import qsit_plugin as qsit  # noqa: E402
+from qsit_plugin.protocol import ScoreProfile  # noqa: E402
 from tests.tiny import tiny_checkpoint  # noqa: E402
 
 qsit.register()
@@ -44,8 +48,9 @@ def create(folder, **options):
     return pyiqa.create_metric("qsit-nano", pretrained_model_path=str(folder), device="cpu", **options)
 
 
-def test_pyiqa_lists_the_three_names_as_no_reference_metrics():
-    assert pyiqa.list_models(metric_mode="NR", filter="qsit*") == ["qsit", "qsit-mini", "qsit-nano"]
+def test_pyiqa_lists_our_names_as_no_reference_metrics():
+    names = {"qsit", "qsit_8bit", "qsit_4bit", "qsit-mini", "qsit-mini_8bit", "qsit-mini_4bit", "qsit-nano"}
+    assert set(pyiqa.list_models(metric_mode="NR", filter="qsit*")) == names
 
 
 def test_a_metric_states_its_direction_and_range(metric):
@@ -105,6 +110,47 @@ def test_the_distribution_has_five_probabilities_whose_mean_is_the_score(metric,
     torch.testing.assert_close(value, metric(torch.cat([tensor, 1 - tensor])))
 
 
+def test_a_calibrated_scale_gives_its_mos(folder, tensor, tmp_path):
+    profile = replace(
+        ScoreProfile.load(folder),
+        scales={"koniq": {"kind": "isotonic", "parameters": [[0, 1], [10, 90]], "range": [0, 100]}},
+    )
+    metric = create(folder, profile=profile)
+    expected = 10 + 80 * metric(tensor)
+    torch.testing.assert_close(metric(tensor, return_mos="koniq"), expected)
+
+
+def test_a_scale_without_calibration_is_refused(metric, tensor):
+    with pytest.raises(ValueError, match="no calibration for scale 'koniq'"):
+        metric(tensor, return_mos="koniq")
+
+
+def test_a_distribution_on_a_mos_scale_is_refused(metric, tensor):
+    with pytest.raises(ValueError, match="exclude each other"):
+        metric(tensor, return_dist=True, return_mos="koniq")
+
+
+def test_a_mos_with_a_gradient_is_refused(metric, tensor):
+    with pytest.raises(ValueError, match="return_mos gives no gradient"):
+        metric.net(tensor.clone().requires_grad_(), return_mos="koniq")
+
+
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_a_quantized_metric_scores_and_survives_a_move(tmp_path, tensor, kind):
+    pytest.importorskip("bitsandbytes")
+    folder = tiny_checkpoint(tmp_path / "wide", official=False, hidden=64)  # bitsandbytes packs blocks of 64
+    metric = pyiqa.create_metric(f"qsit-mini_{kind}", pretrained_model_path=str(folder), device="cpu")
+    before = metric(tensor)
+    assert torch.equal(metric.to("cpu")(tensor), before)
+    assert metric.net.core.score(tensor[0]).mode == f"{kind} weights"
+
+
+def test_without_bitsandbytes_a_quantized_metric_says_what_to_install(monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install bitsandbytes"):
+        pyiqa.create_metric("qsit_4bit", pretrained_model_path=str(folder), device="cpu")
+
+
 def test_another_task_is_refused(metric, tensor):
     with pytest.raises(ValueError, match="aesthetic"):
         metric(tensor, task_="aesthetic")
@@ -122,9 +168,45 @@ def test_a_checkpoint_that_is_not_there_is_never_replaced(tmp_path):
         create(tmp_path / "nothing")
 
 
-def test_asking_for_gradients_is_refused_not_answered_wrongly(folder, tensor):
-    with pytest.raises(RuntimeError, match="no gradients to the image yet"):
-        create(folder, as_loss=True)(tensor.clone().requires_grad_())
+def test_as_loss_gives_every_image_of_a_batch_a_gradient(folder, tensor):
+    batch = torch.cat([tensor, 1 - tensor]).requires_grad_()
+    create(folder, as_loss=True)(batch).backward()
+    assert torch.isfinite(batch.grad).all()
+    assert (batch.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
+
+
+def test_with_a_gradient_the_score_is_the_same_up_to_the_rounding_of_pixels(nano, photo, tensor):
+    loss = pyiqa.create_metric("qsit-nano", device=nano.device, as_loss=True)
+    assert loss(tensor.clone().requires_grad_()).item() == pytest.approx(nano.score(photo).value, abs=0.01)
+
+
+def test_without_as_loss_no_graph_is_kept(metric, tensor):
+    assert not metric(tensor.clone().requires_grad_()).requires_grad
+
+
+def test_the_distribution_has_a_gradient_too(metric, tensor):
+    wanting = tensor.clone().requires_grad_()
+    shares = metric.net(wanting, return_dist=True)
+    assert shares.shape == (1, 5)
+    shares[0, 4].backward()
+    assert (wanting.grad != 0).any()
+
+
+def test_a_list_of_mixed_sizes_and_kinds_is_one_batch(metric, photo, tensor):
+    result = metric.net([str(photo), tensor[0, :, :100, :], tensor])
+    expected = torch.cat([metric(tensor), metric(tensor[:, :, :100, :]), metric(tensor)])
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+
+
+def test_a_list_of_mixed_sizes_has_gradients(metric, tensor):
+    images = [tensor[0].clone().requires_grad_(), tensor[:, :, :80].clone().requires_grad_()]
+    metric.net(images).sum().backward()
+    assert all((image.grad != 0).any() for image in images)
+
+
+def test_a_file_among_tensors_that_want_gradients_is_refused(metric, photo, tensor):
+    with pytest.raises(qsit.ImageError, match="give tensors only"):
+        metric.net([tensor[0].clone().requires_grad_(), str(photo)])
 
 
 def test_as_loss_without_gradients_is_the_mean_score(folder, metric, tensor):

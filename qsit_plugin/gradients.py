@@ -1,0 +1,118 @@
+"""Scores as a function that can be differentiated with respect to the pixels, for losses and for restoration.
+
+The same look as everywhere, with two differences: pixels stay floats, so that there is a derivative (the exact route
+rounds to 8 bits after each resize; the tiles agree within one grey level), and activations are computed again on the
+way back instead of being kept. The weights stay frozen: only the image gets a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from .engine import TILE_BUDGET, TOKEN_BUDGET
+from .images import ImageError, describe
+from .tiles import Tiling, vertical_first
+
+if TYPE_CHECKING:
+    from .model import QSiT
+
+
+def level_probabilities(model: QSiT, images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Float32 (N, 5) probabilities of the levels, excellent to bad, differentiable with respect to the images.
+
+    Args:
+        images: float tensors (1 or 3, H, W) in [0, 1], of any sizes, on any device. Values outside are clipped, as
+            saving the image would; a clipped value has no gradient.
+
+    Raises:
+        ImageError: not such a tensor, or NaN or infinity in it.
+        FloatingPointError: the logits overflowed in the dtype of the weights.
+    """
+    for image in images:
+        _check(image)
+    logits = torch.cat([_level_logits(model, batch) for batch in _batches(model.network.tiling, images)])
+    if not bool(torch.isfinite(logits).all()):
+        raise FloatingPointError(
+            f"{model.name} gave level logits that are not finite in {model.dtype}: create it with dtype='bfloat16' or "
+            "dtype='float32'"
+        )
+    return logits.softmax(-1)
+
+
+def _check(image: torch.Tensor) -> None:
+    name = describe(image)
+    if not image.is_floating_point() or image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        raise ImageError(name, f"{image.dtype}; a gradient needs a float tensor (1 or 3, H, W), values in [0, 1]")
+    if not bool(torch.isfinite(image.detach()).all()):
+        raise ImageError(name, "holds NaN or infinite values; mend what made them")
+
+
+def _batches(tiling: Tiling, images: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Neighbours share a pass within the engine's budgets, so that going back needs no more memory than it allows."""
+    batch: list[torch.Tensor] = []
+    longest = tiles = 0
+    for image in images:
+        height, width = image.shape[-2:]
+        tokens, count = tiling.token_count(width, height), tiling.tile_count(width, height)
+        if batch and (max(longest, tokens) * (len(batch) + 1) > TOKEN_BUDGET or tiles + count > TILE_BUDGET):
+            yield batch
+            batch, longest, tiles = [], 0, 0
+        batch.append(image)
+        longest, tiles = max(longest, tokens), tiles + count
+    if batch:
+        yield batch
+
+
+def _level_logits(model: QSiT, images: list[torch.Tensor]) -> torch.Tensor:
+    network, profile = model.network, model.profile
+    prompt = model.prompt(profile.question, profile.answer_prefix)
+    tiles = [normalise(network.tiling, cut(network.tiling, image.to(network.device))) for image in images]
+    tokens = network.differentiable_tokens(tiles, [(image.shape[-1], image.shape[-2]) for image in images])
+    states = network.differentiable_last_states([network.embed_prompt(prompt, t) for t in tokens])
+    return network.token_logits(states, profile.level_token_ids)
+
+
+def cut(tiling: Tiling, image: torch.Tensor) -> torch.Tensor:
+    """Base view and tiles of a float image (1 or 3, H, W) in [0, 1]: float32 (tiles, 3, S, S) in grey levels, 0 to 255.
+
+    ``Tiling.cut`` without the rounding: rounded, the two differ by at most one grey level.
+    """
+    picture = image.float().clamp(0.0, 1.0).expand(3, -1, -1)[None] * 255.0
+    height, width = picture.shape[-2:]
+    top, left, new_height, new_width = tiling.fitted(width, height)
+    canvas_height, canvas_width = tiling.canvas(width, height)
+    margins = (left, canvas_width - new_width - left, top, canvas_height - new_height - top)
+    canvas = F.pad(resize(picture, new_height, new_width), margins)[0]
+    rows, columns = canvas_height // tiling.tile, canvas_width // tiling.tile
+    split = canvas.reshape(3, rows, tiling.tile, columns, tiling.tile).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    return torch.cat([resize(picture, tiling.tile, tiling.tile), split])
+
+
+def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Pillow's antialiased bicubic resize of float (N, 3, H, W) in grey levels, without its rounding.
+
+    One direction after the other, in Pillow's order and with its clipping between them: resizing in both at once
+    differs by tens of grey levels beside hard edges.
+    """
+    first = vertical_first(pictures.shape[-2], pictures.shape[-1], height, width)
+    for vertical in (first, not first):
+        size = (height, pictures.shape[-1]) if vertical else (pictures.shape[-2], width)
+        if size != tuple(pictures.shape[-2:]):
+            pictures = F.interpolate(pictures, size, mode="bicubic", antialias=True, align_corners=False)
+            pictures = pictures.clamp(0.0, 255.0)
+    return pictures
+
+
+def normalise(tiling: Tiling, tiles: torch.Tensor) -> torch.Tensor:
+    """Grey levels (…, 3, H, W) -> what the vision tower takes, as ``Tiling.normalise`` does for bytes."""
+    mean, std = (torch.tensor(v, device=tiles.device)[:, None, None] for v in (tiling.mean, tiling.std))
+    return (tiles / 255.0 - mean) / std
+
+
+def value(probabilities: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+    """(N, 5) probabilities and the weights of the levels -> (N, 1) scores in [0, 1]."""
+    return probabilities @ torch.tensor(weights, device=probabilities.device, dtype=probabilities.dtype)[:, None]

@@ -1,0 +1,142 @@
+"""The route with a gradient to the pixels: it must see what the exact route sees."""
+
+import numpy as np
+import pytest
+import torch
+
+import qsit_plugin
+from qsit_plugin import gradients
+from qsit_plugin.engine import TOKEN_BUDGET
+from tests.tiny import tiny_checkpoint
+
+SIZES = [(128, 128), (512, 384), (150, 110), (600, 401), (37, 200), (1000, 30), (900, 1400)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", official=False)
+    return qsit_plugin.load(folder, device="cpu")
+
+
+def picture(width: int, height: int, seed: int = 0, hard: bool = False) -> torch.Tensor:
+    """(3, H, W) bytes: noise, or black and white only, whose resizing overshoots most."""
+    values = np.random.default_rng(seed).integers(0, 256, (3, height, width), dtype=np.uint8)
+    return torch.from_numpy((values > 127).astype(np.uint8) * 255 if hard else values)
+
+
+def smooth(width: int, height: int) -> torch.Tensor:
+    """(3, H, W) floats in [0, 1] with structure."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([0.5 + 0.45 * torch.sin(x / (9.0 + c) + y / (13.0 - c)) for c in range(3)])
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_agree_with_the_exact_route_within_one_grey_level(model, size, hard):
+    pixels = picture(*size, hard=hard)
+    exact = model.network.tiling.cut(pixels)
+    difference = gradients.cut(model.network.tiling, pixels / 255.0).round() - exact
+    assert difference.abs().max() <= 1
+
+
+def test_where_nothing_is_resized_the_probabilities_are_those_of_the_score(model):
+    pixels = picture(128, 128)
+    score = model.score(pixels)
+    shares = gradients.level_probabilities(model, [pixels / 255.0])
+    torch.testing.assert_close(shares[0], torch.tensor(list(score.probabilities.values())), atol=1e-5, rtol=0)
+
+
+def test_the_value_is_the_score_up_to_the_rounding_of_pixels(nano):
+    pixels = smooth(300, 220)
+    value = gradients.value(gradients.level_probabilities(nano, [pixels]), nano.profile.weights)
+    assert value.item() == pytest.approx(nano.score(pixels).value, abs=0.01)
+
+
+def test_the_gradient_is_the_slope_of_the_value(model):
+    """A small step along the gradient changes the value by step times the gradient's length."""
+    image = smooth(200, 140).requires_grad_()
+
+    def value(pixels):
+        return gradients.value(gradients.level_probabilities(model, [pixels]), model.profile.weights).sum()
+
+    (slope,) = torch.autograd.grad(value(image), image)
+    direction = slope / slope.norm()
+    with torch.no_grad():
+        rise = value(image + 0.01 * direction) - value(image - 0.01 * direction)
+    assert rise.item() == pytest.approx(0.02 * slope.norm().item(), rel=0.05)
+
+
+def test_a_batch_of_mixed_sizes_gives_each_image_its_own_gradient(model):
+    images = [smooth(200, 140).requires_grad_(), picture(128, 300).div(255).requires_grad_()]
+    together = gradients.level_probabilities(model, images)
+    grads = torch.autograd.grad(together[:, 0].sum(), images)
+    for index, image in enumerate(images):
+        alone = gradients.level_probabilities(model, [image])
+        torch.testing.assert_close(alone[0], together[index], atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.autograd.grad(alone[0, 0], image)[0], grads[index], atol=1e-5, rtol=1e-3)
+
+
+def test_many_images_are_split_by_the_engines_token_budget(model):
+    images = [smooth(768, 768)] * 5
+    tokens = model.network.tiling.token_count(768, 768)
+    sizes = [len(batch) for batch in gradients._batches(model.network.tiling, images)]
+    assert sum(sizes) == 5
+    assert max(sizes) < 5
+    assert max(sizes) * tokens <= TOKEN_BUDGET
+
+
+def test_activations_are_computed_again_and_not_kept(nano):
+    """Bytes that autograd keeps for the way back, against those of the plain layers on the same tiles."""
+    network = nano.network
+    pixels = gradients.normalise(network.tiling, gradients.cut(network.tiling, smooth(512, 384))).requires_grad_()
+    words = torch.zeros(200, network.embed([0]).shape[1], requires_grad=True)
+
+    def kept(run) -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.nbytes) or t, lambda t: t):
+            run()
+        return sum(sizes)
+
+    def plain():
+        network._pack(network._vision(pixels), [len(pixels)], [(512, 384)])
+
+    assert kept(lambda: network.differentiable_tokens([pixels], [(512, 384)])) < 0.3 * kept(plain)
+    assert kept(lambda: network.differentiable_last_states([words])) < 0.3 * kept(lambda: network.last_states([words]))
+
+
+def test_the_weights_stay_frozen(model):
+    image = smooth(128, 128).requires_grad_()
+    gradients.level_probabilities(model, [image])[0, 0].backward()
+    assert image.grad is not None
+    assert all(p.grad is None and not p.requires_grad for p in model.checkpoint.model.parameters())
+
+
+def test_gray_counts_for_all_three_channels(model):
+    gray = smooth(128, 128)[:1]
+    expected = gradients.level_probabilities(model, [gray.expand(3, -1, -1)])
+    torch.testing.assert_close(gradients.level_probabilities(model, [gray]), expected)
+
+
+def test_values_outside_the_range_are_clipped_and_get_no_gradient(model):
+    image = smooth(128, 128)
+    image[0, :10] = 3.0
+    image.requires_grad_()
+    shares = gradients.level_probabilities(model, [image])
+    torch.testing.assert_close(shares, gradients.level_probabilities(model, [image.detach().clamp(0, 1)]))
+    shares[0, 0].backward()
+    assert (image.grad[0, :10] == 0).all()
+    assert (image.grad[1:] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "needs a float tensor"),
+        (torch.zeros(4, 8, 8), "needs a float tensor"),
+        (torch.zeros(3, 8, 0), "needs a float tensor"),
+        (torch.full((3, 8, 8), float("nan")), "NaN or infinite"),
+    ],
+)
+def test_what_is_no_float_image_is_refused(model, image, message):
+    with pytest.raises(qsit_plugin.ImageError, match=message):
+        gradients.level_probabilities(model, [image])
