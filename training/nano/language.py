@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -84,7 +85,8 @@ class Evidence:
 
     def __init__(self, tower: TowerWithHeads, images, book: torch.Tensor, views: int, seed: int):
         outs, kinds, visibles, scores = [], [], [], []
-        pairs = iter(torch.utils.data.DataLoader(Pairs(images, 64, seed + 29), batch_size=None, num_workers=1))
+        shown = Pairs(images, 64, seed + 29, photos.DOUBTFUL)
+        pairs = iter(torch.utils.data.DataLoader(shown, batch_size=None, num_workers=1))
         for _ in range(views // 64):
             pixels, kind, visible, score = next(pairs)
             with torch.no_grad():
@@ -201,7 +203,10 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     words = tokenizer.build()
     profile = tokenizer.profile(words)
-    if args.resume:
+    if args.resume and Path(args.resume).is_dir():
+        model = LlavaOnevisionForConditionalGeneration.from_pretrained(args.resume, dtype=torch.float32)
+        heads = ChoiceHeads()  # not part of a checkpoint; they learn their two steps again at once
+    elif args.resume:
         model, heads = load_start(args.resume, words.get_vocab())
     else:
         model, heads = LlavaOnevisionForConditionalGeneration(model_config(words.get_vocab())), ChoiceHeads()
@@ -234,7 +239,9 @@ def main() -> None:
     parser.add_argument("--photos", required=True, help="folder of clean photos, the same as in stage A")
     parser.add_argument("--tower", required=True, help="the result of stage A")
     parser.add_argument("--out", default="start.safetensors")
-    parser.add_argument("--resume", default=None, help="an earlier result to take the language model from")
+    parser.add_argument(
+        "--resume", default=None, help="an earlier result, or a checkpoint folder, to take the model from"
+    )
     parser.add_argument("--minutes", type=float, default=8.0, help="for the language model on codes")
     parser.add_argument("--evidence-minutes", type=float, default=5.0, help="for the language model on evidence")
     parser.add_argument("--views", type=int, default=12_000, help="views whose evidence is computed")

@@ -38,8 +38,8 @@ HARD = {"motion blur": 2.5, "compression artifacts": 4.0, "banding": 1.5, "pixel
 BLOCK = 8
 """Side of a JPEG block: half of the views are cut at a random place of that grid, as a fitted canvas cuts them."""
 
-DOUBTFUL = {"motion blur": 1.4, "compression artifacts": 1.2, "banding": 1.4}
-"""The same in the joint stage, milder: with HARD motion blur was said for blur, with equal shares the reverse."""
+DOUBTFUL = {"motion blur": 1.4, "compression artifacts": 1.6, "banding": 1.3}
+"""The same where the language model learns, milder: with HARD motion blur was said for blur, with equal shares the reverse."""
 
 
 @dataclass
@@ -118,10 +118,12 @@ def _view(region: Region, name: str | None, strength: float, seed: int) -> View:
     return View(pixels, name, visible, severity_score(name, visible))
 
 
-def sample_pair(photos: list[Image.Image], rng: np.random.Generator) -> tuple[View, View]:
+def sample_pair(
+    photos: list[Image.Image], rng: np.random.Generator, weights: dict[str, float] = HARD
+) -> tuple[View, View]:
     """The same region twice, under one distortion at two strengths (one in five times one of them is clean)."""
     region = _region(photos[rng.integers(len(photos))], rng)
-    name, seed = pick_name(region.image, rng, HARD), int(rng.integers(2**31))
+    name, seed = pick_name(region.image, rng, weights), int(rng.integers(2**31))
     low, high = np.sort(rng.random(2))
     if rng.random() < 0.2:
         return _view(region, None, 0.0, seed), _view(region, name, high, seed)

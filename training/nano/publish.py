@@ -1,6 +1,6 @@
 """Put a trained checkpoint into ``weights/nano``: weights and configs, golden values, model card with its figures.
 
-    python -m qsit_plugin.training.nano.publish --checkpoint nano --figures figures.json
+python -m qsit_plugin.training.nano.publish --checkpoint nano --figures figures.json
 """
 
 from __future__ import annotations

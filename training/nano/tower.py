@@ -36,14 +36,16 @@ def soft_levels(score: torch.Tensor) -> torch.Tensor:
 class Pairs(torch.utils.data.IterableDataset):
     """Endless batches of view pairs; every batch's random state follows from (seed, worker, step)."""
 
-    def __init__(self, images, batch: int, seed: int):
-        self.images, self.batch, self.seed = images, batch, seed
+    def __init__(self, images, batch: int, seed: int, weights: dict[str, float] = photos.HARD):
+        self.images, self.batch, self.seed, self.weights = images, batch, seed, weights
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self.seed, info.id if info else 0])
         while True:
-            views = [view for _ in range(self.batch // 2) for view in photos.sample_pair(self.images, rng)]
+            views = [
+                view for _ in range(self.batch // 2) for view in photos.sample_pair(self.images, rng, self.weights)
+            ]
             yield (
                 torch.from_numpy(np.stack([v.pixels for v in views])),
                 torch.tensor([CLEAN if v.name is None else NAMES.index(v.name) for v in views]),
