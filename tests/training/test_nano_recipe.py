@@ -165,7 +165,7 @@ def test_all_stages_run_and_leave_a_checkpoint_that_loads(tmp_path, photo):
     start = str(tmp_path / "start.safetensors")
     few = {"resume": None, "evidence_minutes": 0.02, "projector_minutes": 0.01, "views": 128}
     language.train(Namespace(**common, **few, tower=str(state), out=start))
-    options = {"start": start, "resume": None, "tower": None, "frozen": 0.5, "early": 0.5}
+    options = {"start": start, "resume": None, "tower": None, "frozen": 0.5, "early": 0.5, "bfloat16": True}
     joint.train(Namespace(**common, **options, out=str(tmp_path / "nano")))
     assert 0.0 <= qsit_plugin.load(tmp_path / "nano").score(photo).value <= 1.0
 

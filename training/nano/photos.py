@@ -39,7 +39,8 @@ BLOCK = 8
 """Side of a JPEG block: half of the views are cut at a random place of that grid, as a fitted canvas cuts them."""
 
 DOUBTFUL = {"motion blur": 1.4, "compression artifacts": 1.6, "banding": 1.3}
-"""The same where the language model learns, milder: with HARD motion blur was said for blur, with equal shares the reverse."""
+"""The same where the language model learns, milder: with HARD motion blur was said for blur, with equal ones the
+reverse."""
 
 
 @dataclass
