@@ -15,7 +15,8 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     with the place, for text that is no JSON, for anything but objects, and for an empty file.
     """
     text = Path(path).read_text(encoding="utf-8-sig").strip()
-    decoder, place, records = json.JSONDecoder(), 0, []
+    decoder, place = json.JSONDecoder(), 0
+    records: list[Any] = []
     while place < len(text):
         try:
             value, place = decoder.raw_decode(text, place)
