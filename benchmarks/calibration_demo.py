@@ -16,18 +16,18 @@ from pathlib import Path
 
 from qsit_plugin.cli.calibrate import report_lines
 from qsit_plugin.evaluation import calibration
-from qsit_plugin.evaluation.qbench import read_logits
+from qsit_plugin.evaluation.qbench import TEMPERATURE, read_logits
 from qsit_plugin.evaluation.votes import read_koniq_votes
 
 KONIQ_RANGE = (0.0, 100.0)
 
 
-def joined(logits: Path, votes: Path) -> list[tuple[str, float, float, str]]:
+def joined(logits: Path, votes: Path, temperature: float) -> list[tuple[str, float, float, str]]:
     """(image, score, MOS, split) of every image that both files name."""
     rated = read_koniq_votes(votes)
     places = {name: i for i, name in enumerate(rated.names)}
     table = read_logits(logits)
-    scores = zip(table.images, table.scores(), strict=True)
+    scores = zip(table.images, table.scores(temperature), strict=True)
     return [
         (name, float(score), float(rated.mos[places[name]]), rated.split[places[name]])
         for name, score in scores
@@ -39,9 +39,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("logits", type=Path)
     parser.add_argument("votes", type=Path)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of the softmax of (good, poor)")
     parser.add_argument("--csv", type=Path, help="also write the joined table")
     given = parser.parse_args()
-    rows = joined(given.logits, given.votes)
+    rows = joined(given.logits, given.votes, given.temperature)
     if given.csv is not None:
         with open(given.csv, "w", encoding="utf-8", newline="") as stream:
             csv.writer(stream).writerows([("image", "score", "mos", "split"), *rows])
