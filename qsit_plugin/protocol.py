@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .scales import scale_problem
+
 FILE_NAME = "qsit.json"
 LEVELS = ("excellent", "good", "fair", "poor", "bad")
 """The five levels, best first: the order of every level vector in this package."""
@@ -38,7 +40,7 @@ class ScoreProfile:
     weights: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0)
     scope: str = "human ratings"
     scales: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Calibrations onto databases' MOS scales: ``{name: {"kind", "parameters", "range"}}``."""
+    """Calibrations onto databases' MOS scales: ``{name: {"kind", "parameters", "range"}}``; see ``scales.py``."""
 
     def __post_init__(self) -> None:
         for name in ("level_words", "level_token_ids", "weights"):
@@ -50,6 +52,14 @@ class ScoreProfile:
             raise ProfileError(f"level_words must spell {', '.join(LEVELS)} in this order; got {self.level_words!r}")
         if len(set(self.level_token_ids)) != len(LEVELS):
             raise ProfileError(f"level_token_ids must be five different tokens; got {self.level_token_ids!r}")
+        if not isinstance(self.scales, dict):
+            raise ProfileError(f"scales must map names to calibrations; got {self.scales!r}")
+        for name, entry in self.scales.items():
+            if problem := scale_problem(name, entry):
+                raise ProfileError(
+                    f"scale {name!r} {problem}. Take it out of the profile's scales, or fit it again with "
+                    f"qsit bench calibrate."
+                )
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], source: str = FILE_NAME) -> ScoreProfile:
@@ -61,7 +71,10 @@ class ScoreProfile:
                 f"{source}: missing keys {sorted(missing)}, unknown keys {sorted(content.keys() - known)}; "
                 f"a profile has {', '.join(sorted(known))}"
             )
-        return cls(**content)
+        try:
+            return cls(**content)
+        except ProfileError as error:
+            raise ProfileError(f"{source}: {error}") from None
 
     @classmethod
     def load(cls, path: str | Path) -> ScoreProfile:
@@ -76,9 +89,10 @@ class ScoreProfile:
             raise ProfileError(f"{path} is not valid JSON: {error}") from None
         return cls.from_dict(content, source=str(path))
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``qsit.json`` into a checkpoint folder."""
-        path = Path(folder) / FILE_NAME
+    def save(self, path: str | Path) -> Path:
+        """Write a JSON file, or the ``qsit.json`` of a folder; what ``load`` reads."""
+        path = Path(path)
+        path = path / FILE_NAME if path.is_dir() else path
         path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return path
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .protocol import LEVELS
-
-PLAIN_SCALES = {"0-1": (0.0, 1.0), "0-5": (0.0, 5.0), "1-5": (1.0, 5.0), "0-100": (0.0, 100.0)}
-"""Linear stretches of the value. They rename the number; they say nothing about any database's ratings."""
+from .scales import PLAIN_SCALES, apply_calibration
 
 
 @dataclass(frozen=True)
@@ -76,33 +74,6 @@ class Score:
         """A JSON-ready dictionary of everything but the calibrations."""
         names = ("value", "level", "probabilities", "std", "entropy", "level_mass", "scope", "model", "dtype", "mode")
         return {name: getattr(self, name) for name in (*names, "width", "height")}
-
-
-def apply_calibration(scale: dict[str, Any], value: float) -> float:
-    """Map a value in [0, 1] with a stored calibration, clipped to the scale's range.
-
-    ``logistic4``: parameters [b1, b2, b3, b4] of (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) + b2. ``isotonic``: parameters
-    [[x …], [y …]], linear between the knots.
-    """
-    kind, parameters, (low, high) = scale["kind"], scale["parameters"], scale["range"]
-    if kind == "logistic4":
-        b1, b2, b3, b4 = parameters
-        exponent = max(-60.0, min(60.0, -(value - b3) / max(abs(b4), 1e-12)))  # exp beyond that overflows a float
-        mapped = (b1 - b2) / (1.0 + math.exp(exponent)) + b2
-    elif kind == "isotonic":
-        mapped = _interpolate(value, *parameters)
-    else:
-        raise ValueError(f"unknown calibration kind {kind!r}; known: logistic4, isotonic")
-    return min(max(mapped, low), high)
-
-
-def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
-    if x <= xs[0]:
-        return ys[0]
-    for left, right, low, high in zip(xs, xs[1:], ys, ys[1:], strict=False):
-        if x <= right:
-            return low + (high - low) * (x - left) / (right - left) if right > left else high
-    return ys[-1]
 
 
 @dataclass(frozen=True)

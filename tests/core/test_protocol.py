@@ -9,7 +9,8 @@ from qsit_plugin.protocol import OFFICIAL, TRAINING_CONSISTENT, ProfileError, Sc
 
 
 def test_a_profile_survives_saving_and_loading(tmp_path):
-    made = replace(TRAINING_CONSISTENT, scope="synthetic distortions", scales={"x": {"kind": "isotonic"}})
+    scale = {"kind": "isotonic", "parameters": [[0.2, 0.8], [1.5, 4.0]], "range": [1, 5]}
+    made = replace(TRAINING_CONSISTENT, scope="synthetic distortions", scales={"x": scale})
     made.save(tmp_path)
     assert ScoreProfile.load(tmp_path) == made
 
