@@ -134,7 +134,7 @@ def _run(
     """Score with one metric after the other, so that only one is in memory; figures, and what could not run."""
     import torch
 
-    from qsit_plugin.evaluation.accuracy import score_missing, summarize
+    from qsit_plugin.evaluation.accuracy import score_pairs, summarize, unscored
 
     from .progress import Progress
 
@@ -143,14 +143,14 @@ def _run(
     for scorer in _scorers(choices, rivals, device, unavailable):
         if scorer.name in figures:
             stop(f"two models are called {scorer.name}: evaluate them with --out files of their own", WRONG_USAGE)
-        todo = len(pairs) - len(journal.done(scorer.name))
-        note(f"{scorer.name}: {todo:,} of {len(pairs):,} images to score")
+        todo = unscored(scorer, pairs, journal)
+        note(f"{scorer.name}: {len(todo):,} of {len(pairs):,} images to score")
         try:
-            with Progress(todo) as progress:
-                for outcome in score_missing(scorer, pairs, journal):
+            with Progress(len(todo)) as progress:
+                for row, outcome in score_pairs(scorer, todo, journal):
                     progress.advance()
                     if "error" in outcome:
-                        progress.line(f"qsit: {scorer.name}: {outcome['error']}")
+                        progress.line(f"qsit: {scorer.name}: {row.image}: {outcome['error']}")
         except (FloatingPointError, torch.OutOfMemoryError) as error:
             unavailable[scorer.name] = str(error)
             report(str(error))

@@ -43,18 +43,22 @@ def open_journal(path: str | Path, ratings: Ratings, folder: str | Path) -> Jour
     return Journal(path, about)
 
 
-def score_missing(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> Iterator[dict[str, Any]]:
-    """Score what the journal lacks, writing each outcome at once; yields the outcomes.
+def unscored(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> list[Pair]:
+    """The pairs that the journal has no score of this metric for.
 
     Raises JournalError where the metric is not the one that the journal's scores come from.
     """
     journal.begin(scorer.name, scorer.fingerprint)
     done = journal.done(scorer.name)
-    todo = [(row.image, file) for row, file in pairs if row.image not in done]
-    outcomes = scorer.outcomes(file for _, file in todo)
-    for (image, _), outcome in zip(todo, outcomes, strict=True):
-        journal.write(scorer.name, image, outcome)
-        yield outcome
+    return [(row, file) for row, file in pairs if row.image not in done]
+
+
+def score_pairs(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> Iterator[tuple[RatedImage, dict[str, Any]]]:
+    """Score, writing each outcome (``{"score": …}`` or ``{"error": …}``) to the journal at once, then yielding it."""
+    outcomes = scorer.outcomes(file for _, file in pairs)
+    for (row, _), outcome in zip(pairs, outcomes, strict=True):
+        journal.write(scorer.name, row.image, outcome)
+        yield row, outcome
 
 
 def summarize(
