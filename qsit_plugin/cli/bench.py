@@ -74,7 +74,7 @@ def accuracy(
     """
     from qsit_plugin.evaluation.accuracy import open_journal, pair_images, result_of
     from qsit_plugin.evaluation.authentic import Columns
-    from qsit_plugin.evaluation.datasets import CUSTOM, read_ratings
+    from qsit_plugin.evaluation.datasets import DATASETS, read_ratings
     from qsit_plugin.evaluation.journal import JournalError
     from qsit_plugin.evaluation.ratings import DatasetError
     from qsit_plugin.evaluation.rivals import MetricError, check_names
@@ -87,8 +87,11 @@ def accuracy(
         stop(f"--out {out!r} must end in .json; a table is written beside it as .md", WRONG_USAGE)
     check_target(out, [Path(annotations)])
     columns = Columns(image_column, mos_column, split_column, group_column, distortion_column, lower_is_better)
-    if columns != Columns() and dataset != CUSTOM:
-        stop(f"the columns of {dataset} are known; --…-column and --lower-is-better need --dataset csv", WRONG_USAGE)
+    if columns != Columns() and dataset in DATASETS:
+        stop(
+            f"the columns of {dataset} are known; the options for columns and --lower-is-better need --dataset csv",
+            WRONG_USAGE,
+        )
     named = [name.strip() for name in metrics.split(",") if name.strip()]
     own = list(dict.fromkeys([*(model or []), *(name for name in named if name in ENTRIES)]))
     rivals = list(dict.fromkeys(name for name in named if name not in ENTRIES))
