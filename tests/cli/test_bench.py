@@ -112,7 +112,6 @@ def test_a_rival_runs_beside_our_model_and_one_that_cannot_is_reported(
     bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyiqa")
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("pyiqa.utils.download_util.DEFAULT_CACHE_DIR", str(tmp_path))
     result = bench("--metrics", "brisque,piqe,qsit-nano")
     assert result.exit_code == 1

@@ -16,7 +16,7 @@ from qsit_plugin.evaluation.journal import JournalError
 from qsit_plugin.evaluation.ratings import DatasetError
 from qsit_plugin.evaluation.report import markdown
 from qsit_plugin.evaluation.scorers import ModelScorer, Scorer, digest
-from qsit_plugin.evaluation.statistics import krcc, plcc, srcc
+from qsit_plugin.evaluation.statistics import bootstrap, krcc, plcc, srcc
 from tests.tiny import tiny_checkpoint
 
 COLUMNS = Columns(group="photo", distortion="distortion")
@@ -87,6 +87,14 @@ def test_the_sign_of_a_lower_is_better_metric_is_turned(ratings: Ratings, ladder
     assert down["srcc"] == pytest.approx(-up["srcc"])
     assert down["plcc"] == pytest.approx(-up["plcc"])
     assert down["intervals"]["srcc"] == pytest.approx([-up["intervals"]["srcc"][1], -up["intervals"]["srcc"][0]])
+
+
+def test_intervals_are_drawn_by_source_photo(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    figures = evaluate(Brightness(), ratings, ladder.parent, tmp_path / "run.jsonl", resamples=50, seed=3)
+    predicted = [outcome["score"] for outcome in Brightness().outcomes(ladder.parent / r.image for r in ratings.rows)]
+    photos = [row.image.split("_")[0] for row in ratings.rows]
+    drawn = bootstrap(predicted, [row.quality for row in ratings.rows], photos, samples=50, seed=3)
+    assert figures["intervals"] == {name: pytest.approx(ends) for name, ends in drawn.items()}
 
 
 def test_ratings_in_which_lower_is_better_are_turned_too(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:

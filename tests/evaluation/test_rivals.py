@@ -47,7 +47,6 @@ def test_a_full_reference_metric_and_an_unknown_one_are_refused() -> None:
 def test_a_metric_whose_weights_are_out_of_reach_is_refused_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("pyiqa.utils.download_util.DEFAULT_CACHE_DIR", str(tmp_path))
     with pytest.raises(MetricError, match="brisque cannot be created: "):
         open_metric("brisque", "cpu")
