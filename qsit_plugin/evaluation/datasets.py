@@ -92,6 +92,8 @@ def read_ratings(
     if not path.exists():
         published = f" ({known.title}'s is {known.annotation})" if known else ""
         raise DatasetError(f"{path}: no such annotation file{published}")
+    if path.is_dir() and name != "livec":
+        raise DatasetError(f"{path} is a folder: give the annotation file in it")
     try:
         rows = known.read(path) if known else read_columns(path, columns or Columns())
     except UnicodeDecodeError as error:

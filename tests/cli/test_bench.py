@@ -132,6 +132,29 @@ def test_a_model_that_is_not_there_is_reported_and_the_others_go_on(bench, tmp_p
     assert "qsit-nanno" in content["unavailable_metrics"]["qsit-nanno"]
 
 
+def test_a_model_whose_logits_are_not_finite_is_reported_and_the_others_go_on(
+    bench, tiny_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(tiny_folder, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name in weights if name.endswith("norm.weight"))
+    save_file({**weights, name: weights[name] * float("nan")}, broken / "model.safetensors", {"format": "pt"})
+    result = bench(model=("--model", broken, "--model", tiny_folder))
+    assert result.exit_code == 1
+    content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert list(content["metrics"]) == ["tiny"]
+    assert "not finite" in content["unavailable_metrics"]["broken"]
+
+
+def test_two_models_of_one_name_are_refused(bench, tiny_folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_folder, tmp_path / "other" / "tiny")
+    result = bench("--model", other)
+    assert result.exit_code == 2
+    assert "two models are called tiny" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -97,6 +97,7 @@ def test_an_unknown_dataset_and_a_missing_file_are_refused_with_what_is_known(tm
     assert "no dataset 'koniq10k': give one of koniq, spaq" in refusal("koniq10k", tmp_path)
     message = refusal("spaq", tmp_path / "gone.xlsx")
     assert "no such annotation file (SPAQ's is MOS and Image attribute scores.xlsx)" in message
+    assert "is a folder: give the annotation file in it" in refusal("spaq", tmp_path)
 
 
 def spaq_sheet(path: Path, rows: int) -> Path:
