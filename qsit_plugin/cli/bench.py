@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from .calibrate import calibrate
 from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
+from .qbench import qbench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,13 +20,10 @@ if TYPE_CHECKING:
     from qsit_plugin.evaluation.scorers import Scorer
 
 app = typer.Typer(no_args_is_help=True, help="Measure scores against people's ratings.")
+app.command()(calibrate)
+app.command()(qbench)
 
 _TABLE = "A table of your own (--dataset csv)"
-
-
-@app.callback()
-def _bench() -> None:
-    """Makes this a group: of an app with a single command typer would make that command itself."""
 
 
 @app.command()

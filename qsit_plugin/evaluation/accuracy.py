@@ -15,6 +15,7 @@ from .locate import locate
 from .ratings import DatasetError, RatedImage
 from .scorers import Scorer
 from .statistics import bootstrap, correlations
+from .votes import brier, expected_calibration_error
 
 Pair = tuple[RatedImage, Path]
 
@@ -79,6 +80,7 @@ def summarize(
         "lower_is_better": scorer.lower_is_better,
         **_correlate(predicted, [row.quality for row in scored]),
         **_intervals(predicted, scored, resamples, seed),
+        **_vote_agreement(entries, scored),
         "by_distortion": _by_distortion(predicted, scored),
         "failed": [
             {"image": row.image, "error": entries.get(row.image, {}).get("error", "not scored")}
@@ -109,6 +111,15 @@ def _intervals(predicted: Sequence[float], rows: Sequence[RatedImage], resamples
     except ValueError as error:
         return about | {"intervals": None, "intervals_error": str(error)}
     return about | {"intervals": {name: list(ends) for name, ends in found.items()}}
+
+
+def _vote_agreement(entries: dict[str, dict[str, Any]], rows: Sequence[RatedImage]) -> dict[str, float]:
+    """Empty where a row has no votes or a score no distribution: part of the images would be another dataset."""
+    levels = [entries[row.image]["levels"] for row in rows if "levels" in entries[row.image]]
+    votes = [row.votes for row in rows if row.votes is not None]
+    if not rows or len(levels) < len(rows) or len(votes) < len(rows):
+        return {}
+    return {"brier": brier(levels, votes), "ece": expected_calibration_error(levels, votes)}
 
 
 def _by_distortion(predicted: Sequence[float], rows: Sequence[RatedImage]) -> dict[str, Any]:

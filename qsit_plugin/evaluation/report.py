@@ -20,6 +20,12 @@ def markdown(result: dict[str, Any]) -> str:
     split = "" if about["split"] == "all" else f", {about['split']} split"
     lines = [f"# Accuracy on {about['title']}{split}", "", f"{_count(about)} Ratings: {about['scale']}.", ""]
     lines += _main_table(metrics)
+    lines += [
+        f"\n{name}, level distribution against the shares of people's votes: Brier score {figures['brier']:.3f}, "
+        f"expected calibration error {figures['ece']:.3f}."
+        for name, figures in metrics.items()
+        if "brier" in figures
+    ]
     kinds = list(dict.fromkeys(kind for figures in metrics.values() for kind in figures["by_distortion"]))
     if kinds:
         lines += ["", "## SRCC by distortion", "", *_distortion_table(metrics, kinds)]

@@ -24,7 +24,10 @@ class Scorer(Protocol):
     """Everything that its scores depend on besides the image; JSON-ready."""
 
     def outcomes(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-        """``{"score": float}`` or ``{"error": str}`` of every image, in order."""
+        """``{"score": float}`` or ``{"error": str}`` of every image, in order.
+
+        A model that has a level distribution adds ``"levels"``: five probabilities, excellent to bad.
+        """
         ...
 
 
@@ -52,10 +55,9 @@ class ModelScorer:
         for score in self.model.iter_scores(paths, errors="return"):
             if isinstance(score, ImageError):
                 yield {"error": score.reason}
-            elif score.mode == "released":
-                yield {"score": score.value}
-            else:
-                yield {"score": score.value, "mode": score.mode}
+                continue
+            outcome = {"score": score.value, "levels": [round(p, 6) for p in score.probabilities.values()]}
+            yield outcome if score.mode == "released" else {**outcome, "mode": score.mode}
 
 
 def digest(folder: Path) -> str:

@@ -148,6 +148,24 @@ def test_a_changed_rating_or_image_folder_is_refused(ratings: Ratings, ladder: P
         open_journal(tmp_path / "run.jsonl", ratings, tmp_path)
 
 
+def test_a_level_distribution_is_held_against_votes(nano: Any, ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    """Where people vote exactly as the model predicts, both figures are 0; where they all vote "bad", they are not."""
+    few = replace(ratings, rows=ratings.rows[:6])
+    scorer = ModelScorer(nano)
+    with open_journal(tmp_path / "a.jsonl", few, ladder.parent) as journal:
+        pairs, _ = pair_images(few, ladder.parent)
+        for _ in score_pairs(scorer, pairs, journal):
+            pass
+        levels = {row.image: journal.entries["qsit-nano"][row.image]["levels"] for row in few.rows}
+        agreeing = [replace(row, votes=tuple(levels[row.image])) for row in few.rows]
+        hostile = [replace(row, votes=(0.0, 0.0, 0.0, 0.0, 1.0)) for row in few.rows]
+        same, other, unknown = (summarize(scorer, rows, journal, resamples=0) for rows in (agreeing, hostile, few.rows))
+    assert (same["brier"], same["ece"]) == pytest.approx((0.0, 0.0), abs=1e-5)
+    assert other["brier"] > 0.1
+    assert other["ece"] > 0.05
+    assert "brier" not in unknown
+
+
 def test_other_weights_change_the_fingerprint_and_the_calibration_does_not(tmp_path: Path) -> None:
     first = tiny_checkpoint(tmp_path / "first", official=False)
     second = tiny_checkpoint(tmp_path / "second", official=False, seed=1)
