@@ -98,9 +98,9 @@ class Batches(torch.utils.data.IterableDataset):
         return Batch(torch.stack(tiles), size, torch.tensor(scores, dtype=torch.float32), *_pad(texts))
 
     def _size(self, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
-        """A (width, height) that the tiling puts on this grid."""
+        """A (width, height) that the tiling puts on this grid: exact, or enlarged to it, a small photo up to twice."""
         for _ in range(50):
-            width, height = (round(n * TILE * rng.uniform(0.8, 1.0)) for n in (columns, rows))
+            width, height = (round(n * TILE * rng.uniform(max(0.5, 1 - 1 / n), 1.0)) for n in (columns, rows))
             if rng.random() < 0.4:
                 width, height = columns * TILE, rows * TILE
             if self.tiling.grid(width, height) == (rows, columns):
