@@ -41,8 +41,8 @@ def sdist_of_the_installed_version() -> Path:
         pytest.skip(f"needs pyiqa's sdist: set QSIT_PYIQA_SDIST to a folder that holds pyiqa-{version}.tar.gz")
     if version == "0.1.15.post2" and int(importlib.metadata.version("pandas").split(".")[0]) >= 3:
         pytest.fail(
-            "on pandas 3 the calibration test of pyiqa 0.1.15.post2 fails for every metric, pyiqa's own as well: it writes "
-            'text into a column of floats. pip install "pandas<3"'
+            "on pandas 3 the calibration test of pyiqa 0.1.15.post2 fails for every metric, pyiqa's own as well: it "
+            'writes text into a column of floats. pip install "pandas<3"'
         )
     sdist = Path(folder) / f"pyiqa-{version}.tar.gz"
     assert sdist.is_file(), f"QSIT_PYIQA_SDIST={folder} holds {os.listdir(folder)}, not the installed {sdist.name}"
