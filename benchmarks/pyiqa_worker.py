@@ -144,7 +144,7 @@ def gives_distribution(metric: Any, image: Any, plain: Any) -> str:
     except Exception:  # the option is not there, in one way or another
         return "no"
     parts = result if isinstance(result, tuple | list) else [result]
-    return "yes" if sum(part.numel() for part in parts) > scores_of(plain).numel() else "no"
+    return "yes" if max(part.numel() for part in parts) > scores_of(plain).numel() else "no"
 
 
 def gradient_support(create_loss: Any, images: Any) -> str:
@@ -172,7 +172,8 @@ def summary(error: BaseException) -> str:
         chain.append(link)
         link = link.__cause__ or link.__context__
     kinds = {type(link).__name__ for link in chain}
-    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"} or any(OFFLINE in str(link) for link in chain):
+    told = " ".join(str(link) for link in chain)
+    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"} or OFFLINE in told or "Can't load image" in told:
         return "needs a download"
     line = " ".join(str(error).split())
     line = re.sub(r"(?:[A-Za-z]:)?[/\\][^\s'\"]*[/\\][^\s'\"]*", "…", line)
