@@ -104,7 +104,9 @@ def table(rows: list[dict[str, Any]], about: str) -> str:
         if "error" in row:
             reasons.setdefault(row["error"], []).append(row["metric"])
     lines += ["", "Weights: random where the released ones cannot be had offline; tiny: the real network has billions."]
-    lines += ["Batch: whether four images at once work, and give what each gives alone.", "", "Not measured:", ""]
+    lines += ["Batch: whether four images at once work, and give what each gives alone."]
+    lines += ["Distribution: of the network as created; musiq-ava has ten outputs only with its released weights."]
+    lines += ["", "Not measured:", ""]
     lines += [f"- {reason}: {', '.join(names)}" for reason, names in sorted(reasons.items())]
     return "\n".join(lines) + "\n"
 
