@@ -208,15 +208,16 @@ def _open_tiling(folder: Path, config: LlavaOnevisionConfig) -> Tiling:
 
 def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
     try:
-        model, report = LlavaOnevisionForConditionalGeneration.from_pretrained(
-            str(folder),
-            config=config,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with torch.random.fork_rng(devices=[]):  # transformers 4.57 draws image_newline at random before it is read
+            model, report = LlavaOnevisionForConditionalGeneration.from_pretrained(
+                str(folder),
+                config=config,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise WeightsError(
             f"the weights of {folder} do not load ({first_line(error)}); the file is broken or belongs to another "
