@@ -14,7 +14,7 @@ from qsit_plugin import __version__
 from qsit_plugin.protocol import ProfileError
 from qsit_plugin.weights.errors import WeightsError
 
-from . import ask, compare, demo, explain, info, score, weights
+from . import ask, bench, compare, demo, explain, info, score, weights
 from .failures import INTERRUPTED, PIPE_CLOSED, SOME_FAILED, WRONG_USAGE, stop
 
 
@@ -66,6 +66,7 @@ app.command()(compare.compare)
 app.command()(demo.demo)
 app.command()(info.info)
 app.add_typer(weights.app, name="weights")
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

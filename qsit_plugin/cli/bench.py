@@ -1,0 +1,208 @@
+"""``qsit bench``: how good the scores are, measured on datasets that people have rated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from qsit_plugin.evaluation.accuracy import Pair
+    from qsit_plugin.evaluation.journal import Journal
+    from qsit_plugin.evaluation.scorers import Scorer
+
+app = typer.Typer(no_args_is_help=True, help="Measure scores against people's ratings.")
+
+_TABLE = "A table of your own (--dataset csv)"
+
+
+@app.callback()
+def _bench() -> None:
+    pass
+
+
+@app.command()
+def accuracy(
+    dataset: Annotated[
+        str, typer.Option(help="koniq, spaq, kadid10k, livec, agiqa3k, csiq, tid2013, or csv for a table of yours.")
+    ],
+    images: Annotated[str, typer.Option(metavar="FOLDER", help="Where the images are.")],
+    annotations: Annotated[str, typer.Option(metavar="FILE", help="The dataset's annotation file, as published.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", metavar="FILE.json", help="The result; FILE.md and FILE.scores.jsonl go beside."),
+    ],
+    metrics: Annotated[
+        str, typer.Option(metavar="NAME,NAME", help="qsit names and any no-reference metric of pyiqa, side by side.")
+    ] = "",
+    split: Annotated[
+        str | None, typer.Option(help="An official split, or all; by default test where there is one, else all.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Go on with a dataset that is not complete; the result says so.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the intervals; 0 for none.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    image_column: Annotated[str, typer.Option(rich_help_panel=_TABLE)] = "image",
+    mos_column: Annotated[str, typer.Option(rich_help_panel=_TABLE)] = "mos",
+    split_column: Annotated[str | None, typer.Option(rich_help_panel=_TABLE)] = None,
+    group_column: Annotated[
+        str | None, typer.Option(rich_help_panel=_TABLE, help="The photo that an image was made from.")
+    ] = None,
+    distortion_column: Annotated[str | None, typer.Option(rich_help_panel=_TABLE)] = None,
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", rich_help_panel=_TABLE)] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", rich_help_panel="Model", help="As for qsit score; may be given several times."),
+    ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
+    profile: options.Profile = None,
+) -> None:
+    """Compare scores with people's ratings on one dataset: SRCC, PLCC, KRCC, with intervals.
+
+    Stopped and started again, it goes on where it was. The exit status is 1 when a metric could not run or an image
+    failed; both are listed in the result.
+    """
+    from qsit_plugin.evaluation.accuracy import open_journal, pair_images, result_of
+    from qsit_plugin.evaluation.authentic import Columns
+    from qsit_plugin.evaluation.datasets import DATASETS, read_ratings
+    from qsit_plugin.evaluation.journal import JournalError
+    from qsit_plugin.evaluation.ratings import DatasetError
+    from qsit_plugin.evaluation.rivals import MetricError, check_names
+    from qsit_plugin.weights import ENTRIES
+
+    from .output import check_target
+
+    target = Path(out)
+    if target.suffix.lower() != ".json":
+        stop(f"--out {out!r} must end in .json; a table is written beside it as .md", WRONG_USAGE)
+    check_target(out, [Path(annotations)])
+    columns = Columns(image_column, mos_column, split_column, group_column, distortion_column, lower_is_better)
+    if columns != Columns() and dataset in DATASETS:
+        stop(
+            f"the columns of {dataset} are known; the options for columns and --lower-is-better need --dataset csv",
+            WRONG_USAGE,
+        )
+    named = [name.strip() for name in metrics.split(",") if name.strip()]
+    own = list(dict.fromkeys([*(model or []), *(name for name in named if name in ENTRIES)]))
+    rivals = list(dict.fromkeys(name for name in named if name not in ENTRIES))
+    if not own and not rivals:
+        own = [options.DEFAULT_MODEL]
+    choices = [options.Choice(name, device, dtype, revision, adapter, profile) for name in own]
+    try:
+        options.Choice(device=device, dtype=dtype).check()
+        _need_scipy()
+        check_names(rivals)
+        ratings = read_ratings(dataset, annotations, split=split, columns=columns, partial=partial)
+        pairs, missing = pair_images(ratings, images, partial=partial)
+        with open_journal(target.with_suffix(".scores.jsonl"), ratings, images) as journal:
+            metric_figures, unavailable = _run(choices, rivals, device, pairs, journal, resamples=resamples, seed=seed)
+    except (DatasetError, JournalError, MetricError) as error:
+        stop(str(error), WRONG_USAGE)
+    except ModuleNotFoundError as error:
+        stop(str(error), WRONG_USAGE)
+    result = result_of(ratings, metric_figures, unavailable, missing, resamples=resamples, seed=seed)
+    _publish(result, target)
+    if unavailable or any(figures["failed"] for figures in metric_figures.values()):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _need_scipy() -> None:
+    """Before hours of scoring, not after them."""
+    try:
+        import scipy  # noqa: F401
+    except ModuleNotFoundError:
+        stop('the statistics need scipy, which is not installed: pip install "qsit-plugin[bench]"', WRONG_USAGE)
+
+
+def _run(
+    choices: Sequence[options.Choice],
+    rivals: Sequence[str],
+    device: str,
+    pairs: Sequence[Pair],
+    journal: Journal,
+    *,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Score with one metric after the other, so that only one is in memory; figures, and what could not run."""
+    import torch
+
+    from qsit_plugin.evaluation.accuracy import score_pairs, summarize, unscored
+
+    from .progress import Progress
+
+    figures: dict[str, dict[str, Any]] = {}
+    unavailable: dict[str, str] = {}
+    for scorer in _scorers(choices, rivals, device, unavailable):
+        if scorer.name in figures:
+            stop(f"two models are called {scorer.name}: evaluate them with --out files of their own", WRONG_USAGE)
+        todo = unscored(scorer, pairs, journal)
+        note(f"{scorer.name}: {len(todo):,} of {len(pairs):,} images to score")
+        try:
+            with Progress(len(todo)) as progress:
+                for row, outcome in score_pairs(scorer, todo, journal):
+                    progress.advance()
+                    if "error" in outcome:
+                        progress.line(f"qsit: {scorer.name}: {row.image}: {outcome['error']}")
+        except (FloatingPointError, torch.OutOfMemoryError) as error:
+            unavailable[scorer.name] = str(error)
+            report(str(error))
+            continue
+        except KeyboardInterrupt:
+            stop(f"interrupted: the scores so far are in {journal.path}; the same command goes on there", INTERRUPTED)
+        figures[scorer.name] = summarize(scorer, [row for row, _ in pairs], journal, resamples=resamples, seed=seed)
+        del scorer  # or it would stay in memory while the next one is opened
+    return figures, unavailable
+
+
+def _scorers(
+    choices: Sequence[options.Choice], rivals: Sequence[str], device: str, unavailable: dict[str, str]
+) -> Iterator[Scorer]:
+    """Open our models, then the rivals; one that cannot be opened is reported and put down, and the others go on."""
+    from qsit_plugin.devices import resolve_device
+    from qsit_plugin.evaluation.rivals import MetricError, open_metric
+    from qsit_plugin.evaluation.scorers import ModelScorer
+    from qsit_plugin.weights.errors import WeightsError
+
+    for choice in choices:
+        try:
+            yield ModelScorer(choice.open())
+        except WeightsError as error:
+            unavailable[choice.model] = str(error)
+            report(str(error))
+    for name in rivals:
+        try:
+            yield open_metric(name, str(resolve_device(device)))
+        except MetricError as error:
+            unavailable[name] = str(error)
+            report(str(error))
+
+
+def _publish(result: dict[str, Any], target: Path) -> None:
+    """Write the JSON and the Markdown, and show the latter."""
+    import json
+    import sys
+
+    from qsit_plugin.evaluation.report import markdown
+
+    text = markdown(result)
+    target.write_text(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    target.with_suffix(".md").write_text(text, encoding="utf-8")
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(text))
+    else:
+        typer.echo(text, nl=False)
+    note(f"written: {target} and {target.with_suffix('.md')}")

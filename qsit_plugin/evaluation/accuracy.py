@@ -1,0 +1,156 @@
+"""How well scores agree with people's ratings on one dataset: scoring that can be resumed, then the statistics.
+
+Scores on different datasets are never pooled: a result is about one dataset, and its scale is that dataset's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .datasets import Ratings
+from .journal import Journal
+from .locate import locate
+from .ratings import DatasetError, RatedImage
+from .scorers import Scorer
+from .statistics import bootstrap, correlations
+
+Pair = tuple[RatedImage, Path]
+
+
+def pair_images(ratings: Ratings, folder: str | Path, *, partial: bool = False) -> tuple[list[Pair], list[str]]:
+    """The rows with their files, and the names of the images that are missing.
+
+    Raises DatasetError for missing images, unless ``partial``, and where none is there.
+    """
+    files = locate(folder, ratings.rows)
+    pairs = [(row, file) for row, file in zip(ratings.rows, files, strict=True) if file is not None]
+    missing = [row.image for row, file in zip(ratings.rows, files, strict=True) if file is None]
+    if missing and (not partial or not pairs):
+        cure = "; to evaluate the others, give --partial" if pairs else "; is --images the right folder?"
+        named = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise DatasetError(f"{len(missing):,} of {len(files):,} images are not in {folder}: {named}{cure}")
+    return pairs, missing
+
+
+def open_journal(path: str | Path, ratings: Ratings, folder: str | Path) -> Journal:
+    """The journal of a run on these ratings and this image folder (KonIQ comes in two sizes, which score differently).
+
+    Raises JournalError where it belongs to another run.
+    """
+    about = {"name": ratings.name, "annotations": ratings.fingerprint, "images": str(Path(folder).resolve())}
+    return Journal(path, about)
+
+
+def unscored(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> list[Pair]:
+    """The pairs that the journal has no score of this metric for.
+
+    Raises JournalError where the metric is not the one that the journal's scores come from.
+    """
+    journal.begin(scorer.name, scorer.fingerprint)
+    done = journal.done(scorer.name)
+    return [(row, file) for row, file in pairs if row.image not in done]
+
+
+def score_pairs(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> Iterator[tuple[RatedImage, dict[str, Any]]]:
+    """Score, writing each outcome (``{"score": …}`` or ``{"error": …}``) to the journal at once, then yielding it."""
+    outcomes = scorer.outcomes(file for _, file in pairs)
+    for (row, _), outcome in zip(pairs, outcomes, strict=True):
+        journal.write(scorer.name, row.image, outcome)
+        yield row, outcome
+
+
+def summarize(
+    scorer: Scorer, rows: Sequence[RatedImage], journal: Journal, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """One metric's figures on the rows that have a score.
+
+    Correlations are with ``quality``, and the sign of a lower-is-better metric is turned, so that agreement is
+    positive for every metric on every dataset. ``intervals``: 95% percentile bootstrap over ``source`` groups.
+    ``by_distortion``: the same correlations within each type. A figure that is not defined is None, and a key ending in
+    ``error`` says why. ``failed``: the images without a score, each with its reason.
+    """
+    entries = journal.entries.get(scorer.name, {})
+    scored = [row for row in rows if "score" in entries.get(row.image, {})]
+    sign = -1.0 if scorer.lower_is_better else 1.0
+    predicted = [sign * entries[row.image]["score"] for row in scored]
+    result: dict[str, Any] = {
+        "lower_is_better": scorer.lower_is_better,
+        **_correlate(predicted, [row.quality for row in scored]),
+        **_intervals(predicted, scored, resamples, seed),
+        "by_distortion": _by_distortion(predicted, scored),
+        "failed": [
+            {"image": row.image, "error": entries.get(row.image, {}).get("error", "not scored")}
+            for row in rows
+            if "score" not in entries.get(row.image, {})
+        ],
+        "fingerprint": scorer.fingerprint,
+    }
+    modes = sorted({entries[row.image]["mode"] for row in scored if "mode" in entries[row.image]})
+    return result | ({"modes": modes} if modes else {})
+
+
+def _correlate(predicted: Sequence[float], quality: Sequence[float]) -> dict[str, Any]:
+    try:
+        return correlations(predicted, quality)
+    except ValueError as error:  # too few images, or equal scores for all: the reason takes the figures' place
+        names = ("srcc", "plcc", "krcc", "plcc_logistic4", "rmse_logistic4")
+        return {"n": len(predicted), **dict.fromkeys(names), "error": str(error)}
+
+
+def _intervals(predicted: Sequence[float], rows: Sequence[RatedImage], resamples: int, seed: int) -> dict[str, Any]:
+    sources = [row.source for row in rows]
+    about: dict[str, Any] = {"sources": len(set(sources))}
+    if not resamples:
+        return about | {"intervals": None}
+    try:
+        found = bootstrap(predicted, [row.quality for row in rows], sources, samples=resamples, seed=seed)
+    except ValueError as error:
+        return about | {"intervals": None, "intervals_error": str(error)}
+    return about | {"intervals": {name: list(ends) for name, ends in found.items()}}
+
+
+def _by_distortion(predicted: Sequence[float], rows: Sequence[RatedImage]) -> dict[str, Any]:
+    table = {}
+    for kind in dict.fromkeys(row.distortion for row in rows if row.distortion):
+        members = [i for i, row in enumerate(rows) if row.distortion == kind]
+        table[kind] = _correlate([predicted[i] for i in members], [rows[i].quality for i in members])
+    return table
+
+
+def result_of(
+    ratings: Ratings,
+    metrics: dict[str, dict[str, Any]],
+    unavailable: dict[str, str],
+    missing: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The whole result, JSON-ready: what was evaluated on what, and every figure."""
+    import torch
+    import transformers
+
+    from qsit_plugin import __version__
+
+    return {
+        "dataset": {
+            "name": ratings.name,
+            "title": ratings.title,
+            "scale": ratings.scale,
+            "split": ratings.split,
+            "n": len(ratings.rows) - len(missing),
+            "expected_n": ratings.expected,
+            "missing_images": list(missing),
+            "ratings_sha256": ratings.fingerprint,
+        },
+        "metrics": metrics,
+        "unavailable_metrics": unavailable,
+        "bootstrap": {"resamples": resamples, "seed": seed, "confidence": 0.95, "unit": "source image"},
+        "versions": {
+            "qsit-plugin": __version__,
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        },
+    }

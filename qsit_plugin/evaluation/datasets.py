@@ -1,0 +1,145 @@
+"""The datasets by name: how they are read, how large they must be, and where their images lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .authentic import Columns, read_agiqa3k, read_columns, read_koniq, read_livec, read_spaq
+from .ratings import DatasetError, RatedImage
+from .synthetic import read_csiq, read_kadid10k, read_tid2013
+
+CUSTOM = "csv"
+"""The name under which a table of one's own is read."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published dataset: its reader and its known size, by which a truncated or wrong file is noticed."""
+
+    name: str
+    title: str
+    read: Callable[[Path], list[RatedImage]]
+    n: int
+    scale: str
+    annotation: str
+    """Name of the annotation file, as published."""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    lower_is_better: bool = False
+
+
+_KONIQ_SPLITS = {"training": 7058, "validation": 1000, "test": 2015}
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset("koniq", "KonIQ-10k", read_koniq, 10_073, "MOS 0-100",
+                "koniq10k_distributions_sets.csv or koniq10k_scores_and_distributions.csv", _KONIQ_SPLITS),
+        Dataset("spaq", "SPAQ", read_spaq, 11_125, "MOS 0-100", "MOS and Image attribute scores.xlsx"),
+        Dataset("kadid10k", "KADID-10k", read_kadid10k, 10_125, "MOS 1-5", "dmos.csv"),
+        Dataset("livec", "LIVE in the Wild", read_livec, 1_162, "MOS 0-100", "AllMOS_release.mat"),
+        Dataset("agiqa3k", "AGIQA-3K", read_agiqa3k, 2_982, "MOS 0-5", "data.csv"),
+        Dataset("csiq", "CSIQ", read_csiq, 866, "DMOS 0-1, lower is better", "csiq.DMOS.xlsx", lower_is_better=True),
+        Dataset("tid2013", "TID2013", read_tid2013, 3_000, "MOS 0-9", "mos_with_names.txt"),
+    )
+}  # fmt: skip
+"""By the names that ``--dataset`` and the level scales of training use."""
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """The rows that an evaluation is about, and what was asked for.
+
+    ``expected``: how many rows the dataset (or its split) has, None for a table of one's own. ``fingerprint``: SHA-256
+    of all names and ratings in the file.
+    """
+
+    name: str
+    title: str
+    scale: str
+    rows: tuple[RatedImage, ...]
+    split: str
+    expected: int | None
+    fingerprint: str
+
+
+def read_ratings(
+    name: str,
+    annotations: str | Path,
+    *,
+    split: str | None = None,
+    columns: Columns | None = None,
+    partial: bool = False,
+) -> Ratings:
+    """Read a dataset's annotation file and hold it against the dataset's known size.
+
+    Args:
+        name: one of :data:`DATASETS`, or ``"csv"`` with ``columns``.
+        split: an official split, ``"all"``, or None: the test split where the file has one, else all.
+        partial: accept another number of rows than the dataset has.
+
+    Raises:
+        DatasetError: an unknown name or split, a file that is missing, malformed or of the wrong size, an image that
+            is listed twice.
+        ModuleNotFoundError: scipy or openpyxl is needed and missing.
+    """
+    known = DATASETS.get(name)
+    if known is None and name != CUSTOM:
+        raise DatasetError(f"no dataset {name!r}: give one of {', '.join(DATASETS)}, or {CUSTOM} for a table of yours")
+    path = Path(annotations)
+    if not path.exists():
+        published = f" ({known.title}'s is {known.annotation})" if known else ""
+        raise DatasetError(f"{path}: no such annotation file{published}")
+    try:
+        rows = known.read(path) if known else read_columns(path, columns or Columns())
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is not a text file in UTF-8: {error}") from None
+    _check_unique(path, rows)
+    chosen, kept = _choose_split(path, rows, split)
+    expected = None
+    if known:
+        expected = known.splits.get(chosen, known.n)
+        if not partial:
+            _check_size(known, path, len(rows), known.n)
+            _check_size(known, path, len(kept), expected, chosen)
+    elif not kept:
+        raise DatasetError(f"{path} holds no rows")
+    title = known.title if known else path.stem
+    scale = known.scale if known else _own_scale(columns or Columns())
+    return Ratings(name, title, scale, tuple(kept), chosen, expected, _fingerprint(rows))
+
+
+def _own_scale(columns: Columns) -> str:
+    return f"{columns.mos}, {'lower' if columns.lower_is_better else 'higher'} is better"
+
+
+def _choose_split(path: Path, rows: list[RatedImage], split: str | None) -> tuple[str, list[RatedImage]]:
+    found = Counter(row.split for row in rows if row.split is not None)
+    chosen = split or ("test" if "test" in found else "all")
+    if chosen == "all":
+        return chosen, rows
+    if chosen not in found:
+        cure = f"it has {', '.join(sorted(found))} and all" if found else "it has no splits: leave --split out"
+        raise DatasetError(f"{path.name} has no split {chosen!r}: {cure}")
+    return chosen, [row for row in rows if row.split == chosen]
+
+
+def _check_size(known: Dataset, path: Path, found: int, expected: int, split: str = "all") -> None:
+    if found != expected:
+        part = "" if split == "all" else f", split {split}"
+        raise DatasetError(
+            f"{path.name} has {found:,} images{part}, but {known.title} has {expected:,}: the file is not complete or "
+            "not the published one; to go on all the same, give --partial"
+        )
+
+
+def _check_unique(path: Path, rows: list[RatedImage]) -> None:
+    twice = [image for image, count in Counter(row.image for row in rows).items() if count > 1]
+    if twice:
+        raise DatasetError(f"{path.name} lists {len(twice)} images more than once, the first is {twice[0]}")
+
+
+def _fingerprint(rows: list[RatedImage]) -> str:
+    return hashlib.sha256("\n".join(f"{row.image}\t{row.mos!r}" for row in rows).encode()).hexdigest()

@@ -1,0 +1,104 @@
+"""The scores of a long run, on disk as they come, so that an interrupted one goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+
+class JournalError(ValueError):
+    """A journal of another run, or one that cannot be read; the message says what to do."""
+
+
+class Journal:
+    """JSON lines: what the run is about, then for every metric its fingerprint and one line an image.
+
+    ``{"dataset": …}``, ``{"metric": NAME, "fingerprint": {…}}``, ``{"metric": NAME, "image": …, "score": …}`` or
+    ``… "error": …``. Each line is flushed at once. A last line that was cut off is dropped on opening; a score is never
+    asked for twice, an error is tried again.
+
+    Args:
+        dataset: what the scores depend on besides the metric: dataset, ratings, image folder.
+
+    Raises JournalError where the file was written for something else.
+    """
+
+    def __init__(self, path: str | Path, dataset: dict[str, Any]):
+        self.path = Path(path)
+        self.fingerprints: dict[str, dict[str, Any]] = {}
+        self.entries: dict[str, dict[str, dict[str, Any]]] = {}
+        """metric -> image -> its line."""
+        held = self._read()
+        if held is not None:
+            self._compare("the dataset", held, dataset)
+        self._stream: TextIO = open(self.path, "a", encoding="utf-8", newline="\n")  # noqa: SIM115  # until close()
+        if held is None:
+            self._append({"dataset": dataset})
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    def begin(self, metric: str, fingerprint: dict[str, Any]) -> None:
+        """Start or go on with a metric. Raises JournalError where it was something else the last time."""
+        if metric in self.fingerprints:
+            self._compare(metric, self.fingerprints[metric], fingerprint)
+        else:
+            self.fingerprints[metric] = fingerprint
+            self._append({"metric": metric, "fingerprint": fingerprint})
+
+    def done(self, metric: str) -> set[str]:
+        """The images that have a score."""
+        return {image for image, entry in self.entries.get(metric, {}).items() if "score" in entry}
+
+    def write(self, metric: str, image: str, outcome: dict[str, Any]) -> None:
+        """Keep a ``{"score": float, …}`` or ``{"error": str}``."""
+        self.entries.setdefault(metric, {})[image] = outcome
+        self._append({"metric": metric, "image": image, **outcome})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        self._stream.flush()
+
+    def _read(self) -> dict[str, Any] | None:
+        """Take over what the file holds; its dataset, or None for a new file."""
+        if not self.path.is_file():
+            return None
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with open(self.path, "r+b") as stream:
+                stream.truncate(whole)
+        dataset = None
+        for number, text in enumerate(content[:whole].decode("utf-8", errors="replace").splitlines(), 1):
+            try:
+                line = json.loads(text)
+                if "dataset" in line:
+                    dataset = line["dataset"]
+                elif "fingerprint" in line:
+                    self.fingerprints[line["metric"]] = line["fingerprint"]
+                else:
+                    self.entries.setdefault(line.pop("metric"), {})[line.pop("image")] = line
+            except (ValueError, KeyError, TypeError):
+                raise JournalError(f"{self.path}, line {number} is not a line of a run: {self._cure()}") from None
+        if dataset is None and whole:
+            raise JournalError(f"{self.path} does not say which dataset its scores belong to: {self._cure()}")
+        return dataset
+
+    def _compare(self, what: str, held: dict[str, Any], wanted: dict[str, Any]) -> None:
+        changed = [key for key in {**held, **wanted} if held.get(key) != wanted.get(key)]
+        if changed:
+            key = changed[0]
+            raise JournalError(
+                f"{self.path} holds scores of an earlier run in which {what} differed: {key} was {held.get(key)}, is "
+                f"{wanted.get(key)}; {self._cure()}"
+            )
+
+    def _cure(self) -> str:
+        return "delete the file to start again, or give --out another name"

@@ -1,0 +1,37 @@
+"""What people said about a set of images: one row an image, whatever form the dataset was published in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class DatasetError(ValueError):
+    """An annotation file or an image folder that is not what it should be; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class RatedImage:
+    """One row of a dataset.
+
+    ``image``: path relative to the image folder, with forward slashes. ``mos``: the mean rating as published, on the
+    dataset's own scale (for CSIQ a DMOS, 0 best). ``quality``: the same, turned so that higher is better. ``sd``:
+    standard deviation of the ratings in units of ``mos``, or None. ``votes``: five shares summing to 1, excellent to
+    bad, or None. ``split``: the official split ("training", "validation", "test"), or None. ``source``: what the image
+    was made from, the group of the bootstrap; the image itself where nothing else is known. ``distortion``, ``level``:
+    name and strength (1 weakest) for synthetic distortions, or None.
+    """
+
+    image: str
+    mos: float
+    quality: float
+    sd: float | None = None
+    votes: tuple[float, ...] | None = None
+    split: str | None = None
+    source: str = ""
+    distortion: str | None = None
+    level: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", self.image.strip().replace("\\", "/"))
+        if not self.source:
+            object.__setattr__(self, "source", self.image)

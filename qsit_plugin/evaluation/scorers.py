@@ -1,0 +1,68 @@
+"""What gives scores to images: our own models, through the engine, behind the one interface that rivals share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from qsit_plugin.model import QSiT
+
+NOT_THE_MODEL = ("qsit.json", "golden.json")
+"""Files beside a checkpoint that its network does not depend on; the profile is compared by itself."""
+
+
+class Scorer(Protocol):
+    """A metric that is ready to run."""
+
+    name: str
+    lower_is_better: bool
+    fingerprint: dict[str, Any]
+    """Everything that its scores depend on besides the image; JSON-ready."""
+
+    def outcomes(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+        """``{"score": float}`` or ``{"error": str}`` of every image, in order."""
+        ...
+
+
+class ModelScorer:
+    """A Q-SiT checkpoint. A score that was not read in the released mode (a re-run in bfloat16) says so."""
+
+    lower_is_better = False
+
+    def __init__(self, model: QSiT):
+        self.name = model.name
+        self.model = model
+        own = model.profile
+        profile = [own.question, own.answer_prefix, own.level_words, own.level_token_ids, own.weights]
+        self.fingerprint = {
+            "kind": "qsit",
+            "weights": digest(model.folder),
+            "adapter": None if model.adapter is None else digest(Path(model.adapter)),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "profile": hashlib.sha256(json.dumps(profile).encode()).hexdigest(),
+        }
+
+    def outcomes(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+        from qsit_plugin.images import ImageError
+
+        for score in self.model.iter_scores(paths, errors="return"):
+            if isinstance(score, ImageError):
+                yield {"error": score.reason}
+            elif score.mode == "released":
+                yield {"score": score.value}
+            else:
+                yield {"score": score.value, "mode": score.mode}
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the weights and settings of a checkpoint: seconds for the 7B model, and nothing can hide from it."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".jinja") and path.name not in NOT_THE_MODEL:
+            with open(path, "rb") as stream:
+                total.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()

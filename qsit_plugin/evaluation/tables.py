@@ -1,0 +1,138 @@
+"""Tables with named columns, as csv or spreadsheet; lines of text; numbers that are checked as they are read."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .ratings import DatasetError
+
+HEADER_WITHIN = 20
+"""A spreadsheet's header is looked for in so many first rows: CSIQ's stands in the fourth, below a title."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row by column name, and where it stands, for messages."""
+
+    values: dict[str, Any]
+    place: str
+
+    def has(self, column: str) -> bool:
+        return self.values.get(column) not in (None, "")
+
+    def text(self, column: str) -> str:
+        """The cell as text; a spreadsheet's whole number without a decimal point."""
+        value = self.values.get(column)
+        if value is None or not str(value).strip():
+            raise DatasetError(f"{self.place}: the column {column!r} is empty")
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return str(value).strip()
+
+    def number(self, column: str) -> float:
+        """The cell as a finite number."""
+        return as_number(self.text(column), f"{self.place}, column {column!r}")
+
+
+def as_number(text: str, place: str) -> float:
+    """A finite number; DatasetError names the place otherwise."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DatasetError(f"{place}: {text!r} is not a finite number")
+    return value
+
+
+def read_table(path: Path, required: Sequence[str]) -> list[Record]:
+    """The rows of a csv or xlsx file that has the required columns.
+
+    Raises DatasetError for a missing column, naming those that are there, and ModuleNotFoundError where openpyxl is
+    needed and missing.
+    """
+    rows = _sheet_rows(path, required) if path.suffix.lower() in (".xlsx", ".xlsm") else _csv_rows(path)
+    header = [_stripped(cell) for cell in next(rows, ("", []))[1]]
+    absent = [name for name in required if name not in header]
+    if absent:
+        held = ", ".join(repr(name) for name in header[:15] if name) or "nothing"
+        raise DatasetError(f"{path} has no column {', '.join(map(repr, absent))}; its header holds {held}")
+    return [
+        Record({name: cell for name, cell in zip(header, cells, strict=False) if name}, place)
+        for place, cells in rows
+        if any(_stripped(cell) for cell in cells)
+    ]
+
+
+def _stripped(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, list[Any]]]:
+    with open(path, encoding="utf-8-sig", newline="") as stream:
+        for cells in (reader := csv.reader(stream)):
+            yield f"{path.name}, line {reader.line_num}", list(cells)
+
+
+def _sheet_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
+    """The rows of the first sheet that holds the required columns, from its header on; else those of the first."""
+    try:
+        from openpyxl import load_workbook
+        from openpyxl.utils.exceptions import InvalidFileException
+    except ModuleNotFoundError as error:
+        raise _needs_bench(error) from None
+    from zipfile import BadZipFile
+
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+    except (BadZipFile, InvalidFileException, KeyError) as error:
+        raise DatasetError(f"{path} is not a readable spreadsheet: {error}") from None
+    try:
+        for sheet in book.worksheets:
+            for number, cells in enumerate(sheet.iter_rows(max_row=HEADER_WITHIN, values_only=True), 1):
+                if set(required) <= {str(cell).strip() for cell in cells if cell is not None}:
+                    yield from _placed(path, sheet.iter_rows(min_row=number, values_only=True), number)
+                    return
+        yield from _placed(path, book.worksheets[0].iter_rows(max_row=1, values_only=True), 1)
+    finally:
+        book.close()
+
+
+def _placed(path: Path, rows: Iterable[Sequence[Any]], first: int) -> Iterator[tuple[str, list[Any]]]:
+    for number, cells in enumerate(rows, first):
+        yield f"{path.name}, row {number}", list(cells)
+
+
+def read_lines(path: Path, separator: str | None = None) -> list[tuple[str, list[str]]]:
+    """``[(place, fields)]`` of the lines that are not empty; the separator is white space by default."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [
+        (f"{path.name}, line {number}", line.split(separator)) for number, line in enumerate(lines, 1) if line.strip()
+    ]
+
+
+def _needs_bench(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    return ModuleNotFoundError(
+        f'{error.name} is needed for this file and not installed: pip install "qsit-plugin[bench]"', name=error.name
+    )
+
+
+def load_mat(path: Path, name: str) -> Any:
+    """One variable of a MATLAB file. Raises DatasetError where it is not there."""
+    try:
+        from scipy.io import loadmat
+    except ModuleNotFoundError as error:
+        raise _needs_bench(error) from None
+    try:
+        content = loadmat(path)
+    except (ValueError, NotImplementedError) as error:
+        raise DatasetError(f"{path} is not a readable MATLAB file: {error}") from None
+    if name not in content:
+        held = ", ".join(key for key in content if not key.startswith("__"))
+        raise DatasetError(f"{path} holds no variable {name!r}, only {held}")
+    return content[name]

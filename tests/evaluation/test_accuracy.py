@@ -1,0 +1,203 @@
+"""A run from images to figures, on a small made-up dataset, with our own model and a rival."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.rated_ladder import make_ladder
+from qsit_plugin.evaluation.accuracy import open_journal, pair_images, result_of, score_pairs, summarize, unscored
+from qsit_plugin.evaluation.authentic import Columns
+from qsit_plugin.evaluation.datasets import Ratings, read_ratings
+from qsit_plugin.evaluation.journal import JournalError
+from qsit_plugin.evaluation.ratings import DatasetError
+from qsit_plugin.evaluation.report import markdown
+from qsit_plugin.evaluation.scorers import ModelScorer, Scorer, digest
+from qsit_plugin.evaluation.statistics import krcc, plcc, srcc
+from tests.tiny import tiny_checkpoint
+
+COLUMNS = Columns(group="photo", distortion="distortion")
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """45 images: three photos, three distortions, five steps."""
+    return make_ladder(tmp_path_factory.mktemp("ladder"), photos=("astronaut", "cat", "coffee"), side=384)
+
+
+@pytest.fixture(scope="module")
+def ratings(ladder: Path) -> Ratings:
+    return read_ratings("csv", ladder, columns=COLUMNS)
+
+
+def evaluate(scorer: Scorer, ratings: Ratings, folder: Path, journal_path: Path, **options: Any) -> dict[str, Any]:
+    pairs, _ = pair_images(ratings, folder)
+    with open_journal(journal_path, ratings, folder) as journal:
+        for _ in score_pairs(scorer, unscored(scorer, pairs, journal), journal):
+            pass
+        return summarize(scorer, ratings.rows, journal, **options)
+
+
+class Brightness:
+    """A metric of its own kind: the mean grey value; counts what it was asked for."""
+
+    name = "brightness"
+
+    def __init__(self, lower_is_better: bool = False, fails: tuple[str, ...] = ()):
+        self.lower_is_better, self.fails = lower_is_better, fails
+        self.fingerprint = {"kind": "brightness"}
+        self.asked: list[str] = []
+
+    def outcomes(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+        import numpy as np
+        from PIL import Image
+
+        for path in paths:
+            self.asked.append(path.name)
+            if path.name in self.fails:
+                yield {"error": "too dark to say"}
+            else:
+                yield {"score": float(np.asarray(Image.open(path).convert("L")).mean())}
+
+
+def test_nano_follows_the_strength_of_noise_and_its_figures_are_those_of_its_scores(
+    nano, ratings: Ratings, ladder: Path, tmp_path: Path
+) -> None:
+    noisy = replace(ratings, rows=tuple(row for row in ratings.rows if row.distortion == "noise"))
+    figures = evaluate(ModelScorer(nano), noisy, ladder.parent, tmp_path / "run.jsonl", resamples=50)
+    predicted = [score.value for score in nano.score([ladder.parent / row.image for row in noisy.rows])]
+    quality = [row.quality for row in noisy.rows]
+    assert figures["n"] == 15
+    assert figures["failed"] == []
+    assert figures["srcc"] == pytest.approx(srcc(predicted, quality), abs=1e-6)
+    assert figures["plcc"] == pytest.approx(plcc(predicted, quality), abs=1e-6)
+    assert figures["krcc"] == pytest.approx(krcc(predicted, quality), abs=1e-6)
+    assert figures["by_distortion"]["noise"]["srcc"] == figures["srcc"] > 0.9
+    assert figures["sources"] == 3
+    low, high = figures["intervals"]["srcc"]
+    assert low <= figures["srcc"] <= high <= 1
+
+
+def test_the_sign_of_a_lower_is_better_metric_is_turned(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    up = evaluate(Brightness(), ratings, ladder.parent, tmp_path / "up.jsonl", resamples=50)
+    down = evaluate(Brightness(lower_is_better=True), ratings, ladder.parent, tmp_path / "down.jsonl", resamples=50)
+    assert down["srcc"] == pytest.approx(-up["srcc"])
+    assert down["plcc"] == pytest.approx(-up["plcc"])
+    assert down["intervals"]["srcc"] == pytest.approx([-up["intervals"]["srcc"][1], -up["intervals"]["srcc"][0]])
+
+
+def test_ratings_in_which_lower_is_better_are_turned_too(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    turned = read_ratings("csv", ladder, columns=Columns(lower_is_better=True))
+    up = evaluate(Brightness(), ratings, ladder.parent, tmp_path / "up.jsonl", resamples=0)
+    down = evaluate(Brightness(), turned, ladder.parent, tmp_path / "down.jsonl", resamples=0)
+    assert down["srcc"] == pytest.approx(-up["srcc"])
+
+
+def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    whole = evaluate(Brightness(), ratings, ladder.parent, path, resamples=50)
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:22]) + lines[22][:30])  # 20 scores, and a part of the next
+    again = Brightness()
+    assert evaluate(again, ratings, ladder.parent, path, resamples=50) == whole
+    assert again.asked == [row.image for row in ratings.rows[20:]]
+    assert path.read_bytes() == content
+
+
+def test_a_run_that_is_stopped_keeps_every_score_until_then(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    pairs, _ = pair_images(ratings, ladder.parent)
+    scorer = Brightness()
+    with pytest.raises(KeyboardInterrupt), open_journal(tmp_path / "run.jsonl", ratings, ladder.parent) as journal:
+        for number, _ in enumerate(score_pairs(scorer, unscored(scorer, pairs, journal), journal), 1):
+            if number == 7:
+                raise KeyboardInterrupt
+    with open_journal(tmp_path / "run.jsonl", ratings, ladder.parent) as journal:
+        assert journal.done("brightness") == {row.image for row in ratings.rows[:7]}
+
+
+def test_an_image_that_failed_is_listed_and_tried_again(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    name = ratings.rows[3].image
+    broken = evaluate(Brightness(fails=(name,)), ratings, ladder.parent, tmp_path / "run.jsonl", resamples=0)
+    assert broken["n"] == 44
+    assert broken["failed"] == [{"image": name, "error": "too dark to say"}]
+    mended = Brightness()
+    figures = evaluate(mended, ratings, ladder.parent, tmp_path / "run.jsonl", resamples=0)
+    assert (mended.asked, figures["n"], figures["failed"]) == ([name], 45, [])
+
+
+def test_a_changed_rating_or_image_folder_is_refused(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    with open_journal(tmp_path / "run.jsonl", ratings, ladder.parent):
+        pass
+    other = tmp_path / "other.csv"
+    other.write_text(ladder.read_text(encoding="utf-8").replace("4.2", "4.3", 1), encoding="utf-8")
+    with pytest.raises(JournalError, match="annotations was"):
+        open_journal(tmp_path / "run.jsonl", read_ratings("csv", other, columns=COLUMNS), ladder.parent)
+    with pytest.raises(JournalError, match="images was"):
+        open_journal(tmp_path / "run.jsonl", ratings, tmp_path)
+
+
+def test_other_weights_change_the_fingerprint_and_the_calibration_does_not(tmp_path: Path) -> None:
+    first = tiny_checkpoint(tmp_path / "first", official=False)
+    second = tiny_checkpoint(tmp_path / "second", official=False, seed=1)
+    before = digest(first)
+    assert before != digest(second)
+    (first / "golden.json").write_text("[]", encoding="utf-8")
+    assert digest(first) == before
+
+
+def test_missing_images_stop_a_run_that_was_not_declared_partial(
+    ratings: Ratings, ladder: Path, tmp_path: Path
+) -> None:
+    for row in ratings.rows[7:]:
+        shutil.copy(ladder.parent / row.image, tmp_path)
+    with pytest.raises(DatasetError) as caught:
+        pair_images(ratings, tmp_path)
+    assert "7 of 45 images are not in" in str(caught.value)
+    assert ratings.rows[4].image in str(caught.value)
+    assert ratings.rows[5].image not in str(caught.value)
+    assert "--partial" in str(caught.value)
+    pairs, missing = pair_images(ratings, tmp_path, partial=True)
+    assert (len(pairs), missing) == (38, [row.image for row in ratings.rows[:7]])
+
+
+def test_a_folder_without_any_of_the_images_is_refused_even_when_partial(ratings: Ratings, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="45 of 45 images are not in .*is --images the right folder"):
+        pair_images(ratings, tmp_path, partial=True)
+
+
+def test_figures_that_are_not_defined_are_none_with_a_reason(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    few = read_ratings("csv", ladder, columns=Columns(distortion="distortion"))
+    names = tuple(row.image for row in few.rows[2:])
+    figures = evaluate(Brightness(fails=names), few, ladder.parent, tmp_path / "run.jsonl")
+    assert (figures["n"], figures["srcc"], figures["plcc_logistic4"], figures["intervals"]) == (2, None, None, None)
+    assert "at least 3" in figures["error"]
+    assert "intervals_error" in figures
+
+
+def test_the_markdown_holds_the_figures_the_types_and_everything_that_went_wrong(
+    ratings: Ratings, ladder: Path, tmp_path: Path
+) -> None:
+    scorer = Brightness(fails=(ratings.rows[0].image,))
+    figures = evaluate(scorer, ratings, ladder.parent, tmp_path / "run.jsonl", resamples=50)
+    result = result_of(ratings, {"brightness": figures}, {"niqe": "no network"}, ["gone.png"], resamples=50, seed=0)
+    text = markdown(result)
+    row = next(line for line in text.splitlines() if line.startswith("| brightness |"))
+    low, high = figures["intervals"]["srcc"]
+    assert f"| {figures['srcc']:.3f} [{low:.3f}, {high:.3f}] |" in row
+    assert f"| {figures['plcc_logistic4']:.3f} |" in row
+    assert f"| noise | 15 | {figures['by_distortion']['noise']['srcc']:.3f} |" in text
+    assert f"- brightness: {ratings.rows[0].image}: too dark to say" in text
+    assert "- niqe did not run: no network" in text
+    assert "- 1 images are missing: gone.png" in text
+
+
+def test_a_partial_result_says_so_first(ratings: Ratings) -> None:
+    about = Ratings("koniq", "KonIQ-10k", "MOS 0-100", ratings.rows, "test", 2015, "abc")
+    result = result_of(about, {}, {}, ["a.jpg"], resamples=0, seed=0)
+    assert (result["dataset"]["n"], result["dataset"]["expected_n"]) == (44, 2015)
+    text = markdown(result)
+    assert text.startswith("# Accuracy on KonIQ-10k, test split\n\n**Partial: 44 of 2,015 images.**")
