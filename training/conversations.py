@@ -1,4 +1,4 @@
-"""From files of conversations to training rows: Q-SiT's JSON, Q-Instruct, LLaVA-Instruct-150K, and rows of this package."""
+"""From files of conversations to training rows: Q-SiT's JSON, Q-Instruct, LLaVA-Instruct-150K, rows of this package."""
 
 from __future__ import annotations
 
@@ -94,19 +94,35 @@ def read_row(
     elif name == QSIT:
         row = _rating(record, scale)
     else:
-        row = TrainingRow(
-            id=str(record.get("id") or f"{name}-{number}"),
-            image=_image(record),
-            task="interpret",
-            messages=messages_of(record.get("conversations")),
-            source=name,
-        )
+        row = _conversation(record, number, name)
     if row.task != "score":
         return row, None
     level = level_said(row.answer, profile)
     if level is None:
         raise RowError(f"the answer {row.answer!r:.80} is not {profile.answer_prefix!r} and a level")
     return row, level
+
+
+def row_of(record: dict[str, Any], number: int, source: str) -> TrainingRow:
+    """A record of any of these forms, told by its keys and its id. Raises RowError.
+
+    ``source``: named in rows that do not say where they come from.
+    """
+    if "messages" in record:
+        return from_record(record)
+    if "->" in str(record.get("id")):
+        return _rating(record, None)
+    return _conversation(record, number, source)
+
+
+def _conversation(record: dict[str, Any], number: int, source: str) -> TrainingRow:
+    return TrainingRow(
+        id=str(record.get("id") or f"{source}-{number}"),
+        image=_image(record),
+        task="interpret",
+        messages=messages_of(record.get("conversations")),
+        source=source,
+    )
 
 
 def _image(record: dict[str, Any]) -> str:
@@ -145,7 +161,10 @@ def _level_problem(row: TrainingRow, said: str | None, scale: LevelScale | None)
         return None
     level = scale.level(row.mos)
     if level is None:
-        return OUT_OF_RANGE, f"{row.mos} is outside {scale.low:g} to {scale.high:g}, which {scale.name} cuts into levels"
+        return (
+            OUT_OF_RANGE,
+            f"{row.mos} is outside {scale.low:g} to {scale.high:g}, which {scale.name} cuts into levels",
+        )
     if level != said:
         return DISAGREEMENT, f"the text says {said}, a MOS of {row.mos} is {level} on the scale {scale.name}"
     return None

@@ -55,7 +55,7 @@ class Images:
 
 
 def check_wording(profile: ScoreProfile) -> None:
-    """Raise ValueError for a profile that reads level words apart from the prefix: a text of both trains other tokens."""
+    """Raise ValueError for a profile that reads level words apart from the prefix, such as the official one."""
     if profile.answer_prefix != profile.answer_prefix.rstrip():
         raise ValueError(
             f"the answer prefix {profile.answer_prefix!r} ends in a space: its level words are read apart from it, and "

@@ -1,8 +1,8 @@
 """From a mean opinion score to one of five levels, to five probabilities, and back to a number. Needs numpy only.
 
 The ranges of ``koniq`` and ``spaq`` are those of the published training data of Q-SiT (and of Q-Align before it): with
-them all 15,943 of its rows get the level that stands in their text. They are no round numbers: KonIQ's ends are the 11th
-lowest and the 10th highest of its 10,073 ratings, SPAQ's are 0 and 94. The other ranges are those of the rating scales.
+them all 15,943 of its rows get the level that stands in their text. They are not those of the rating scales: KonIQ's
+ends are the 11th lowest and the 10th highest of its 10,073 ratings, SPAQ's are 0 and 94. The other ranges are.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from qsit_plugin.protocol import LEVELS
 
 _RISING = tuple(reversed(LEVELS))
 NARROW = 1 / 3
-"""A standard deviation below this share of a step is ignored: nearly all of the Gaussian would fall to one level, and the
-MOS would be rounded to it (by up to 0.04 of a step at this width, by 0.14 at 0.2)."""
+"""A standard deviation below this share of a step is ignored: nearly all of the Gaussian would fall to one level, and
+the MOS would be rounded to it (by up to 0.04 of a step at this width, by 0.14 at a fifth)."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LevelScale:
     """How the ratings of one dataset are cut into levels.
 
     ``low``, ``high``: the range of ratings that is cut into five equal parts, on the dataset's own scale.
-    ``high_included``: whether a rating of exactly ``high`` still belongs to the last part; the published data excludes it.
+    ``high_included``: whether a rating of exactly ``high`` belongs to the last part; the published data leaves it out.
     ``lower_is_better``: for DMOS. ``possible``: the ends of the rating scale itself; a rating outside them is an error
     of the file, one that is merely outside ``low`` to ``high`` is dropped by the rule. By default the range itself.
     """
@@ -41,7 +41,9 @@ class LevelScale:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"the range of a level scale must be two numbers, low before high; got {self.low, self.high}")
+            raise ValueError(
+                f"the range of a level scale must be two numbers, low before high; got {self.low, self.high}"
+            )
 
     @classmethod
     def named(cls, name: str) -> LevelScale:

@@ -89,9 +89,7 @@ def _paths(images: Images, rows: Sequence[RatedImage], prefix: str) -> Iterator[
         yield None if file is None else prefix + file.relative_to(images.folder).as_posix()
 
 
-def _add(
-    result: Conversion, row: RatedImage, path: str, source: str, scale: LevelScale, profile: ScoreProfile
-) -> None:
+def _add(result: Conversion, row: RatedImage, path: str, source: str, scale: LevelScale, profile: ScoreProfile) -> None:
     level = scale.level(row.mos)
     if level is None:
         result.dropped += 1

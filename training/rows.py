@@ -1,9 +1,9 @@
-"""One training sample: its JSONL form, which everything here reads and writes, and the LLaVA form of the published data.
+"""One training sample: its JSONL form, which everything here reads and writes, and LLaVA's form.
 
 The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``. ``messages`` is what
 chat templates of transformers take: turns of ``user`` and ``assistant``, whose ``content`` is a list of
-``{"type": "text", "text": …}`` and ``{"type": "image"}``. The LLaVA form: ``{"id", "image", "conversations"}`` with turns
-of ``human`` and ``gpt`` and the image as ``<image>`` in the text.
+``{"type": "text", "text": …}`` and ``{"type": "image"}``. LLaVA's form, in which Q-SiT's data is published:
+``{"id", "image", "conversations"}`` with turns of ``human`` and ``gpt``, and the image as ``<image>`` in the text.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def to_llava(row: TrainingRow) -> dict[str, Any]:
 
 
 def write_rows(path: str | Path, rows: Iterable[TrainingRow]) -> Path:
-    """Write ``.jsonl`` (ours) or ``.json`` (LLaVA's, laid out as the published files are). ValueError for other names."""
+    """Write ``.jsonl`` (ours) or ``.json`` (LLaVA's, laid out as published). Raises ValueError for other names."""
     path = Path(path)
     if path.suffix.lower() == ".jsonl":
         text = "".join(json.dumps(to_record(row), ensure_ascii=False) + "\n" for row in rows)
