@@ -65,8 +65,8 @@ class LevelScale:
     @property
     def edges(self) -> tuple[float, ...]:
         """The six ends of the five parts, rising."""
-        # linspace and nothing that is equal on paper: SPAQ's third edge is 56.400000000000006, and the five photos
-        # rated 56.4 are "fair" in the published data only for that
+        # linspace and nothing that is equal on paper: SPAQ's third edge is 56.400000000000006, and the photos rated
+        # 56.4 are "fair" in the published data only for that
         return tuple(np.linspace(self.low, self.high, len(LEVELS) + 1).tolist())
 
     def is_possible(self, mos: float) -> bool:

@@ -78,7 +78,8 @@ def read_mixture(path: str | Path, *, seed: int = 0, folder: str | Path | None =
             relative to the YAML.
 
     Raises MixtureError for a YAML that is malformed or has unknown keys, a missing or malformed file, an unknown
-    strategy, one that chooses nothing, a chosen row that cannot be trained on; ModuleNotFoundError where pyyaml is missing.
+    strategy or one that chooses nothing, and a chosen row that cannot be trained on; ModuleNotFoundError where pyyaml
+    is missing.
     """
     path = Path(path)
     if seed < 0:
