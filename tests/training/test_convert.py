@@ -98,7 +98,7 @@ def test_a_rated_image_becomes_a_row(tmp_path: Path) -> None:
             {"role": "assistant", "content": [{"type": "text", "text": "The quality of the image is good."}]},
         ],
         "mos": 3.6,
-        "level_probs": [0.0, 0.4, 0.6, 0.0, 0.0],
+        "level_probs": [0.0, 0.6, 0.4, 0.0, 0.0],
         "source": "mine",
         "split": "training",
     }
