@@ -1,1 +1,1 @@
-"""Training, installed as ``qsit_plugin.training``. In this version: how the embedded model is made (``nano/``)."""
+"""Training, installed as ``qsit_plugin.training``: levels, conversion of datasets, the mixture; how nano was made."""

@@ -14,7 +14,7 @@ from qsit_plugin import __version__
 from qsit_plugin.protocol import ProfileError
 from qsit_plugin.weights.errors import WeightsError
 
-from . import ask, bench, compare, demo, explain, info, score, weights
+from . import ask, bench, compare, demo, explain, info, score, train, weights
 from .failures import INTERRUPTED, PIPE_CLOSED, SOME_FAILED, WRONG_USAGE, stop
 
 
@@ -67,6 +67,7 @@ app.command()(demo.demo)
 app.command()(info.info)
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")
+app.add_typer(train.app, name="train")
 
 
 def _print_version(wanted: bool) -> None:

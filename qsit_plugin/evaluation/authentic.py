@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .ratings import DatasetError, RatedImage
-from .tables import Record, load_mat, read_table
+from .tables import Record, load_mat, rated, read_table
 
 LIVEC_FILES = ("AllMOS_release", "AllImages_release", "AllStdDev_release")
 LIVEC_TRAINING_IMAGE = re.compile(r"t\d+\.bmp", re.IGNORECASE)
@@ -17,7 +17,7 @@ VOTES = ("c5", "c4", "c3", "c2", "c1")
 """KonIQ's columns from excellent (5) to bad (1)."""
 
 
-def read_koniq(path: Path) -> list[RatedImage]:
+def read_koniq(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     """KonIQ-10k: ``koniq10k_distributions_sets.csv`` (vote shares, split) or ``koniq10k_scores_and_distributions.csv``.
 
     ``mos`` is the mean z-score on 0-100 in both: column ``MOS`` of the first, ``MOS_zscore`` of the second, whose
@@ -25,7 +25,7 @@ def read_koniq(path: Path) -> list[RatedImage]:
     form counts votes and has no split.
     """
     records = read_table(path, ["image_name", *VOTES, "MOS", "SD"])
-    return [_koniq_row(record) for record in records]
+    return rated(records, _koniq_row, bad)
 
 
 def _koniq_row(record: Record) -> RatedImage:
@@ -43,21 +43,23 @@ def _koniq_row(record: Record) -> RatedImage:
     )
 
 
-def read_spaq(path: Path) -> list[RatedImage]:
+def read_spaq(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     """SPAQ: ``MOS and Image attribute scores.xlsx``, columns ``Image name`` and ``MOS`` (0-100). No official split."""
     records = read_table(path, ["Image name", "MOS"])
-    return [_plain(record.text("Image name"), record.number("MOS")) for record in records]
+    return rated(records, lambda record: _plain(record.text("Image name"), record.number("MOS")), bad)
 
 
-def read_agiqa3k(path: Path) -> list[RatedImage]:
+def read_agiqa3k(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     """AGIQA-3K: ``data.csv``, columns ``name``, ``mos_quality`` (0-5) and ``std_quality``."""
     records = read_table(path, ["name", "mos_quality", "std_quality"])
-    return [
-        _plain(record.text("name"), record.number("mos_quality"), record.number("std_quality")) for record in records
-    ]
+    return rated(
+        records,
+        lambda record: _plain(record.text("name"), record.number("mos_quality"), record.number("std_quality")),
+        bad,
+    )
 
 
-def read_livec(path: Path) -> list[RatedImage]:
+def read_livec(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     """LIVE in the Wild (LIVE-C): ``AllMOS_release.mat`` with ``AllImages_release.mat`` and ``AllStdDev_release.mat``.
 
     ``path``: one of the three files, or the folder that holds them. 1,169 entries, of which the seven training images
@@ -74,11 +76,15 @@ def read_livec(path: Path) -> list[RatedImage]:
     if {len(column) for column in columns} != {len(names)}:
         lengths = f"{len(names)} names, {len(columns[0])} MOS, {len(columns[1])} standard deviations"
         raise DatasetError(f"the three files of {folder} do not belong together: {lengths}")
-    return [
-        _plain(name, float(mean), float(spread))
-        for name, mean, spread in zip(names, *columns, strict=True)
-        if not LIVEC_TRAINING_IMAGE.fullmatch(name)
-    ]
+    photos = [row for row in zip(names, *columns, strict=True) if not LIVEC_TRAINING_IMAGE.fullmatch(row[0])]
+    return rated(photos, _livec_row, bad)
+
+
+def _livec_row(row: tuple[str, float, float]) -> RatedImage:
+    name, mos, sd = row
+    if not (np.isfinite(mos) and np.isfinite(sd)):
+        raise DatasetError(f"{name} of LIVE-C: MOS {mos} and standard deviation {sd} must be finite numbers")
+    return _plain(name, float(mos), float(sd))
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,14 @@ class Columns:
     group: str | None = None
     distortion: str | None = None
     lower_is_better: bool = False
+    sd: str | None = None
 
 
-def read_columns(path: Path, columns: Columns) -> list[RatedImage]:
+def read_columns(path: Path, columns: Columns, bad: list[str] | None = None) -> list[RatedImage]:
     """Any table with named columns. ``quality`` is the negative rating where lower is better."""
-    optional = [name for name in (columns.split, columns.group, columns.distortion) if name]
-    rows = []
-    for record in read_table(path, [columns.image, columns.mos, *optional]):
+    optional = [name for name in (columns.split, columns.group, columns.distortion, columns.sd) if name]
+
+    def row(record: Record) -> RatedImage:
         mos = record.number(columns.mos)
         split, group, distortion = (
             record.text(name) if name and record.has(name) else None
@@ -105,8 +112,10 @@ def read_columns(path: Path, columns: Columns) -> list[RatedImage]:
         )
         quality = -mos if columns.lower_is_better else mos
         image = record.text(columns.image)
-        rows.append(RatedImage(image, mos, quality, split=split, source=group or "", distortion=distortion))
-    return rows
+        sd = record.number(columns.sd) if columns.sd else None
+        return RatedImage(image, mos, quality, sd, split=split, source=group or "", distortion=distortion)
+
+    return rated(read_table(path, [columns.image, columns.mos, *optional]), row, bad)
 
 
 def _plain(image: str, mos: float, sd: float | None = None) -> RatedImage:

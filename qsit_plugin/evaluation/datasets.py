@@ -22,7 +22,8 @@ class Dataset:
 
     name: str
     title: str
-    read: Callable[[Path], list[RatedImage]]
+    read: Callable[[Path, list[str] | None], list[RatedImage]]
+    """Takes the annotation file, and where malformed rows are to be noted; without that they raise."""
     n: int
     scale: str
     annotation: str
@@ -72,6 +73,7 @@ def read_ratings(
     split: str | None = None,
     columns: Columns | None = None,
     partial: bool = False,
+    bad: list[str] | None = None,
 ) -> Ratings:
     """Read a dataset's annotation file and hold it against the dataset's known size.
 
@@ -79,6 +81,7 @@ def read_ratings(
         name: one of :data:`DATASETS`, or ``"csv"`` with ``columns``.
         split: an official split, ``"all"``, or None: the test split where the file has one, else all.
         partial: accept another number of rows than the dataset has.
+        bad: take malformed rows as messages into this list instead of raising the first.
 
     Raises:
         DatasetError: an unknown name or split, a file that is missing, malformed or of the wrong size, an image that
@@ -95,7 +98,7 @@ def read_ratings(
     if path.is_dir() and name != "livec":
         raise DatasetError(f"{path} is a folder: give the annotation file in it")
     try:
-        rows = known.read(path) if known else read_columns(path, columns or Columns())
+        rows = known.read(path, bad) if known else read_columns(path, columns or Columns(), bad)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not a text file in UTF-8: {error}") from None
     _check_unique(path, rows)
@@ -104,9 +107,10 @@ def read_ratings(
     if known:
         expected = known.splits.get(chosen, known.n)
         if not partial:
-            _check_size(known, path, len(rows), known.n)
-            _check_size(known, path, len(kept), expected, chosen)
-    elif not kept:
+            _check_size(known, path, len(rows) + len(bad or ()), known.n)
+            if not bad:  # a malformed row does not say which split it is of
+                _check_size(known, path, len(kept), expected, chosen)
+    elif not kept and not bad:
         raise DatasetError(f"{path} holds no rows")
     title = known.title if known else path.stem
     scale = known.scale if known else _own_scale(columns or Columns())

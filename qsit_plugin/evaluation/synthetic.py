@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from .ratings import DatasetError, RatedImage
-from .tables import Record, as_number, read_lines, read_table
+from .tables import Record, as_number, rated, read_lines, read_table
 
 KADID_TYPES = (
     "Gaussian blur", "lens blur", "motion blur", "color diffusion", "color shift", "color quantization",
@@ -43,36 +43,43 @@ _NUMBERED = re.compile(r"(?:.*/)?(?P<source>I\d+)_(?P<type>\d+)_(?P<level>\d+)\.
 _CSIQ_NAME = re.compile(r"(?:.*/)?(?P<source>.+)\.(?P<type>\w+)\.(?P<level>\d)\.png", re.IGNORECASE)
 
 
-def read_kadid10k(path: Path) -> list[RatedImage]:
+def read_kadid10k(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     """KADID-10k: ``dmos.csv``, or tab-separated lines without a header, ``path  MOS  SD`` or ``path  MOS  names …``.
 
     Higher is better, 1-5: the column ``dmos`` is a mean of degradation category ratings in which 5 is imperceptible.
     ``var`` is a variance, so ``sd`` is its root.
     """
     if path.suffix.lower() != ".csv":
-        return [_kadid_line(place, fields) for place, fields in read_lines(path, "\t")]
-    rows = []
-    for record in read_table(path, ["dist_img", "dmos"]):
-        sd = math.sqrt(record.number("var")) if record.has("var") else None
-        rows.append(_numbered(record.text("dist_img"), record.number("dmos"), sd, KADID_TYPES, record.place))
-    return rows
+        return rated(read_lines(path, "\t"), _kadid_line, bad)
+    return rated(read_table(path, ["dist_img", "dmos"]), _kadid_record, bad)
 
 
-def _kadid_line(place: str, fields: list[str]) -> RatedImage:
+def _kadid_record(record: Record) -> RatedImage:
+    variance = record.number("var") if record.has("var") else None
+    if variance is not None and variance < 0:
+        raise DatasetError(f"{record.place}: a variance cannot be {variance}")
+    sd = None if variance is None else math.sqrt(variance)
+    return _numbered(record.text("dist_img"), record.number("dmos"), sd, KADID_TYPES, record.place)
+
+
+def _kadid_line(line: tuple[str, list[str]]) -> RatedImage:
+    place, fields = line
     if len(fields) < 2:
         raise DatasetError(f"{place}: expected a path, a MOS and more, separated by tabs; got {fields}")
     sd = as_number(fields[2], place) if len(fields) == 3 else None
     return _numbered(fields[0], as_number(fields[1], place), sd, KADID_TYPES, place)
 
 
-def read_tid2013(path: Path) -> list[RatedImage]:
+def read_tid2013(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     """TID2013: ``mos_with_names.txt``, lines such as ``5.51429 I01_01_1.bmp``. Higher is better, 0-9."""
-    rows = []
-    for place, fields in read_lines(path):
-        if len(fields) != 2:
-            raise DatasetError(f"{place}: expected a MOS and a file name, got {' '.join(fields)!r}")
-        rows.append(_numbered(fields[1], as_number(fields[0], place), None, TID2013_TYPES, place))
-    return rows
+    return rated(read_lines(path), _tid2013_line, bad)
+
+
+def _tid2013_line(line: tuple[str, list[str]]) -> RatedImage:
+    place, fields = line
+    if len(fields) != 2:
+        raise DatasetError(f"{place}: expected a MOS and a file name, got {' '.join(fields)!r}")
+    return _numbered(fields[1], as_number(fields[0], place), None, TID2013_TYPES, place)
 
 
 def _numbered(image: str, mos: float, sd: float | None, types: tuple[str, ...], place: str) -> RatedImage:
@@ -84,14 +91,14 @@ def _numbered(image: str, mos: float, sd: float | None, types: tuple[str, ...], 
     return RatedImage(image, mos, mos, sd, source=match["source"].upper(), distortion=name, level=level)
 
 
-def read_csiq(path: Path) -> list[RatedImage]:
+def read_csiq(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     """CSIQ: ``csiq.DMOS.xlsx`` (sheet ``all_by_image``) or a csv with its columns, or lines ``1600.AWGN.1.png  DMOS``.
 
     DMOS on 0-1, lower is better, so ``quality`` is its negative.
     """
     if path.suffix.lower() == ".txt":
-        return [_csiq_line(place, fields) for place, fields in read_lines(path)]
-    return [_csiq_record(record) for record in read_table(path, ["image", "dst_type", "dst_lev", "dmos"])]
+        return rated(read_lines(path), _csiq_line, bad)
+    return rated(read_table(path, ["image", "dst_type", "dst_lev", "dmos"]), _csiq_record, bad)
 
 
 def _csiq_record(record: Record) -> RatedImage:
@@ -105,7 +112,8 @@ def _csiq_record(record: Record) -> RatedImage:
     return RatedImage(image, dmos, -dmos, sd, source=source, distortion=kind, level=level)
 
 
-def _csiq_line(place: str, fields: list[str]) -> RatedImage:
+def _csiq_line(line: tuple[str, list[str]]) -> RatedImage:
+    place, fields = line
     match = _CSIQ_NAME.fullmatch(fields[0].replace("\\", "/"))
     kinds = {token.lower(): kind for kind, (_, token) in CSIQ_TYPES.items()}
     if match is None or match["type"].lower() not in kinds or len(fields) < 2:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .ratings import DatasetError
+from .ratings import DatasetError, RatedImage
+
+Item = TypeVar("Item")
 
 HEADER_WITHIN = 20
 """A spreadsheet's header is looked for in so many first rows: CSIQ's stands in the fourth, below a title."""
@@ -48,6 +50,19 @@ def as_number(text: str, place: str) -> float:
     if not math.isfinite(value):
         raise DatasetError(f"{place}: {text!r} is not a finite number")
     return value
+
+
+def rated(items: Iterable[Item], parse: Callable[[Item], RatedImage], bad: list[str] | None) -> list[RatedImage]:
+    """Every item as a row. A malformed one raises its DatasetError, or goes into ``bad`` as its message."""
+    rows = []
+    for item in items:
+        try:
+            rows.append(parse(item))
+        except DatasetError as error:
+            if bad is None:
+                raise
+            bad.append(str(error))
+    return rows
 
 
 def read_table(path: Path, required: Sequence[str]) -> list[Record]:

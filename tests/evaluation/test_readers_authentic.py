@@ -204,3 +204,28 @@ def test_an_empty_table_and_one_in_another_encoding_are_refused(tmp_path: Path) 
     assert "holds no rows" in refusal("csv", path)
     path.write_bytes("image,mos\nÜbung.jpg,3\n".encode("utf-16"))
     assert "not a text file in UTF-8" in refusal("csv", path)
+
+
+def test_a_rating_of_livec_that_is_no_number_is_refused(livec: Path) -> None:
+    savemat(livec / "AllMOS_release.mat", {"AllMOS_release": np.array([[50.0] * 1168 + [np.nan]])})
+    assert "1162.JPG of LIVE-C: MOS nan" in refusal("livec", livec)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "lines"),
+    [
+        ("agiqa3k", "data.csv", ["name,mos_quality,std_quality", "1.jpg,2.5,0.5", "2.jpg,x,0.5"]),
+        ("koniq", "votes.csv", ["image_name,c1,c2,c3,c4,c5,MOS,SD", "1.jpg,0,0,1,0,0,50,0.1", "2.jpg,0,0,0,0,0,50,0"]),
+        ("kadid10k", "dmos.csv", ["dist_img,dmos,var", "I01_01_01.png,4,0.5", "I01_01_02.png,4,-0.5"]),
+        ("kadid10k", "mos.txt", ["I01_01_01.png\t4.5\t0.8", "I01_01_02.png"]),
+        ("tid2013", "mos_with_names.txt", ["5.5 I01_01_1.bmp", "x I01_01_2.bmp"]),
+        ("csiq", "csiq.txt", ["1600.AWGN.1.png 0.1", "1600.SNOW.1.png 0.1"]),
+    ],
+)
+def test_malformed_rows_can_be_noted_instead(tmp_path: Path, name: str, file: str, lines: list[str]) -> None:
+    path = tmp_path / file
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    bad: list[str] = []
+    assert len(read_ratings(name, path, split="all", partial=True, bad=bad).rows) == 1
+    assert len(bad) == 1
+    assert refusal(name, path, split="all", partial=True) == bad[0]

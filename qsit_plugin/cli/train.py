@@ -1,0 +1,200 @@
+"""``qsit train``: from downloaded datasets to training rows, and what a mixture of them amounts to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .failures import SOME_FAILED, WRONG_USAGE, note, report, stop
+
+if TYPE_CHECKING:
+    from qsit_plugin.training.conversion import Conversion, Images
+    from qsit_plugin.training.levels import LevelScale
+
+app = typer.Typer(no_args_is_help=True, help="Prepare training data: convert datasets, plan a mixture.")
+
+_TABLE = "A table of your own (csv)"
+
+
+@app.command()
+def convert(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Rated images: koniq, spaq, kadid10k, livec, agiqa3k, csiq, tid2013, or csv for a table of yours. "
+            "Conversations: qsit (Q-SiT's own JSON), q_instruct, llava, or jsonl (written by this command)."
+        ),
+    ],
+    file: Annotated[str, typer.Argument(help="The annotation or JSON file, as published.")],
+    images: Annotated[str, typer.Option(metavar="FOLDER", help="Where the images are.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help=".jsonl: rows to train on. .json: LLaVA's form, as published."
+        ),
+    ],
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Image paths in the rows are relative to this folder; by default, for rated images the one that "
+            "--images is in (paths such as koniq/1.jpg), for conversations --images itself.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="An official split, or all; by default training where there is one, else all.")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Cut into levels as another dataset is: its name, or live for DMOS 0-100.")
+    ] = None,
+    range: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", rich_help_panel=_TABLE, help="Of the ratings.")
+    ] = None,
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", rich_help_panel=_TABLE)] = False,
+    image_column: Annotated[str, typer.Option(rich_help_panel=_TABLE)] = "image",
+    mos_column: Annotated[str, typer.Option(rich_help_panel=_TABLE)] = "mos",
+    sd_column: Annotated[
+        str | None, typer.Option(rich_help_panel=_TABLE, help="Standard deviation of the ratings.")
+    ] = None,
+    split_column: Annotated[str | None, typer.Option(rich_help_panel=_TABLE)] = None,
+    profile: Annotated[
+        str, typer.Option(help="How ratings are worded: a profile's name or file; as Q-SiT's training data by default.")
+    ] = "training",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what is wrong, and write the rest.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Go on with a dataset that is not complete.")] = False,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Do not look whether the images are there.")] = False,
+) -> None:
+    """Turn a dataset into training rows, one JSON object a line.
+
+    Missing images, malformed rows, ratings out of range, and texts that say another level than the rating are counted
+    and the first five of each listed; then nothing is written, unless --skip-bad is given.
+    """
+    from qsit_plugin.evaluation.authentic import Columns
+    from qsit_plugin.evaluation.ratings import DatasetError
+    from qsit_plugin.protocol import profile_for
+    from qsit_plugin.training import conversations, rated
+    from qsit_plugin.training.rows import write_rows
+
+    from .output import check_target
+
+    check_target(out, [Path(file)])
+    if Path(out).suffix.lower() not in (".jsonl", ".json"):
+        stop(f"--out {out!r} must end in .jsonl (rows to train on) or .json (LLaVA's form)", WRONG_USAGE)
+    columns = Columns(image_column, mos_column, split_column, sd=sd_column, lower_is_better=lower_is_better)
+    _check_options(name, columns != Columns() or range is not None, split is not None or partial)
+    wording = profile_for(".", profile)
+    try:
+        chosen = _scale(scale, range, lower_is_better)
+        if name in rated.NAMES:
+            place = _images(images, Path(images).absolute().parent if root is None else Path(root), unchecked)
+            result = rated.convert_ratings(
+                name, file, place, scale=chosen, split=split, columns=columns, profile=wording, partial=partial
+            )
+        else:
+            place = _images(images, Path(images if root is None else root), unchecked)
+            result = conversations.convert_conversations(name, file, place, scale=chosen, profile=wording)
+    except ModuleNotFoundError as error:
+        stop(str(error), WRONG_USAGE)
+    except (DatasetError, ValueError) as error:
+        stop(str(error), WRONG_USAGE)
+    _tell_problems(result, skip_bad)
+    if not result.rows:
+        stop("no row is left, nothing is written", SOME_FAILED)
+    write_rows(out, result.rows)
+    _tell_result(result, place, out)
+
+
+def _check_options(name: str, table: bool, dataset: bool) -> None:
+    from qsit_plugin.training import conversations, rated
+
+    if name not in (*rated.NAMES, *conversations.NAMES):
+        known = ", ".join((*rated.NAMES, *conversations.NAMES))
+        stop(f"nothing is called {name!r} here: give one of {known}", WRONG_USAGE)
+    if table and name != "csv":
+        stop(f"the form of {name} is known; --range, --lower-is-better and columns need csv as the name", WRONG_USAGE)
+    if dataset and name in conversations.NAMES:
+        stop(f"{name} has no splits and no known size: leave --split and --partial out", WRONG_USAGE)
+
+
+def _scale(scale: str | None, range: tuple[float, float] | None, lower_is_better: bool) -> LevelScale | None:
+    from qsit_plugin.training.levels import LevelScale
+
+    if scale is not None and (range is not None or lower_is_better):
+        stop("--scale has its range and direction: give either it, or --range with --lower-is-better", WRONG_USAGE)
+    if range is not None:
+        return LevelScale.custom(*range, lower_is_better=lower_is_better)
+    return None if scale is None else LevelScale.named(scale)
+
+
+def _images(folder: str, root: Path, unchecked: bool) -> Images:
+    from qsit_plugin.training.conversion import Images
+
+    return Images(Path(folder), root, check=not unchecked)
+
+
+def _tell_problems(result: Conversion, skip_bad: bool) -> None:
+    """Say what is wrong, and end here unless it is to be skipped."""
+    if not result.problems:
+        return
+    for line in result.problems.lines():
+        typer.echo(line, err=True)
+    count = f"{result.problems.total():,} rows"
+    if not skip_bad:
+        stop(
+            f"{count} are not usable, nothing is written: mend them, or give --skip-bad to leave them out", SOME_FAILED
+        )
+    report(f"{count} are left out")
+
+
+def _tell_result(result: Conversion, images: Images, out: str) -> None:
+    from qsit_plugin.protocol import LEVELS
+
+    if result.dropped:
+        note(
+            f"{result.dropped:,} images outside the range that is cut into levels are dropped, as in the published data"
+        )
+    if result.levels:
+        note(", ".join(f"{level} {result.levels[level]:,}" for level in reversed(LEVELS)))
+    if not images.check:
+        note("whether the images are there was not looked at")
+    note(f"{len(result.rows):,} rows written: {out}; image paths are relative to {images.root}")
+
+
+@app.command()
+def plan(
+    mixture: Annotated[str, typer.Argument(help="YAML with datasets: json_path and sampling_strategy of each.")],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FILE.json", help="By default beside the YAML, as .plan.json.")
+    ] = None,
+    folder: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Look here, by name, for files that are not at their json_path."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random choices.")] = 0,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows an epoch; by default all that are chosen.")] = None,
+    world_size: Annotated[int, typer.Option(min=1, help="Ranks; the rows are rounded up to a multiple.")] = 1,
+) -> None:
+    """Print and save what a mixture amounts to: rows, shares and hashes of each source.
+
+    Reads the YAML of the published data mix as it is: all, first:N, end:N, random:N, percentages such as random:22%.
+    Which rows random takes depends on the seed alone.
+    """
+    import json
+
+    from qsit_plugin.training.mixture import MixtureError, read_mixture
+    from qsit_plugin.training.plan import plan_lines, plan_of
+
+    from .output import check_target
+
+    target = Path(mixture).with_suffix(".plan.json") if out is None else Path(out)
+    try:
+        found = read_mixture(mixture, seed=seed, folder=folder)
+        check_target(str(target), [Path(mixture), *(source.path for source in found.sources)])
+        content = plan_of(found, count=rows, world_size=world_size)
+    except (MixtureError, ModuleNotFoundError) as error:
+        stop(str(error), WRONG_USAGE)
+    typer.echo("\n".join(plan_lines(content)))
+    target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    note(f"written: {target}")

@@ -1,0 +1,152 @@
+"""qsit train: what it writes, what it says, and its exit status."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A folder with a table of three ratings and two of the three photos."""
+    (tmp_path / "photos").mkdir()
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
+    lines = ["image,score,spread", "1.png,10,4", "2.png,90,30", "3.png,50,4"]
+    (tmp_path / "mine.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def table_options(dataset: Path, out: str = "rows.jsonl") -> list[object]:
+    return ["train", "convert", "csv", dataset / "mine.csv", "--images", dataset / "photos", "--out", dataset / out,
+            "--range", 0, 100, "--mos-column", "score", "--sd-column", "spread"]  # fmt: skip
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_problem_stops_the_conversion_and_nothing_is_written(qsit, dataset: Path) -> None:
+    result = qsit(*table_options(dataset))
+    assert result.exit_code == 1
+    assert "missing image: 1:\n  3.png is not in" in result.stderr
+    assert "1 rows are not usable, nothing is written: mend them, or give --skip-bad" in result.stderr
+    assert not (dataset / "rows.jsonl").exists()
+
+
+def test_what_is_wrong_is_left_out_when_told_so(qsit, dataset: Path) -> None:
+    result = qsit(*table_options(dataset), "--skip-bad")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    assert "1 rows are left out" in result.stderr
+    assert "bad 1, poor 0, fair 0, good 0, excellent 1" in result.stderr
+    assert f"image paths are relative to {dataset}" in result.stderr
+    rows = rows_of(dataset / "rows.jsonl")
+    assert [(row["image"], row["mos"], row["source"]) for row in rows] == [
+        ("photos/1.png", 10.0, "mine"),
+        ("photos/2.png", 90.0, "mine"),
+    ]
+    assert rows[0]["level_probs"] == [0.0, 0.0, 0.0, 0.4, 0.6]
+
+
+def test_a_dmos_is_turned(qsit, dataset: Path) -> None:
+    assert qsit(*table_options(dataset), "--skip-bad", "--lower-is-better").exit_code == 0
+    assert "excellent." in rows_of(dataset / "rows.jsonl")[0]["messages"][1]["content"][0]["text"]
+
+
+def test_nothing_is_written_where_no_row_is_left(qsit, dataset: Path) -> None:
+    (dataset / "mine.csv").write_text("image,score,spread\n3.png,50,4\n", encoding="utf-8")
+    result = qsit(*table_options(dataset), "--skip-bad")
+    assert result.exit_code == 1
+    assert "no row is left" in result.stderr
+    assert not (dataset / "rows.jsonl").exists()
+
+
+def test_koniq_comes_out_as_published(qsit, data: Path, tmp_path: Path) -> None:
+    votes, out = data / "annotations" / "koniq10k_votes.csv", tmp_path / "train.json"
+    result = qsit("train", "convert", "koniq", votes, "--images", tmp_path / "koniq", "--unchecked", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert out.read_bytes() == (data / "official" / "train_koniq_qsit.json").read_bytes()
+    assert "12 images outside the range that is cut into levels are dropped" in result.stderr
+    assert "whether the images are there was not looked at" in result.stderr
+
+
+def test_conversations_keep_the_paths_of_their_file_unless_a_root_is_given(qsit, dataset: Path) -> None:
+    turns = [{"from": "human", "value": "<image>\nWhy?"}, {"from": "gpt", "value": "So."}]
+    file, out = dataset / "talk.json", dataset / "talk.jsonl"
+    file.write_text(json.dumps([{"id": "1", "image": "1.png", "conversations": turns}]), encoding="utf-8")
+    command = ["train", "convert", "llava", file, "--images", dataset / "photos", "--out", out]
+    assert qsit(*command).exit_code == 0
+    assert rows_of(out)[0]["image"] == "1.png"
+    assert qsit(*command, "--root", dataset).exit_code == 0
+    assert rows_of(out)[0]["image"] == "photos/1.png"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["konik"], "nothing is called 'konik' here: give one of koniq, spaq"),
+        (["koniq", "--range", "0", "1"], "the form of koniq is known"),
+        (["llava", "--split", "all"], "leave --split and --partial out"),
+        (["csv"], "needs the range of its ratings"),
+        (["csv", "--scale", "live", "--lower-is-better"], "--scale has its range and direction"),
+        (["csv", "--scale", "lives"], "no level scale 'lives'"),
+        (["csv", "--range", "5", "1"], "low before high"),
+        (["csv", "--range", "0", "1", "--profile", "official"], "ends in a space"),
+        (["csv", "--range", "0", "1"], "has no column 'mos'"),
+        (["koniq", "--out", "rows.txt"], "must end in .jsonl"),
+        (["koniq", "--root", "elsewhere"], "is not inside the root"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_what_to_do(qsit, dataset: Path, arguments: list[str], message: str) -> None:
+    name, *rest = arguments
+    command = ["train", "convert", name, dataset / "mine.csv", "--images", dataset / "photos"]
+    result = qsit(*command, "--out", dataset / "rows.jsonl", *rest)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_plan_is_printed_and_saved(qsit, dataset: Path) -> None:
+    assert qsit(*table_options(dataset), "--skip-bad").exit_code == 0
+    mixture = dataset / "mix.yaml"
+    mixture.write_text("datasets:\n- json_path: rows.jsonl\n  sampling_strategy: random:50%\n", encoding="utf-8")
+    result = qsit("train", "plan", mixture)
+    assert result.exit_code == 0, result.stderr
+    assert "rows" in result.stdout
+    assert "random:50%" in result.stdout
+    plan = json.loads((dataset / "mix.plan.json").read_text(encoding="utf-8"))
+    assert [(source["rows"], source["chosen"], source["ratings"]) for source in plan["sources"]] == [(2, 1, 1)]
+    again = qsit("train", "plan", mixture, "--out", dataset / "again.json", "--rows", 5, "--world-size", 2)
+    assert again.exit_code == 0, again.stderr
+    assert json.loads((dataset / "again.json").read_text(encoding="utf-8"))["rows_per_epoch"] == 6
+
+
+def test_a_plan_never_overwrites_what_it_reads(qsit, dataset: Path) -> None:
+    assert qsit(*table_options(dataset), "--skip-bad").exit_code == 0
+    mixture = dataset / "mix.yaml"
+    mixture.write_text("datasets:\n- json_path: rows.jsonl\n", encoding="utf-8")
+    result = qsit("train", "plan", mixture, "--out", dataset / "rows.jsonl")
+    assert result.exit_code == 2
+    assert "is one of the inputs" in result.stderr
+    assert len(rows_of(dataset / "rows.jsonl")) == 2
+
+
+def test_a_missing_file_of_a_mixture_is_named_with_the_cure(qsit, dataset: Path) -> None:
+    mixture = dataset / "mix.yaml"
+    mixture.write_text("datasets:\n- json_path: /jsons/none.json\n", encoding="utf-8")
+    result = qsit("train", "plan", mixture)
+    assert result.exit_code == 2
+    assert "mix.yaml, dataset 1: no file" in result.stderr
+    assert "--folder says where" in result.stderr
+
+
+def test_without_pyyaml_the_cure_is_one_line(qsit, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    (dataset / "mix.yaml").write_text("datasets: []", encoding="utf-8")
+    result = qsit("train", "plan", dataset / "mix.yaml")
+    assert result.exit_code == 2
+    assert result.stderr == 'qsit: pyyaml is not installed: pip install "qsit-plugin[train]"\n'

@@ -1,0 +1,182 @@
+"""From a mean opinion score to one of five levels, to five probabilities, and back to a number. Needs numpy only.
+
+The ranges of ``koniq`` and ``spaq`` are those of the published training data of Q-SiT (and of Q-Align before it): with
+them all 15,943 of its rows get the level that stands in their text. They are not those of the rating scales: KonIQ's
+ends are the 11th lowest and the 10th highest of its 10,073 ratings, SPAQ's are 0 and 94. The other ranges are.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsit_plugin.protocol import LEVELS
+
+_RISING = tuple(reversed(LEVELS))
+NARROW = 1 / 3
+"""A standard deviation below this share of a step is ignored: nearly all of the Gaussian would fall to one level, and
+the MOS would be rounded to it (by up to 0.04 of a step at this width, by 0.14 at a fifth)."""
+
+
+@dataclass(frozen=True)
+class LevelScale:
+    """How the ratings of one dataset are cut into levels.
+
+    ``low``, ``high``: the range of ratings that is cut into five equal parts, on the dataset's own scale.
+    ``high_included``: whether a rating of exactly ``high`` belongs to the last part; the published data leaves it out.
+    ``lower_is_better``: for DMOS. ``possible``: the ends of the rating scale itself; a rating outside them is an error
+    of the file, one that is merely outside ``low`` to ``high`` is dropped by the rule. By default the range itself.
+    """
+
+    name: str
+    low: float
+    high: float
+    high_included: bool = True
+    lower_is_better: bool = False
+    possible: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(
+                f"the range of a level scale must be two numbers, low before high; got {self.low, self.high}"
+            )
+
+    @classmethod
+    def named(cls, name: str) -> LevelScale:
+        """The scale of a published dataset: koniq, spaq, kadid10k, livec, agiqa3k, tid2013, csiq or live."""
+        if name == CUSTOM:
+            raise ValueError(f"a {CUSTOM} scale needs its range: LevelScale.{CUSTOM}(low, high)")
+        if name not in SCALES:
+            raise ValueError(
+                f"no level scale {name!r}: give one of {', '.join(SCALES)}, or a range of your own with "
+                f"LevelScale.{CUSTOM}(low, high)"
+            )
+        return SCALES[name]
+
+    @classmethod
+    def custom(cls, low: float, high: float, *, lower_is_better: bool = False) -> LevelScale:
+        """The scale of a dataset of one's own; both ends belong to it."""
+        return cls(CUSTOM, float(low), float(high), lower_is_better=lower_is_better)
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """The six ends of the five parts, rising."""
+        # linspace and nothing that is equal on paper: SPAQ's third edge is 56.400000000000006, and the photos rated
+        # 56.4 are "fair" in the published data only for that
+        return tuple(np.linspace(self.low, self.high, len(LEVELS) + 1).tolist())
+
+    def is_possible(self, mos: float) -> bool:
+        """Whether the rating scale allows this number at all."""
+        low, high = self.possible or (self.low, self.high)
+        return low <= mos <= high
+
+    def level(self, mos: float) -> str | None:
+        """The level of a rating, or None where it is outside the range and the row is to be dropped.
+
+        Each part is closed on the left: ``edges[k] <= mos < edges[k + 1]``. Raises ValueError for NaN and infinity.
+        """
+        _finite(mos)
+        if not self.low <= mos <= self.high or (mos == self.high and not self.high_included):
+            return None
+        part = min(bisect_right(self.edges, mos) - 1, len(LEVELS) - 1)
+        return (LEVELS if self.lower_is_better else _RISING)[part]
+
+    def soft(
+        self, mos: float, sd: float | None = None, votes: Sequence[float] | None = None
+    ) -> tuple[float, float, float, float, float]:
+        """Probabilities of the five levels, excellent to bad, from the best that is known of a rating.
+
+        The levels stand at five equal steps from one end of the range to the other, as in Q-SiT's score (1, .75, .5,
+        .25, 0), so that ``number`` turns the probabilities back into the rating.
+
+        Args:
+            mos: on the dataset's scale. One outside the range counts as the nearer end.
+            sd: standard deviation of the ratings, in units of ``mos``. Each level then gets the part of the normal
+                distribution that is nearest to it (as in DeQA-Score, arXiv 2501.11561); both tails go to the outer
+                levels. Without one, or with one below a third of a step, the MOS is shared between its two neighbours,
+                linearly.
+            votes: how often each level was chosen, as counts or shares, excellent to bad. They are taken as they are.
+
+        Raises ValueError for a rating that the scale does not allow, a negative deviation, malformed votes.
+        """
+        _finite(mos)
+        if not self.is_possible(mos):
+            low, high = self.possible or (self.low, self.high)
+            raise ValueError(f"{mos} is no rating on the scale {self.name}: it goes from {low:g} to {high:g}")
+        if votes is not None:
+            return _shares(votes)
+        if sd is not None and not 0 <= sd < math.inf:
+            raise ValueError(f"a standard deviation must be a number from 0 up, got {sd}")
+        place = self._place(mos)
+        spread = 0.0 if sd is None else sd / self._step
+        return _masses(place, spread) if spread >= NARROW else _neighbours(place)
+
+    def number(self, probabilities: Iterable[float]) -> float:
+        """The rating that five probabilities (excellent to bad) amount to: the mean of the levels' places.
+
+        Exact for ``soft`` from a MOS alone. From a MOS and SD it differs near the ends, where the outer levels take the
+        tails: on the published data with an SD of half a step by 0.019 (KonIQ) and 0.013 (SPAQ) of a step, root mean
+        square. A hard level alone is off by 0.39 and 0.37.
+        """
+        shares = _shares(tuple(probabilities))
+        steps = sum(share * step for step, share in enumerate(reversed(shares)))
+        return self.high - steps * self._step if self.lower_is_better else self.low + steps * self._step
+
+    @property
+    def _step(self) -> float:
+        return (self.high - self.low) / (len(LEVELS) - 1)
+
+    def _place(self, mos: float) -> float:
+        """Steps above bad, in [0, 4]."""
+        above = self.high - mos if self.lower_is_better else mos - self.low
+        return min(max(above / self._step, 0.0), len(LEVELS) - 1.0)
+
+
+CUSTOM = "custom"
+SCALES = {
+    scale.name: scale
+    for scale in (
+        LevelScale("koniq", 6.68487394958, 85.35625, high_included=False, possible=(0, 100)),
+        LevelScale("spaq", 0, 94, high_included=False, possible=(0, 100)),
+        LevelScale("kadid10k", 1, 5),
+        LevelScale("livec", 0, 100),
+        LevelScale("agiqa3k", 0, 5),
+        LevelScale("tid2013", 0, 9),
+        LevelScale("csiq", 0, 1, lower_is_better=True),
+        LevelScale("live", 0, 100, lower_is_better=True),
+    )
+}
+"""By the names that datasets have everywhere in this package."""
+
+Five = tuple[float, float, float, float, float]
+
+
+def _finite(mos: float) -> None:
+    if not math.isfinite(mos):
+        raise ValueError(f"a MOS must be a finite number, got {mos}")
+
+
+def _shares(votes: Sequence[float]) -> Five:
+    if len(votes) != len(LEVELS) or not all(0 <= vote < math.inf for vote in votes) or sum(votes) <= 0:
+        raise ValueError(f"there must be five shares or counts, excellent to bad, none below 0; got {list(votes)}")
+    total = sum(votes)
+    return _five(vote / total for vote in votes)
+
+
+def _neighbours(place: float) -> Five:
+    return _five(max(0.0, 1.0 - abs(place - step)) for step in range(len(LEVELS) - 1, -1, -1))
+
+
+def _masses(place: float, spread: float) -> Five:
+    borders = [step + 0.5 for step in range(len(LEVELS) - 1)]
+    below = [0.0, *(0.5 * math.erfc((place - border) / (spread * math.sqrt(2))) for border in borders), 1.0]
+    return _five(b - a for a, b in reversed(list(zip(below[:-1], below[1:], strict=True))))
+
+
+def _five(values: Iterable[float]) -> Five:
+    excellent, good, fair, poor, bad = values
+    return excellent, good, fair, poor, bad

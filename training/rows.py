@@ -1,0 +1,167 @@
+"""One training sample: its JSONL form, which everything here reads and writes, and LLaVA's form.
+
+The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``. ``messages`` is what
+chat templates of transformers take: turns of ``user`` and ``assistant``, whose ``content`` is a list of
+``{"type": "text", "text": …}`` and ``{"type": "image"}``. LLaVA's form, in which Q-SiT's data is published:
+``{"id", "image", "conversations"}`` with turns of ``human`` and ``gpt``, and the image as ``<image>`` in the text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from qsit_plugin.protocol import LEVELS
+
+IMAGE_MARK = "<image>"
+TASKS = ("score", "interpret")
+ROLES = {"human": "user", "gpt": "assistant"}
+"""LLaVA's names of the two speakers, and transformers'."""
+
+
+class RowError(ValueError):
+    """A row that cannot be trained on; the message says why."""
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One sample.
+
+    ``image``: path with forward slashes, relative to a folder that the user names. ``task``: "score" (an answer with a
+    level) or "interpret" (any other). ``mos``: as published, on the dataset's own scale; None where ``task`` is
+    "interpret". ``level_probs``: excellent to bad, or None. ``source``: where the row comes from. ``split``: the
+    official one, or None. Raises RowError for anything else.
+    """
+
+    id: str
+    image: str
+    task: str
+    messages: list[dict[str, Any]]
+    mos: float | None = None
+    level_probs: tuple[float, ...] | None = None
+    source: str = ""
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_path(self.image)
+        if self.task not in TASKS:
+            raise RowError(f"the task is {self.task!r}: it must be one of {', '.join(TASKS)}")
+        _check_messages(self.messages)
+        if not isinstance(self.id, str) or not self.id:
+            raise RowError(f"its id must be a text, got {self.id!r}")
+        if self.mos is not None and not (isinstance(self.mos, int | float) and math.isfinite(self.mos)):
+            raise RowError(f"its MOS must be a finite number, got {self.mos!r}")
+        if self.level_probs is not None:
+            object.__setattr__(self, "level_probs", _distribution(self.level_probs))
+
+    @property
+    def answer(self) -> str:
+        """The text of the first answer."""
+        return "".join(part["text"] for part in self.messages[1]["content"])
+
+
+def _check_path(image: Any) -> None:
+    if not isinstance(image, str) or not image.strip():
+        raise RowError(f"it names no image, but {image!r}")
+    path = PurePosixPath(image)
+    if path.is_absolute() or ".." in path.parts or "\\" in image or ":" in path.parts[0]:
+        raise RowError(f"the image path must be relative, with forward slashes and without '..'; got {image!r}")
+
+
+def _check_messages(messages: Any) -> None:
+    """Turns of user and assistant, every one with text, and exactly one image, in the user's first."""
+    if not isinstance(messages, list) or not messages or len(messages) % 2:
+        raise RowError("its conversation must be pairs of a question and an answer")
+    images = []
+    for number, turn in enumerate(messages):
+        role = ("user", "assistant")[number % 2]
+        parts = turn.get("content") if isinstance(turn, dict) and turn.get("role") == role else None
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            raise RowError(f"turn {number + 1} of its conversation must be the {role}'s, with a list as content")
+        texts = [part.get("text") for part in parts if part.get("type") == "text"]
+        marks = [part for part in parts if part.get("type") == "image"]
+        if len(texts) + len(marks) != len(parts) or not all(isinstance(text, str) for text in texts):
+            raise RowError(f"turn {number + 1} of its conversation has a part that is neither text nor image")
+        if not "".join(texts).strip():
+            raise RowError(f"turn {number + 1} of its conversation ({role}) has no text")
+        images += [number] * len(marks)
+    if images != [0]:
+        raise RowError(f"its conversation must show one image, in the first turn; it shows {len(images)} in {images}")
+
+
+def _distribution(values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list | tuple) or len(values) != len(LEVELS):
+        raise RowError(f"level_probs must be five numbers, excellent to bad; got {values!r}")
+    if not all(isinstance(value, int | float) and value >= 0 for value in values) or abs(sum(values) - 1) > 1e-3:
+        raise RowError(f"level_probs must be at least 0 and sum to 1; got {list(values)}")
+    return tuple(float(value) for value in values)
+
+
+def from_record(record: dict[str, Any]) -> TrainingRow:
+    """A row of our JSONL. Raises RowError for a missing or an unknown key, and for what ``TrainingRow`` refuses."""
+    known = {field.name for field in fields(TrainingRow)}
+    missing, unknown = {"id", "image", "task", "messages"} - record.keys(), record.keys() - known
+    if missing or unknown:
+        raise RowError(f"missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
+    return TrainingRow(**record)
+
+
+def to_record(row: TrainingRow) -> dict[str, Any]:
+    """As a row of our JSONL, JSON-ready."""
+    return vars(row) | {"level_probs": None if row.level_probs is None else list(row.level_probs)}
+
+
+def messages_of(conversations: Any) -> list[dict[str, Any]]:
+    """LLaVA's turns as ours; the order of image and text is kept. Raises RowError for malformed ones."""
+    if not isinstance(conversations, list):
+        raise RowError(f"it has no conversations, but {conversations!r:.40}")
+    messages = []
+    for turn in conversations:
+        if not isinstance(turn, dict) or turn.get("from") not in ROLES or not isinstance(turn.get("value"), str):
+            raise RowError(f"a turn must have 'from' (human or gpt) and 'value'; got {turn!r:.60}")
+        messages.append({"role": ROLES[turn["from"]], "content": _parts(turn["value"])})
+    return messages
+
+
+def _parts(value: str) -> list[dict[str, Any]]:
+    """Text and image in their order; the line breaks between the two are the format's, not the text's."""
+    parts: list[dict[str, Any]] = []
+    for number, text in enumerate(value.split(IMAGE_MARK)):
+        if number:
+            parts.append({"type": "image"})
+        if text.strip():
+            parts.append({"type": "text", "text": text.strip() if IMAGE_MARK in value else text})
+    return parts
+
+
+def to_llava(row: TrainingRow) -> dict[str, Any]:
+    """As a row of the published JSON files, which LLaVA-NeXT's trainer reads."""
+    speaker = {role: name for name, role in ROLES.items()}
+    return {
+        "id": row.id,
+        "image": row.image,
+        "conversations": [
+            {
+                "from": speaker[turn["role"]],
+                "value": "\n".join(part.get("text", IMAGE_MARK) for part in turn["content"]),
+            }
+            for turn in row.messages
+        ],
+    }
+
+
+def write_rows(path: str | Path, rows: Iterable[TrainingRow]) -> Path:
+    """Write ``.jsonl`` (ours) or ``.json`` (LLaVA's, laid out as published). Raises ValueError for other names."""
+    path = Path(path)
+    if path.suffix.lower() == ".jsonl":
+        text = "".join(json.dumps(to_record(row), ensure_ascii=False) + "\n" for row in rows)
+    elif path.suffix.lower() == ".json":
+        text = json.dumps([to_llava(row) for row in rows], indent=4)
+    else:
+        raise ValueError(f"{path} must end in .jsonl (this package's rows) or .json (LLaVA's)")
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return path
