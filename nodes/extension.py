@@ -1,0 +1,25 @@
+"""What ComfyUI learns at its start: where models lie, and which nodes there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import ComfyExtension, io
+
+from qsit_plugin.nodes.explain_node import Explain
+from qsit_plugin.nodes.gate_node import Gate
+from qsit_plugin.nodes.load_node import LoadModel
+from qsit_plugin.nodes.rank_node import Rank
+from qsit_plugin.nodes.score_node import Score
+
+NODES: list[type[io.ComfyNode]] = [LoadModel, Score, Explain, Gate, Rank]
+
+
+class QSiTExtension(ComfyExtension):
+    """The pack. Everything happens in get_node_list: ComfyUI 0.3.64 never calls on_load."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        # With its own key, extra_model_paths.yaml can add folders for it as for any other kind of model.
+        folder_paths.add_model_folder_path("qsit", str(Path(folder_paths.models_dir) / "qsit"), is_default=True)
+        return list(NODES)
