@@ -23,6 +23,12 @@ def pictures_of(images: Any, name: str = "images") -> list[Image.Image]:
         InputError: not a batch of images.
         ImageError: an image of the batch that cannot be used; says which.
     """
+    count = check_batch(images, name)
+    return [_picture(image, f"{name}, image {i + 1} of {count}") for i, image in enumerate(images)]
+
+
+def check_batch(images: Any, name: str = "images") -> int:
+    """How many images a batch holds. Raises InputError for anything but one image or more as [B, H, W, C]."""
     shape = tuple(getattr(images, "shape", ()))
     if len(shape) != 4:
         raise InputError(f"{name} must be a batch of images [B, H, W, C], got {_kind(images, shape)}")
@@ -30,7 +36,7 @@ def pictures_of(images: Any, name: str = "images") -> list[Image.Image]:
         raise InputError(f"{name} is an empty batch (shape {shape}); block an empty branch instead, as Q-SiT Gate does")
     if shape[3] not in (1, 3, 4) or 0 in shape:
         raise InputError(f"{name} has shape {shape}; an image has a height, a width and 1, 3 or 4 channels, last")
-    return [_picture(image, f"{name}, image {i + 1} of {shape[0]}") for i, image in enumerate(images)]
+    return shape[0]
 
 
 def _picture(image: Any, name: str) -> Image.Image:
