@@ -42,7 +42,7 @@ class Rank(QSiTNode):
             outputs=[
                 io.Image.Output("image_out", display_name="images", tooltip="The kept images, in order."),
                 io.Image.Output(
-                    "first", display_name="first", tooltip="The first of them alone: the best, by default."
+                    "first", display_name="first", tooltip="The first of them alone, by default the best."
                 ),
                 io.Int.Output("count", display_name="count", tooltip="How many were kept. Always flows."),
                 io.String.Output(

@@ -1,0 +1,82 @@
+"""A ComfyUI at COMFYUI_PATH, run inside this process: its own node loader, validation, cache and executor."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Server:
+    """What the executor tells the browser, kept; stands where ComfyUI's PromptServer does."""
+
+    def __init__(self) -> None:
+        self.client_id: str | None = "test"
+        self.last_node_id = self.last_prompt_id = None
+        self.events: list[tuple[Any, Any]] = []
+
+    def send_sync(self, event: Any, data: Any, sid: Any = None) -> None:
+        self.events.append((event, data))
+
+    def send_progress_text(self, text: str, node_id: str, sid: Any = None) -> None:
+        self.events.append(("progress_text", {"node": node_id, "text": text}))
+
+
+class Host:
+    name = "ComfyUI"
+
+    def __init__(self, comfyui: str, base: Path):
+        self.base = base
+        for folder in ("input", "output", "temp", "models/qsit", "models/LLM", "custom_nodes"):
+            (base / folder).mkdir(parents=True, exist_ok=True)
+        argv, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
+        sys.path.insert(0, comfyui)
+        try:
+            importlib.import_module("comfy.options").enable_args_parsing()
+            importlib.import_module("utils.extra_config")  # as main.py does: "nodes" then puts another utils first
+            self.nodes = importlib.import_module("nodes")
+            self.execution = importlib.import_module("execution")
+        finally:
+            sys.argv = argv
+        logging.getLogger().setLevel(logging.WARNING)
+        self.server = Server()
+        importlib.import_module("server").PromptServer.instance = self.server
+        loaded = asyncio.run(self.nodes.load_custom_node(str(CHECKOUT), set(), module_parent="custom_nodes"))
+        assert loaded, "ComfyUI did not load the pack; its log says why"
+        self.count = 0
+        self.fresh()
+
+    def fresh(self) -> None:
+        """Forget every cached output, as ComfyUI does on POST /free with free_memory."""
+        self.executor = self.execution.PromptExecutor(self.server)
+
+    def register(self, node: Any) -> None:
+        self.nodes.NODE_CLASS_MAPPINGS[node.GET_SCHEMA().node_id] = node
+
+    def run(self, prompt: dict[str, Any]) -> Result:
+        self.count += 1
+        self.server.events = []
+        number = f"prompt-{self.count}"
+        prompt = copy.deepcopy(prompt)  # ComfyUI writes into it; a client sends a new one each time
+        valid = asyncio.run(self.execution.validate_prompt(number, prompt, None))
+        if not valid[0]:
+            return Result(False, [], {}, valid[3])
+        self.executor.execute(prompt, number, {"client_id": "test"}, valid[2])
+        events = self.server.events
+        # Raised errors reach the client through the same event as those that nodes send themselves.
+        errors = [data for event, data in events if event == "execution_error"]
+        shown = {data["node"]: data["output"] for event, data in events if event == "executed"}
+        return Result(self.executor.success, errors, shown, valid[3])
+
+
+class Result:
+    """``errors``: execution_error events. ``shown``: node id -> its ui, for every node that has one."""
+
+    def __init__(self, success: bool, errors: list[Any], shown: dict[str, Any], invalid: dict[str, Any]):
+        self.success, self.errors, self.shown, self.invalid = success, errors, shown, invalid
