@@ -62,8 +62,7 @@ class Handle:
     def scores(self, pictures: Sequence[Image.Image]) -> list[Score]:
         """A Score for each picture, with progress; stops when the user cancels."""
         model, bar, found = self.loaded(), ProgressBar(len(pictures)), []
-        # A CPU gains nothing from batches; one by one, cancelling takes effect after the image at work.
-        groups = [[p] for p in pictures] if model.device.type == "cpu" else [list(pictures)]
+        groups = [[p] for p in pictures] if one_by_one(model) else [list(pictures)]
         for group in groups:
             mm.throw_exception_if_processing_interrupted()
             for score in model.iter_scores(group):
@@ -111,6 +110,11 @@ def open_handle(folder: Path, name: str, dtype: str) -> Handle:
     # automatic_dtype stays off: after an overflow it would open a second copy that ComfyUI does not know of.
     model = QSiT(checkpoint, automatic_dtype=False)
     return Handle(model, ModelPatcher(Box(checkpoint.model), load_device=device, offload_device=offload))
+
+
+def one_by_one(model: QSiT) -> bool:
+    """A CPU gains nothing from batches; one by one, cancelling takes effect after the image at work."""
+    return model.device.type == "cpu"
 
 
 def comfy_dtype(device: torch.device, size: int) -> torch.dtype:

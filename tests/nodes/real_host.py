@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import importlib
 import logging
 import sys
@@ -53,8 +54,10 @@ class Host:
         self.fresh()
 
     def fresh(self) -> None:
-        """Forget every cached output, as ComfyUI does on POST /free with free_memory."""
+        """Forget every cached output and unload models, as ComfyUI does on POST /free with free_memory."""
         self.executor = self.execution.PromptExecutor(self.server)
+        importlib.import_module("comfy.model_management").unload_all_models()
+        gc.collect()
 
     def register(self, node: Any) -> None:
         self.nodes.NODE_CLASS_MAPPINGS[node.GET_SCHEMA().node_id] = node

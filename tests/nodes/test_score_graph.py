@@ -10,7 +10,8 @@ from tests.nodes.helpers import batch, give, keep, photo
 def test_a_batch_is_scored_as_the_library_scores_its_pictures(host, nano):
     images = batch(photo(0), photo(0, blur=True), photo(1))
     result = host.run(
-        graph(images) | {"k": keep(["score", 1], "score"), "l": keep(["score", 2], "list"), "s": keep(["score", 5], "r")}
+        graph(images)
+        | {"k": keep(["score", 1], "score"), "l": keep(["score", 2], "list"), "s": keep(["score", 5], "r")}
     )
     assert result.success
     expected = [s.value for s in nano.score([(i.numpy() * 255).round().astype("uint8") for i in images])]
