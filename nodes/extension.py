@@ -7,13 +7,16 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
+from qsit_plugin.nodes.attributes_node import Attributes
+from qsit_plugin.nodes.compare_node import Compare
 from qsit_plugin.nodes.explain_node import Explain
+from qsit_plugin.nodes.first_good_node import FirstGoodEnough
 from qsit_plugin.nodes.gate_node import Gate
 from qsit_plugin.nodes.load_node import LoadModel
 from qsit_plugin.nodes.rank_node import Rank
 from qsit_plugin.nodes.score_node import Score
 
-NODES: list[type[io.ComfyNode]] = [LoadModel, Score, Explain, Gate, Rank]
+NODES: list[type[io.ComfyNode]] = [LoadModel, Score, Explain, Gate, Rank, FirstGoodEnough, Compare, Attributes]
 
 
 class QSiTExtension(ComfyExtension):

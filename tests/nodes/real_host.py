@@ -11,22 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-class Server:
-    """What the executor tells the browser, kept; stands where ComfyUI's PromptServer does."""
-
-    def __init__(self) -> None:
-        self.client_id: str | None = "test"
-        self.last_node_id = self.last_prompt_id = None
-        self.events: list[tuple[Any, Any]] = []
-
-    def send_sync(self, event: Any, data: Any, sid: Any = None) -> None:
-        self.events.append((event, data))
-
-    def send_progress_text(self, text: str, node_id: str, sid: Any = None) -> None:
-        self.events.append(("progress_text", {"node": node_id, "text": text}))
+from tests.nodes.hosts import CHECKOUT, FOLDERS, Result, Server
 
 
 class Host:
@@ -34,7 +19,7 @@ class Host:
 
     def __init__(self, comfyui: str, base: Path):
         self.base = base
-        for folder in ("input", "output", "temp", "models/qsit", "models/LLM", "custom_nodes"):
+        for folder in FOLDERS:
             (base / folder).mkdir(parents=True, exist_ok=True)
         argv, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
         sys.path.insert(0, comfyui)
@@ -69,17 +54,6 @@ class Host:
         prompt = copy.deepcopy(prompt)  # ComfyUI writes into it; a client sends a new one each time
         valid = asyncio.run(self.execution.validate_prompt(number, prompt, None))
         if not valid[0]:
-            return Result(False, [], {}, valid[3])
+            return Result(False, [], valid[3])
         self.executor.execute(prompt, number, {"client_id": "test"}, valid[2])
-        events = self.server.events
-        # Raised errors reach the client through the same event as those that nodes send themselves.
-        errors = [data for event, data in events if event == "execution_error"]
-        shown = {data["node"]: data["output"] for event, data in events if event == "executed"}
-        return Result(self.executor.success, errors, shown, valid[3])
-
-
-class Result:
-    """``errors``: execution_error events. ``shown``: node id -> its ui, for every node that has one."""
-
-    def __init__(self, success: bool, errors: list[Any], shown: dict[str, Any], invalid: dict[str, Any]):
-        self.success, self.errors, self.shown, self.invalid = success, errors, shown, invalid
+        return Result(self.executor.success, self.server.events, valid[3])

@@ -1,4 +1,4 @@
-"""The decisions of the nodes, without any ComfyUI: who passes, in which order, what is carried along, what is offered."""
+"""The decisions of the nodes, without any ComfyUI: who passes, in which order, what goes along, what is offered."""
 
 import json
 import math
