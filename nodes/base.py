@@ -31,6 +31,9 @@ _refusals: dict[str, int] = {}
 class QSiTNode(io.ComfyNode):
     """A node whose ``run`` may raise one of BAD_INPUT. ``run`` takes the inputs and returns what ``show`` gives."""
 
+    UI = ("text", "qsit")
+    """What every call shows: ComfyUI joins these keys over a list's items and needs the same ones each time."""
+
     @classmethod
     def run(cls, **inputs: Any) -> io.NodeOutput:
         raise NotImplementedError
@@ -47,13 +50,22 @@ class QSiTNode(io.ComfyNode):
         return _refusals.get(_here(), 0)
 
     @classmethod
-    def show(cls, *outputs: Any, text: str, records: list[Any] | None = None) -> io.NodeOutput:
-        """Outputs, with a text on the node; both text and records can be read by API clients in /history."""
+    def show(
+        cls, *outputs: Any, text: str, records: list[Any] | None = None, images: list[Any] | None = None
+    ) -> io.NodeOutput:
+        """Outputs, with a text on the node; text and records can be read by API clients in /history.
+
+        ``images``: saved files, shown on the node.
+        """
         server = _server()
         if server is not None and server.client_id is not None:
             server.send_progress_text(text, _here(), server.client_id)
-        # The same keys in every call: ComfyUI joins the dictionaries of a node that runs once for each item of a list.
-        return io.NodeOutput(*outputs, ui={"text": [text], "qsit": records or []})
+        return io.NodeOutput(*outputs, ui=cls._ui(text, records or [], images or []))
+
+    @classmethod
+    def _ui(cls, text: str, records: list[Any], images: list[Any]) -> dict[str, list[Any]]:
+        content = {"text": [text], "qsit": records, "images": images}
+        return {key: content[key] for key in cls.UI}
 
     @classmethod
     def refuse(cls, error: Exception) -> io.NodeOutput:
@@ -78,7 +90,7 @@ class QSiTNode(io.ComfyNode):
         server.send_sync("execution_error", about, server.client_id)
         blocked = [ExecutionBlocker(None)] * len(schema.outputs or [])
         record = {"error": {"type": type(error).__name__, "message": str(error)}}
-        return io.NodeOutput(*blocked, ui={"text": [message], "qsit": [record]})
+        return io.NodeOutput(*blocked, ui=cls._ui(message, [record], []))
 
 
 def _server() -> Any:

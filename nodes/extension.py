@@ -11,12 +11,31 @@ from qsit_plugin.nodes.attributes_node import Attributes
 from qsit_plugin.nodes.compare_node import Compare
 from qsit_plugin.nodes.explain_node import Explain
 from qsit_plugin.nodes.first_good_node import FirstGoodEnough
+from qsit_plugin.nodes.folder_node import ScoreFolder
 from qsit_plugin.nodes.gate_node import Gate
 from qsit_plugin.nodes.load_node import LoadModel
+from qsit_plugin.nodes.map_node import QualityMap
+from qsit_plugin.nodes.overlay_node import Overlay
 from qsit_plugin.nodes.rank_node import Rank
+from qsit_plugin.nodes.save_node import SaveWithScore
 from qsit_plugin.nodes.score_node import Score
+from qsit_plugin.nodes.sheet_node import ContactSheet
 
-NODES: list[type[io.ComfyNode]] = [LoadModel, Score, Explain, Gate, Rank, FirstGoodEnough, Compare, Attributes]
+NODES: list[type[io.ComfyNode]] = [
+    LoadModel,
+    Score,
+    Explain,
+    Gate,
+    Rank,
+    FirstGoodEnough,
+    Compare,
+    Attributes,
+    Overlay,
+    ContactSheet,
+    QualityMap,
+    SaveWithScore,
+    ScoreFolder,
+]
 
 
 class QSiTExtension(ComfyExtension):

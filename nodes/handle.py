@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from PIL import Image
 from qsit_plugin.checkpoint import open_checkpoint
 from qsit_plugin.devices import resolve_dtype
 from qsit_plugin.engine import TILE_BUDGET, TOKEN_BUDGET
+from qsit_plugin.images import ImageError
 from qsit_plugin.model import QSiT
 from qsit_plugin.network import VISION_CHUNK
 from qsit_plugin.nodes.records import Record
@@ -61,16 +62,27 @@ class Handle:
 
     def scores(self, pictures: Sequence[Image.Image]) -> list[Score]:
         """A Score for each picture, with progress; stops when the user cancels."""
-        model, bar, found = self.loaded(), ProgressBar(len(pictures)), []
-        groups = [[p] for p in pictures] if one_by_one(model) else [list(pictures)]
+        found = []
+        for score in self._each(pictures, "raise"):
+            assert isinstance(score, Score)  # errors="raise": a picture that cannot be used has raised already
+            found.append(score)
+        return found
+
+    def file_scores(self, paths: Sequence[Path]) -> Iterator[Score | ImageError]:
+        """A Score for each file, or an ImageError in its place, as they are read; otherwise as scores."""
+        return self._each(paths, "return")
+
+    def _each(self, items: Sequence[Any], errors: str) -> Iterator[Score | ImageError]:
+        if not items:
+            return
+        model, bar = self.loaded(), ProgressBar(len(items))
+        groups = [[item] for item in items] if one_by_one(model) else [items]
         for group in groups:
             mm.throw_exception_if_processing_interrupted()
-            for score in model.iter_scores(group):
-                assert isinstance(score, Score)  # pictures are loaded already: nothing is left to be unreadable
-                found.append(score)
+            for result in model.iter_scores(group, errors=errors):
+                yield result
                 bar.update(1)
                 mm.throw_exception_if_processing_interrupted()
-        return found
 
     def remembered_scores(self, pictures: Sequence[Image.Image]) -> list[Score]:
         """As scores, but a picture that this handle has just seen is not looked at again."""

@@ -174,6 +174,7 @@ class NodeOutput:
 
 class ComfyNode:
     SCHEMA: Schema
+    hidden = SimpleNamespace(prompt=None, extra_pnginfo=None)  # what output nodes get without being asked
 
     @classmethod
     def GET_SCHEMA(cls) -> Schema:
