@@ -34,7 +34,7 @@ class SaveWithScore(QSiTNode):
                     "filename_prefix",
                     default="qsit/%level%_%score%",
                     tooltip="Below the output folder. %score% and %level% are filled in, so %level%/ sorts into "
-                    "folders; ComfyUI's own %date% marks work too.",
+                    "folders; ComfyUI's own marks such as %year% work too.",
                 ),
                 io.Float.Input(
                     "min_score",
