@@ -21,7 +21,8 @@ CATEGORY = "image/quality (Q-SiT)"
 QSiTModel = io.Custom("QSIT_MODEL")
 QSiTScores = io.Custom("QSIT_SCORES")
 
-BAD_INPUT = (InputError, ImageError, WeightsError)
+BAD_INPUT = (InputError, ImageError, WeightsError, FloatingPointError)
+"""Raised by ``run`` and told to the user. The last one is an overflow of float16; its message says what to choose."""
 log = logging.getLogger("qsit_plugin")
 
 _refusals: dict[str, int] = {}

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.questions import OWN, PRESETS, question_for
 
@@ -86,6 +87,10 @@ class Explain(QSiTNode):
             "seed": sampling_seed % 2**63,  # torch's generators take no more
             "cancel": mm.processing_interrupted,
         }
+        try:
+            model.model.prompt(asked)
+        except ValueError as error:  # a question that smuggles in the image token
+            raise InputError(str(error)) from error
         answers = model.for_each(pictures_of(images), lambda qsit, picture: qsit.ask(picture, asked, **options))
         texts = [answer.text for answer in answers]
         report = texts[0] if len(texts) == 1 else "\n\n".join(f"{i}: {text}" for i, text in enumerate(texts, 1))

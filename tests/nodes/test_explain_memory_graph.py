@@ -36,6 +36,11 @@ def test_an_own_question_is_asked_and_an_empty_one_refused(host, nano):
     assert error["node_type"] == "QSiT_Explain" and "the question is empty" in error["exception_message"]
 
 
+def test_a_question_with_the_image_token_is_refused(host):
+    (error,) = host.run(explained(batch(photo(0)), preset="own question", question="What is <image>?")).errors
+    assert "2 image tokens instead of one" in error["exception_message"]
+
+
 def test_the_same_seed_gives_the_same_sampled_answer(host):
     for seed in (0xFFFFFFFFFFFFFFFF, 1, 0xFFFFFFFFFFFFFFFF):
         host.fresh()

@@ -1,5 +1,6 @@
 """A real ComfyUI server with the pack as a clone in custom_nodes: what a user's browser and API clients meet."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -136,6 +137,50 @@ def test_a_missing_model_is_told_at_once_and_other_branches_run(server):
     status, answer = server.post("/prompt", {"prompt": prompt})
     assert status == 200
     assert "no model 'qsit/gone' here" in json.dumps(answer["node_errors"]["7"])
+
+
+def test_a_run_with_bad_input_sends_one_error_and_finishes_its_other_branches(server):
+    """Two scores for one image: the gate cannot work, but the overlay beside it can."""
+    aiohttp = pytest.importorskip("aiohttp")  # ComfyUI's own websocket library
+    path = CHECKOUT / "example_workflows" / "api" / "overlay_and_contact_sheet.json"
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    gate = {"images": ["2", 0], "scores": ["5", 5], "threshold": 0.5, "mode": "per image"}
+    prompt["20"] = {"class_type": "QSiT_Gate", "inputs": gate | {"empty_side": "stop silently"}}
+    for node, slot in (("21", 0), ("22", 1)):
+        inputs = {"images": ["20", slot], "filename_prefix": "never"}
+        prompt[node] = {"class_type": "SaveImage", "inputs": inputs}
+
+    async def events():
+        url, found = server.url.replace("http", "ws") + "/ws?clientId=test", []
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            async with session.post(server.url + "/prompt", json={"prompt": prompt, "client_id": "test"}) as answer:
+                assert answer.status == 200
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    found.append(json.loads(message.data))
+                    if found[-1]["type"] in ("execution_success", "execution_interrupted"):
+                        return found
+
+    found = asyncio.run(asyncio.wait_for(events(), 60))
+    (error,) = [event["data"] for event in found if event["type"] == "execution_error"]
+    assert (error["node_id"], error["node_type"]) == ("20", "QSiT_Gate")
+    assert "Q-SiT Gate (node 20): 2 scores for 1 images" in error["exception_message"]
+    shown = {event["data"]["node"]: event["data"]["output"] for event in found if event["type"] == "executed"}
+    assert shown["8"]["images"] and shown["9"]["images"]
+    assert "21" not in shown and "22" not in shown
+    assert "2 scores for 1 images" in shown["20"]["text"][0]
+
+
+def test_a_saved_file_carries_the_workflow_and_the_score(server):
+    path = CHECKOUT / "example_workflows" / "api" / "save_with_score.json"
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    prompt["6"]["inputs"] |= {"filename_prefix": "with/%level%_%score%", "csv_file": ""}
+    saved = server.run(prompt)["outputs"]["6"]["images"]
+    assert len(saved) == 2
+    for image in saved:
+        with Image.open(server.base / "output" / image["subfolder"] / image["filename"]) as file:
+            assert json.loads(file.text["prompt"])["6"]["class_type"] == "QSiT_SaveWithScore"
+            assert f"_{json.loads(file.text['qsit'])['value']:.3f}_" in image["filename"]
 
 
 def test_after_freeing_memory_a_workflow_runs_again(server):
