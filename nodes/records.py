@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -12,7 +12,7 @@ from qsit_plugin.nodes.errors import InputError
 Record = dict[str, Any]
 """``Score.to_dict()``: value in [0, 1], level, probabilities, std, width, height, model, dtype, mode and more."""
 
-AGGREGATES = {"mean": fmean, "lowest": min, "highest": max}
+AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "lowest": min, "highest": max}
 
 
 def values(records: Any, count: int | None = None, what: str = "images") -> list[float]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from qsit_plugin.nodes import records
 from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, QSiTScores
 from qsit_plugin.nodes.pictures import pictures_of
-from qsit_plugin.nodes.records import AGGREGATES, aggregate, report, values
 
 
 class Score(QSiTNode):
@@ -26,7 +26,7 @@ class Score(QSiTNode):
                 io.Image.Input("images", tooltip="The images to score. Alpha is dropped, values are cut to 0..1."),
                 io.Combo.Input(
                     "aggregate",
-                    options=list(AGGREGATES),
+                    options=list(records.AGGREGATES),
                     default="mean",
                     tooltip="How the scores of a batch become the one number of the output score.",
                 ),
@@ -52,13 +52,10 @@ class Score(QSiTNode):
 
     @classmethod
     def run(cls, model: Any, images: Any, aggregate: str) -> io.NodeOutput:
-        return scored(cls, model, images, aggregate)
+        from qsit_plugin.nodes.handle import records_of
 
-
-def scored(cls: type[Score], model: Any, images: Any, how: str) -> io.NodeOutput:
-    from qsit_plugin.nodes.handle import records_of
-
-    records = records_of(model.scores(pictures_of(images)))
-    numbers, text = values(records), report(records)
-    levels = [record["level"] for record in records]
-    return cls.show(images, aggregate(numbers, how), numbers, levels, text, records, text=text, records=records)
+        scores = records_of(model.scores(pictures_of(images)))
+        numbers, text = records.values(scores), records.report(scores)
+        levels = [score["level"] for score in scores]
+        one = records.aggregate(numbers, aggregate)
+        return cls.show(images, one, numbers, levels, text, scores, text=text, records=scores)
