@@ -59,7 +59,7 @@ class QSiTNode(io.ComfyNode):
         ``images``: saved files, shown on the node.
         """
         server = _server()
-        if server is not None and server.client_id is not None:
+        if server is not None and getattr(server, "client_id", None) is not None:
             server.send_progress_text(text, _here(), server.client_id)
         return io.NodeOutput(*outputs, ui=cls._ui(text, records or [], images or []))
 
@@ -88,7 +88,7 @@ class QSiTNode(io.ComfyNode):
             "current_inputs": [],
             "current_outputs": [],
         }
-        server.send_sync("execution_error", about, server.client_id)
+        server.send_sync("execution_error", about, getattr(server, "client_id", None))
         blocked = [ExecutionBlocker(None)] * len(schema.outputs or [])
         record = {"error": {"type": type(error).__name__, "message": str(error)}}
         return io.NodeOutput(*blocked, ui=cls._ui(message, [record], []))

@@ -1,5 +1,6 @@
 """The decisions of the nodes, without any ComfyUI: who passes, in which order, what goes along, what is offered."""
 
+import inspect
 import json
 import math
 import subprocess
@@ -18,6 +19,7 @@ from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.questions import OWN, PRESETS, question_for
 from qsit_plugin.nodes.rank import top
 from qsit_plugin.nodes.records import aggregate, fraction, values
+from tests.nodes.hosts import CHECKOUT
 
 
 @pytest.mark.parametrize(
@@ -171,3 +173,24 @@ def test_the_logic_modules_import_neither_comfyui_nor_torch_nor_transformers():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_adding_the_pack_imports_no_transformers_and_opens_no_model(tmp_path):
+    code = (
+        "import sys, pathlib\n"
+        "from tests.nodes.stand_in import Host\n"
+        "Host(pathlib.Path(sys.argv[1]))\n"
+        "print(len([m for m in sys.modules if m.startswith('qsit_plugin.nodes.')]) > 13,"
+        " [m for m in ('transformers', 'qsit_plugin.model', 'qsit_plugin.checkpoint') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert done.stdout.strip() == "True []"
+
+
+def test_the_pack_offers_one_door_only():
+    """ComfyUI takes NODE_CLASS_MAPPINGS where there is one, and then never calls the entry point."""
+    import qsit_plugin.nodes
+
+    assert not hasattr(qsit_plugin.nodes, "NODE_CLASS_MAPPINGS")
+    assert inspect.iscoroutinefunction(qsit_plugin.nodes.comfy_entrypoint)

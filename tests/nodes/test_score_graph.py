@@ -98,3 +98,37 @@ def test_an_official_name_is_not_downloaded_unless_asked_for_and_offline_is_hono
         prompt = graph(batch(photo(0)))
         prompt["model"]["inputs"] |= {"model_name": "qsit-mini", "download": download}
         assert "is not on this machine" in str(host.run(prompt).invalid["model"])  # conftest sets HF_HUB_OFFLINE
+
+
+def test_a_checkpoint_folder_in_models_is_listed_loaded_and_read_again_when_it_changes(host, monkeypatch):
+    from qsit_plugin.nodes import handle
+    from tests.tiny import tiny_checkpoint
+
+    folder = host.base / "models" / "LLM" / "owner" / "tiny"
+    tiny_checkpoint(folder, official=False)
+    opened = []
+    original = handle.open_checkpoint
+    monkeypatch.setattr(handle, "open_checkpoint", lambda *a, **k: opened.append(k["name"]) or original(*a, **k))
+    prompt = graph(batch(photo(0))) | {"k": keep(["score", 1], "score")}
+    prompt["model"]["inputs"]["model_name"] = "LLM/owner/tiny"
+    for change in (None, None, "weights"):
+        if change:
+            tiny_checkpoint(folder, official=False, seed=1)
+        result = host.run(prompt)
+        assert result.success, result.invalid
+    assert opened == ["LLM/owner/tiny"] * 2
+    first, second = arrived("score")
+    assert first != second
+
+
+def test_a_broken_checkpoint_is_one_error_of_the_loader_and_other_branches_finish(host):
+    folder = host.base / "models" / "qsit" / "broken"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llava_onevision"}', encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    prompt = graph(batch(photo(0))) | {"g": keep(["score", 1], "good"), "b": keep(["bad", 1], "bad")}
+    prompt["loader"] = {"class_type": "QSiT_LoadModel", "inputs": MODEL | {"model_name": "qsit/broken"}}
+    prompt["bad"] = {"class_type": "QSiT_Score", "inputs": score_of("images") | {"model": ["loader", 0]}}
+    result = host.run(prompt)
+    assert [error["node_type"] for error in result.errors] == ["QSiT_LoadModel"]
+    assert (len(arrived("good")), arrived("bad")) == (1, [])
