@@ -132,3 +132,20 @@ def test_a_broken_checkpoint_is_one_error_of_the_loader_and_other_branches_finis
     result = host.run(prompt)
     assert [error["node_type"] for error in result.errors] == ["QSiT_LoadModel"]
     assert (len(arrived("good")), arrived("bad")) == (1, [])
+
+
+def test_folders_of_extra_model_paths_are_listed_too(host, tmp_path):
+    import folder_paths
+
+    from qsit_plugin.nodes.load_node import LoadModel
+    from tests.tiny import tiny_checkpoint
+
+    tiny_checkpoint(tmp_path / "mine", official=False)
+    folder_paths.add_model_folder_path("qsit", str(tmp_path))  # what extra_model_paths.yaml does
+    try:
+        assert LoadModel.validate_inputs(model_name="qsit/mine", download="never") is True
+        prompt = graph(batch(photo(0))) | {"k": keep(["score", 1], "score")}
+        prompt["model"]["inputs"]["model_name"] = "qsit/mine"
+        assert host.run(prompt).success and len(arrived("score")) == 1
+    finally:
+        folder_paths.folder_names_and_paths["qsit"][0].remove(str(tmp_path))
