@@ -86,7 +86,7 @@ class LoadModel(QSiTNode):
         except ProfileError as error:
             raise WeightsError(str(error)) from error
         number = str(handle.model.dtype).removeprefix("torch.")
-        text = f"{model_name}: {number}, {handle.patcher.load_device}, scores mean {handle.model.scope}"
+        text = f"{model_name}: {number}, {handle.patcher.load_device}, scores follow {handle.model.scope}"
         return cls.show(handle, text=text)
 
 
