@@ -109,6 +109,18 @@ def test_the_model_is_in_comfyuis_hands_and_comes_back_after_unload(host):
     assert loaded() == [patcher], "the same model must be loaded again, not a second one"
 
 
+def test_the_model_can_be_evicted_for_another_one_and_comes_back(host):
+    import comfy.model_management as mm
+
+    if host.name != "ComfyUI":
+        pytest.skip("eviction is ComfyUI's own; the stand-in has none")
+    assert host.run(graph(batch(photo(0))) | {"k": keep(["score", 1], "score")}).success
+    mm.free_memory(1e15, mm.get_torch_device())
+    assert loaded() == []
+    assert host.run(graph(batch(photo(1))) | {"k": keep(["score", 1], "score")}).success
+    assert len(arrived("score")) == 2 and len(loaded()) == 1
+
+
 def test_nothing_keeps_the_model_once_comfyuis_cache_lets_go(host):
     import comfy.model_management as mm
 

@@ -183,6 +183,29 @@ def test_a_saved_file_carries_the_workflow_and_the_score(server):
             assert f"_{json.loads(file.text['qsit'])['value']:.3f}_" in image["filename"]
 
 
+def test_an_interrupted_folder_keeps_its_rows_and_the_next_run_finishes_it(server):
+    many, table = server.base / "input" / "many", server.base / "output" / "many.csv"
+    many.mkdir()
+    with Image.open(CHECKOUT / "qsit_plugin" / "demo" / "astronaut.jpg") as photo:
+        for number in range(40):
+            photo.resize((256 + number, 256)).save(many / f"{number:02}.png", compress_level=1)
+    path = CHECKOUT / "example_workflows" / "api" / "score_a_folder.json"
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    prompt["2"]["inputs"] |= {"folder": "many", "csv_file": "many.csv"}
+    number = server.post("/prompt", {"prompt": prompt})[1]["prompt_id"]
+    while not table.exists() or table.read_text(encoding="utf-8").count("\n") < 3:
+        time.sleep(0.02)
+    server.post("/interrupt", {})
+    while not server.get(f"/history/{number}"):
+        time.sleep(0.05)
+    done = table.read_text(encoding="utf-8").count("\n") - 1
+    assert 2 <= done < 40
+    history = server.run(prompt)
+    assert history["outputs"]["2"]["qsit"][0]["scored"] == 40 - done
+    rows = table.read_text(encoding="utf-8").splitlines()[1:]
+    assert len(rows) == len({row.split(",")[0] for row in rows}) == 40
+
+
 def test_after_freeing_memory_a_workflow_runs_again(server):
     path = CHECKOUT / "example_workflows" / "api" / "score_one_image.json"
     prompt = json.loads(path.read_text(encoding="utf-8"))
