@@ -12,6 +12,8 @@ if importlib.util.find_spec("qsit_plugin") is None:  # not installed: take the f
     sys.modules["qsit_plugin"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["qsit_plugin"])
 
-from qsit_plugin.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS  # noqa: E402
+from qsit_plugin.nodes import comfy_entrypoint  # noqa: E402
 
-__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+WEB_DIRECTORY = "./web"  # help pages: web/docs/<node id>.md
+
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

@@ -72,8 +72,9 @@ spec = importlib.util.spec_from_file_location(key, {str(clone / "__init__.py")!r
 module = sys.modules[key] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 import qsit_plugin, qsit_plugin.training
-print(sys.path == before, "nodes" in sys.modules, type(module.NODE_CLASS_MAPPINGS).__name__, qsit_plugin.__file__)
+print(sys.path == before, "nodes" in sys.modules, hasattr(module, "NODE_CLASS_MAPPINGS"))
+print(module.comfy_entrypoint.__name__, qsit_plugin.__file__)
 """
     done = Environment.create(tmp_path / "env", linked=False).execute(code)
     assert done.stderr == ""
-    assert done.stdout.strip() == f"True False dict {clone / 'qsit_plugin' / '__init__.py'}"
+    assert done.stdout.strip() == f"True False False\ncomfy_entrypoint {clone / 'qsit_plugin' / '__init__.py'}"

@@ -1,0 +1,106 @@
+"""What all nodes share: their sockets' types, what they show, and how they refuse bad input.
+
+A node that raised would end the whole run. Bad input is instead reported once, as an error of that node, and what
+depends on it is blocked: other branches of the workflow still finish.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+from comfy_execution.utils import get_executing_context
+
+from qsit_plugin.images import ImageError
+from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.weights.errors import WeightsError
+
+CATEGORY = "image/quality (Q-SiT)"
+QSiTModel = io.Custom("QSIT_MODEL")
+QSiTScores = io.Custom("QSIT_SCORES")
+
+BAD_INPUT = (InputError, ImageError, WeightsError, FloatingPointError)
+"""Raised by ``run`` and told to the user. The last one is an overflow of float16; its message says what to choose."""
+log = logging.getLogger("qsit_plugin")
+
+_refusals: dict[str, int] = {}
+"""Refusals by node of the workflow. Part of the cache key, so that a refusal is never taken from the cache."""
+
+
+class QSiTNode(io.ComfyNode):
+    """A node whose ``run`` may raise one of BAD_INPUT. ``run`` takes the inputs and returns what ``show`` gives."""
+
+    UI = ("text", "qsit")
+    """What every call shows: ComfyUI joins these keys over a list's items and needs the same ones each time."""
+
+    @classmethod
+    def run(cls, **inputs: Any) -> io.NodeOutput:
+        raise NotImplementedError
+
+    @classmethod
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        try:
+            return cls.run(**inputs)
+        except BAD_INPUT as error:
+            return cls.refuse(error)
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> Any:
+        return _refusals.get(_here(), 0)
+
+    @classmethod
+    def show(
+        cls, *outputs: Any, text: str, records: list[Any] | None = None, images: list[Any] | None = None
+    ) -> io.NodeOutput:
+        """Outputs, with a text on the node; text and records can be read by API clients in /history.
+
+        ``images``: saved files, shown on the node.
+        """
+        server = _server()
+        if server is not None and getattr(server, "client_id", None) is not None:
+            server.send_progress_text(text, _here(), server.client_id)
+        return io.NodeOutput(*outputs, ui=cls._ui(text, records or [], images or []))
+
+    @classmethod
+    def _ui(cls, text: str, records: list[Any], images: list[Any]) -> dict[str, list[Any]]:
+        content = {"text": [text], "qsit": records, "images": images}
+        return {key: content[key] for key in cls.UI}
+
+    @classmethod
+    def refuse(cls, error: Exception) -> io.NodeOutput:
+        """Report the error once and block every output. Without a server to report to, raise it."""
+        server, node, schema = _server(), _here(), cls.SCHEMA
+        if server is None:
+            raise error
+        message = f"{schema.display_name} (node {node}): {error}"
+        _refusals[node] = _refusals.get(node, 0) + 1
+        log.error("%s", message)
+        about = {
+            "prompt_id": get_executing_context().prompt_id,
+            "node_id": node,
+            "node_type": schema.node_id,
+            "executed": [],
+            "exception_message": message,
+            "exception_type": type(error).__name__,
+            "traceback": [],
+            "current_inputs": [],
+            "current_outputs": [],
+        }
+        server.send_sync("execution_error", about, getattr(server, "client_id", None))
+        blocked = [ExecutionBlocker(None)] * len(schema.outputs or [])
+        record = {"error": {"type": type(error).__name__, "message": str(error)}}
+        return io.NodeOutput(*blocked, ui=cls._ui(message, [record], []))
+
+
+def _server() -> Any:
+    from server import PromptServer
+
+    return getattr(PromptServer, "instance", None)
+
+
+def _here() -> str:
+    """The id of the running node in its workflow."""
+    context = get_executing_context()
+    return "" if context is None else str(context.node_id)

@@ -1,0 +1,74 @@
+"""Scores drawn onto pictures, with Pillow alone: a bar with the number, a contact sheet, colours for a quality map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from qsit_plugin.nodes.records import Record
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+    from PIL.ImageFont import ImageFont as BitmapFont
+
+RED, YELLOW, GREEN = (215, 48, 39), (254, 224, 100), (26, 152, 80)
+BACKGROUND, INK = (24, 24, 24), (240, 240, 240)
+
+
+def color_of(value: float) -> tuple[int, int, int]:
+    """Red at 0 over yellow to green at 1."""
+    red, green, blue = colors_of(np.array([[value]]))[0, 0]
+    return int(red), int(green), int(blue)
+
+
+def colors_of(values: np.ndarray) -> np.ndarray:
+    """(H, W) values in [0, 1] -> (H, W, 3) uint8 colours, as color_of."""
+    stops = [0.0, 0.5, 1.0]
+    channels = [np.interp(values, stops, [stop[i] for stop in (RED, YELLOW, GREEN)]) for i in range(3)]
+    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+def with_bar(picture: Image.Image, record: Record, position: str) -> Image.Image:
+    """A copy with a strip over its lower or upper edge: the score as a bar and as a number, and the level."""
+    result = picture.copy()
+    draw = ImageDraw.Draw(result)
+    height = min(max(14, picture.height // 16), picture.height)
+    top = 0 if position == "top" else picture.height - height
+    draw.rectangle((0, top, picture.width - 1, top + height - 1), fill=BACKGROUND)
+    bar = max(2, height // 5)
+    length = round(record["value"] * picture.width)
+    if length:
+        draw.rectangle((0, top + height - bar, length - 1, top + height - 1), fill=color_of(record["value"]))
+    text = f"{record['value']:.3f} {record['level']}"
+    draw.text((3, top), text, fill=INK, font=_font(height - bar - 2))
+    return result
+
+
+def contact_sheet(
+    pictures: Sequence[Image.Image], records: Sequence[Record], order: Sequence[int], columns: int, cell: int
+) -> Image.Image:
+    """All pictures in one, each fitted into a square of ``cell`` pixels with its number and score below.
+
+    ``order``: indices of the pictures in the order in which they are to stand; numbers stay those of the batch.
+    """
+    columns = min(columns, len(order))
+    label, gap = max(14, cell // 10), 4
+    rows = -(-len(order) // columns)
+    size = (columns * (cell + gap) + gap, rows * (cell + label + gap) + gap)
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for place, index in enumerate(order):
+        left, top = gap + place % columns * (cell + gap), gap + place // columns * (cell + label + gap)
+        small = pictures[index].copy()
+        small.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        sheet.paste(small, (left + (cell - small.width) // 2, top + (cell - small.height) // 2))
+        value = records[index]["value"]
+        draw.text((left + 2, top + cell), f"{index + 1}: {value:.3f}", fill=color_of(value), font=_font(label - 3))
+    return sheet
+
+
+def _font(size: int) -> FreeTypeFont | BitmapFont:
+    return ImageFont.load_default(max(8, size))

@@ -1,0 +1,7 @@
+"""The error of everything that a workflow can get wrong: one sentence with what was given and the cure."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Inputs of a node that cannot be used together, or a value that makes no sense."""

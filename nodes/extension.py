@@ -1,0 +1,47 @@
+"""What ComfyUI learns at its start: where models lie, and which nodes there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import ComfyExtension, io
+
+from qsit_plugin.nodes.attributes_node import Attributes
+from qsit_plugin.nodes.compare_node import Compare
+from qsit_plugin.nodes.explain_node import Explain
+from qsit_plugin.nodes.first_good_node import FirstGoodEnough
+from qsit_plugin.nodes.folder_node import ScoreFolder
+from qsit_plugin.nodes.gate_node import Gate
+from qsit_plugin.nodes.load_node import LoadModel
+from qsit_plugin.nodes.map_node import QualityMap
+from qsit_plugin.nodes.overlay_node import Overlay
+from qsit_plugin.nodes.rank_node import Rank
+from qsit_plugin.nodes.save_node import SaveWithScore
+from qsit_plugin.nodes.score_node import Score
+from qsit_plugin.nodes.sheet_node import ContactSheet
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadModel,
+    Score,
+    Explain,
+    Gate,
+    Rank,
+    FirstGoodEnough,
+    Compare,
+    Attributes,
+    Overlay,
+    ContactSheet,
+    QualityMap,
+    SaveWithScore,
+    ScoreFolder,
+]
+
+
+class QSiTExtension(ComfyExtension):
+    """The pack. Everything happens in get_node_list: ComfyUI 0.3.64 never calls on_load."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        # With its own key, extra_model_paths.yaml can add folders for it as for any other kind of model.
+        folder_paths.add_model_folder_path("qsit", str(Path(folder_paths.models_dir) / "qsit"), is_default=True)
+        return list(NODES)

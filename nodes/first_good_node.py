@@ -1,0 +1,113 @@
+"""Q-SiT First Good Enough: candidates are made one after the other until one is good enough."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Any
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, QSiTScores
+from qsit_plugin.nodes.candidates import IF_NONE, NAMES, chosen, next_wanted
+from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.nodes.pictures import pictures_of
+from qsit_plugin.nodes.records import Record, fraction
+
+
+class FirstGoodEnough(QSiTNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="QSiT_FirstGoodEnough",
+            display_name="Q-SiT First Good Enough",
+            category=CATEGORY,
+            description="Takes the first candidate whose score reaches the threshold. Candidates after it are never "
+            "generated: connect one sampler with its own seed to each.",
+            inputs=[
+                QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
+                io.Float.Input(
+                    "threshold",
+                    default=0.6,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="A candidate is good enough at this score. A batch counts by the mean of its images.",
+                ),
+                io.Combo.Input(
+                    "if_none",
+                    options=list(IF_NONE),
+                    default=IF_NONE[0],
+                    tooltip="When no candidate is good enough: take the best, stop this branch without a word, or "
+                    "stop it with an error.",
+                ),
+                io.Image.Input(NAMES[0], tooltip="The first candidate; always generated."),
+                *(
+                    io.Image.Input(
+                        name, optional=True, lazy=True, tooltip="Generated only when none before was good enough."
+                    )
+                    for name in NAMES[1:]
+                ),
+            ],
+            outputs=[
+                io.Image.Output("image_out", display_name="images", tooltip="The candidate that was taken."),
+                io.Float.Output("score", display_name="score", tooltip="Its score, 0 to 1."),
+                io.Int.Output(
+                    "tries", display_name="tries", tooltip="How many candidates were looked at. Flows always."
+                ),
+                io.Boolean.Output(
+                    "is_pass", display_name="is pass", tooltip="Whether it is good enough. Flows always."
+                ),
+                QSiTScores.Output("scores", display_name="scores", tooltip="The records of the taken images."),
+                io.String.Output("report", display_name="report", tooltip="The score of each candidate."),
+            ],
+        )
+
+    @classmethod
+    def check_lazy_status(cls, model: Any, threshold: float, if_none: str, candidate_1: Any, **more: Any) -> list[str]:
+        given = {NAMES[0]: candidate_1, **more}
+        waiting = [name for name in NAMES if name in given and given[name] is None]
+        made = {name: given[name] for name in NAMES if given.get(name) is not None}
+        try:
+            scores = [score for score, _ in _looked_at(model, made)]
+        except BAD_INPUT:
+            return []  # run meets it again and reports it; an error here would end the whole prompt
+        wanted = next_wanted(scores, waiting, threshold)
+        return [] if wanted is None else [wanted]
+
+    @classmethod
+    def run(cls, model: Any, threshold: float, if_none: str, candidate_1: Any, **more: Any) -> io.NodeOutput:
+        fraction(threshold, "threshold")
+        given = {NAMES[0]: candidate_1, **more}
+        made = {name: given[name] for name in NAMES if given.get(name) is not None}
+        looked_at = _looked_at(model, made)
+        scores = [score for score, _ in looked_at]
+        index, passed = chosen(scores, threshold)
+        names = list(made)
+        lines = [f"{name}: {score:.3f}" for name, score in zip(names, scores, strict=True)]
+        lines.append(f"taken: {names[index]}" if passed else f"none reaches {threshold:g}; the best: {names[index]}")
+        text = "\n".join(lines)
+        if not passed and if_none == "error":
+            raise InputError(f"none of {len(made)} candidates reaches {threshold:g}; the best: {scores[index]:.3f}")
+        stop = not passed and if_none == "stop silently"
+        return cls.show(
+            ExecutionBlocker(None) if stop else made[names[index]],
+            scores[index],
+            len(made),
+            passed,
+            ExecutionBlocker(None) if stop else looked_at[index][1],
+            text,
+            text=text,
+            records=[{"scores": scores, "taken": None if stop else index}],
+        )
+
+
+def _looked_at(model: Any, made: dict[str, Any]) -> list[tuple[float, list[Record]]]:
+    """(mean score, records) of each candidate; pictures that were looked at before are not looked at again."""
+    from qsit_plugin.nodes.handle import records_of
+
+    found = []
+    for name, images in made.items():
+        records = records_of(model.remembered_scores(pictures_of(images, name)))
+        found.append((fmean(record["value"] for record in records), records))
+    return found

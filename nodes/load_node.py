@@ -1,0 +1,128 @@
+"""Load Q-SiT Model: from the list of checkpoints to a QSIT_MODEL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io
+
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.nodes.folders import EMBEDDED, choices, found_models
+from qsit_plugin.protocol import ProfileError
+from qsit_plugin.weights.catalogue import ENTRIES, resolve
+from qsit_plugin.weights.errors import WeightsError
+from qsit_plugin.weights.folder import weight_files
+
+DTYPES = ["auto", "bfloat16", "float16", "float32"]
+DOWNLOADS = ["never", "if missing"]
+
+
+class LoadModel(QSiTNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="QSiT_LoadModel",
+            display_name="Load Q-SiT Model",
+            category=CATEGORY,
+            description="Opens a model that scores and explains image quality. ComfyUI manages its memory.",
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=choices(here()),
+                    default=EMBEDDED,
+                    tooltip="qsit-nano is built in and small. Folders of models/qsit and models/LLM with a LLaVA-"
+                    "OneVision checkpoint are listed; qsit-mini and qsit are the published models.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=DTYPES,
+                    default="auto",
+                    tooltip="Number format of the weights. auto: ComfyUI's choice for your device.",
+                ),
+                io.Combo.Input(
+                    "download",
+                    options=DOWNLOADS,
+                    default="never",
+                    tooltip="Whether qsit-mini (1.8 GB) or qsit (16 GB) may be fetched from the Hugging Face Hub into "
+                    "its cache when it is not on this machine.",
+                ),
+            ],
+            outputs=[
+                QSiTModel.Output("model", display_name="model", tooltip="For every Q-SiT node that looks at images.")
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str | None = None, download: str | None = None) -> bool | str:
+        """Said before anything runs: a model that is not here. A linked name is judged when it is known."""
+        if model_name is None:
+            return True
+        try:
+            locate(model_name, may_download=download != "never")
+        except (InputError, WeightsError) as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, **inputs: Any) -> Any:
+        refusals = super().fingerprint_inputs()
+        try:
+            folder = locate(model_name, may_download=True)
+        except (InputError, WeightsError):
+            return refusals
+        files = [folder / "config.json", *weight_files(folder)] if folder is not None else []
+        return [refusals, *((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)]
+
+    @classmethod
+    def run(cls, model_name: str, dtype: str, download: str) -> io.NodeOutput:
+        from qsit_plugin.nodes.handle import open_handle  # transformers: only when a model is opened
+
+        folder = locate(model_name, may_download=download != "never")
+        try:
+            handle = open_handle(folder or resolve(model_name), model_name, dtype)
+        except ProfileError as error:
+            raise WeightsError(str(error)) from error
+        number = str(handle.model.dtype).removeprefix("torch.")
+        text = f"{model_name}: {number}, {handle.patcher.load_device}, scores follow {handle.model.scope}"
+        return cls.show(handle, text=text)
+
+
+def here() -> dict[str, Path]:
+    """Label -> folder of the checkpoints in ComfyUI's model folders, those of extra_model_paths.yaml included."""
+    models = Path(folder_paths.models_dir)
+    roots = {kind: [*_registered(kind), str(models / kind)] for kind in ("qsit", "LLM")}
+    return found_models(roots)
+
+
+def _registered(kind: str) -> list[str]:
+    return folder_paths.get_folder_paths(kind) if kind in folder_paths.folder_names_and_paths else []
+
+
+def locate(name: str, *, may_download: bool) -> Path | None:
+    """The folder of a listed model; None for an official one that is still to be downloaded.
+
+    Raises InputError for a name that is not in the list, WeightsError for an official one that is not here.
+    """
+    if name in ENTRIES:
+        try:
+            return resolve(name, download=False)
+        except WeightsError:
+            if not may_download or _offline():
+                raise
+            return None
+    found = here()
+    if name not in found:
+        raise InputError(
+            f"no model {name!r} here: put its folder (config.json and *.safetensors) into models/qsit or models/LLM. "
+            f"Here are: {', '.join(choices(found))}"
+        )
+    return found[name]
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)

@@ -1,0 +1,71 @@
+"""Q-SiT Quality Map: where in the image the quality is high or low."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from comfy_api.latest import io
+from PIL import Image
+
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.drawing import colors_of
+from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.nodes.pictures import batch_of, pictures_of
+
+
+class QualityMap(QSiTNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="QSiT_QualityMap",
+            display_name="Q-SiT Quality Map",
+            category=CATEGORY,
+            description="Scores overlapping square regions of every image: where is it good, where is it bad? Each "
+            "region is judged as an image of its own.",
+            inputs=[
+                QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
+                io.Image.Input("images", tooltip="The images to look at."),
+                io.Int.Input(
+                    "window",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    tooltip="Side of a region in pixels, at least 8. 0 takes a quarter of the shorter side, but at "
+                    "least what the model sees at once.",
+                ),
+                io.Float.Input(
+                    "overlap",
+                    default=0.5,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="Share of a region that its neighbour covers too. More is finer, and slower.",
+                ),
+                io.Float.Input(
+                    "strength", default=0.5, min=0.0, max=1.0, step=0.05, tooltip="How much the colors cover the image."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("overlay", display_name="overlay", tooltip="The images under the colors of the map."),
+                io.Image.Output("map", display_name="map", tooltip="The colors alone: red is bad, green is good."),
+                io.Mask.Output("mask", display_name="mask", tooltip="The scores as a mask: 1 is good, 0 is bad."),
+                io.String.Output("report", display_name="report", tooltip="Lowest and highest score of each image."),
+            ],
+        )
+
+    @classmethod
+    def run(cls, model: Any, images: Any, window: int, overlap: float, strength: float) -> io.NodeOutput:
+        import comfy.model_management as mm
+        import torch
+
+        if 0 < window < 8:
+            raise InputError(f"window must be 0 or at least 8 pixels, got {window}")
+        pictures = pictures_of(images)
+        maps = model.for_each(pictures, lambda qsit, p: qsit.quality_map(p, window=window or None, overlap=overlap))
+        colors = [Image.fromarray(colors_of(values)) for values in maps]
+        covered = [Image.blend(picture, color, strength) for picture, color in zip(pictures, colors, strict=True)]
+        text = "\n".join(f"{i}: from {m.min():.3f} to {m.max():.3f}" for i, m in enumerate(maps, 1))
+        records = [{"lowest": float(m.min()), "highest": float(m.max())} for m in maps]
+        mask = torch.from_numpy(np.stack(maps)).to(mm.intermediate_device())
+        return cls.show(batch_of(covered), batch_of(colors), mask, text, text=text, records=records)

@@ -1,0 +1,59 @@
+"""ComfyUI's IMAGE tensors and this package's pictures, in both directions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qsit_plugin.images import ImageError, read_image
+from qsit_plugin.nodes.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def pictures_of(images: Any, name: str = "images") -> list[Image.Image]:
+    """One 8-bit RGB picture an image of a float [B, H, W, C] batch.
+
+    Values outside [0, 1] are cut off, as ComfyUI's own savers do, and alpha is dropped. A batch without images, NaN,
+    infinity and other shapes are errors: an invented picture would get an invented score.
+
+    Raises:
+        InputError: not a batch of images.
+        ImageError: an image of the batch that cannot be used; says which.
+    """
+    count = check_batch(images, name)
+    return [_picture(image, f"{name}, image {i + 1} of {count}") for i, image in enumerate(images)]
+
+
+def check_batch(images: Any, name: str = "images") -> int:
+    """How many images a batch holds. Raises InputError for anything but one image or more as [B, H, W, C]."""
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) != 4:
+        raise InputError(f"{name} must be a batch of images [B, H, W, C], got {_kind(images, shape)}")
+    if shape[0] == 0:
+        raise InputError(f"{name} is an empty batch (shape {shape}); block an empty branch instead, as Q-SiT Gate does")
+    if shape[3] not in (1, 3, 4) or 0 in shape:
+        raise InputError(f"{name} has shape {shape}; an image has a height, a width and 1, 3 or 4 channels, last")
+    return shape[0]
+
+
+def _picture(image: Any, name: str) -> Image.Image:
+    values = image[..., :3].detach().cpu().float().numpy()
+    if not np.isfinite(values).all():
+        raise ImageError(name, "holds NaN or infinite values (a black or broken picture); mend the node that made it")
+    return read_image(values.clip(0.0, 1.0))
+
+
+def batch_of(pictures: list[Image.Image]) -> Any:
+    """A float32 [B, H, W, 3] tensor of RGB pictures of one size, on the device where ComfyUI keeps images."""
+    import comfy.model_management as mm
+    import torch
+
+    pixels = np.stack([np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0 for picture in pictures])
+    return torch.from_numpy(pixels).to(mm.intermediate_device())
+
+
+def _kind(value: Any, shape: tuple[int, ...]) -> str:
+    return f"a tensor of shape {shape}" if hasattr(value, "shape") else type(value).__name__

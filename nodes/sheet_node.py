@@ -1,0 +1,44 @@
+"""Q-SiT Contact Sheet: a whole batch in one image, with numbers and scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
+from qsit_plugin.nodes.drawing import contact_sheet
+from qsit_plugin.nodes.pictures import batch_of, pictures_of
+from qsit_plugin.nodes.rank import ORDERS, top
+from qsit_plugin.nodes.records import report, values
+
+AS_GIVEN = "as given"
+
+
+class ContactSheet(QSiTNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="QSiT_ContactSheet",
+            display_name="Q-SiT Contact Sheet",
+            category=CATEGORY,
+            description="Puts a batch into one image, each picture with its number and score.",
+            inputs=[
+                io.Image.Input("images", tooltip="The images that were scored."),
+                QSiTScores.Input("scores", tooltip="The output scores of Q-SiT Score for these images."),
+                io.Combo.Input(
+                    "order", options=[*ORDERS, AS_GIVEN], default=ORDERS[0], tooltip="How the pictures are sorted."
+                ),
+                io.Int.Input("columns", default=4, min=1, max=64, tooltip="Pictures in a row."),
+                io.Int.Input("cell", default=256, min=32, max=2048, tooltip="Side of a picture's place, in pixels."),
+            ],
+            outputs=[io.Image.Output("sheet", display_name="sheet", tooltip="One image with all pictures.")],
+        )
+
+    @classmethod
+    def run(cls, images: Any, scores: Any, order: str, columns: int, cell: int) -> io.NodeOutput:
+        pictures = pictures_of(images)
+        numbers = values(scores, len(pictures))
+        indices = list(range(len(pictures))) if order == AS_GIVEN else top(numbers, 0, order)
+        sheet = contact_sheet(pictures, scores, indices, columns, cell)
+        return cls.show(batch_of([sheet]), text=report(scores))

@@ -1,0 +1,105 @@
+"""A small strict stand-in of ComfyUI's interface, written from its measured behaviour, for runs without a ComfyUI.
+
+The same suite also runs on the real one (COMFYUI_PATH), which is how the stand-in is kept honest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from tests.nodes.hosts import FOLDERS, Result, Server
+from tests.nodes.stand_in import api, memory
+from tests.nodes.stand_in.executor import CURRENT, Executor
+
+
+class Host:
+    name = "stand-in"
+
+    def __init__(self, base: Path):
+        for folder in FOLDERS:
+            (base / folder).mkdir(parents=True, exist_ok=True)
+        self.base, self.server, self.count = base, Server(), 0
+        self.mm = memory.model_management()
+        _install("comfy_api.latest", io=api.io, ComfyExtension=api.ComfyExtension)
+        _install("comfy_execution.graph_utils", ExecutionBlocker=api.ExecutionBlocker)
+        _install("comfy_execution.utils", get_executing_context=lambda: CURRENT.get())
+        _install("comfy.model_patcher", ModelPatcher=memory.ModelPatcher)
+        _install("comfy.utils", ProgressBar=memory.ProgressBar)
+        _install("comfy.cli_args", args=SimpleNamespace(disable_metadata=False))
+        _install("comfy.model_management", **vars(self.mm))
+        sys.modules["comfy.model_management"] = sys.modules["comfy"].model_management = self.mm
+        _install("server", PromptServer=SimpleNamespace(instance=self.server))
+        _install("folder_paths", **_folder_paths(base))
+
+        from qsit_plugin.nodes import comfy_entrypoint
+
+        async def nodes() -> list[Any]:
+            return await (await comfy_entrypoint()).get_node_list()
+
+        self.classes: dict[str, Any] = {}
+        for node in asyncio.run(nodes()):
+            self.register(node)
+        self.fresh()
+
+    def register(self, node: Any) -> None:
+        self.classes[node.GET_SCHEMA().node_id] = node
+
+    def fresh(self) -> None:
+        self.cache: dict[Any, Any] = {}
+        self.mm.unload_all_models()
+        gc.collect()
+
+    def run(self, prompt: dict[str, Any]) -> Result:
+        self.count += 1
+        self.server.events = []
+        self.mm.interrupted = False
+        executor = Executor(self.classes, self.server, copy.deepcopy(prompt), f"prompt-{self.count}", self.cache)
+        success = executor.run()
+        return Result(success, self.server.events, executor.invalid)
+
+
+def _install(name: str, **content: Any) -> None:
+    """Put a module, and the packages above it, into sys.modules."""
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        full = ".".join(parts[:depth])
+        if full not in sys.modules:
+            sys.modules[full] = ModuleType(full)
+            if depth > 1:
+                setattr(sys.modules[".".join(parts[: depth - 1])], parts[depth - 1], sys.modules[full])
+    vars(sys.modules[name]).update(content)
+
+
+def _folder_paths(base: Path) -> dict[str, Any]:
+    table: dict[str, tuple[list[str], set[str]]] = {}
+
+    def add_model_folder_path(folder_name: str, full_folder_path: str, is_default: bool = False) -> None:
+        paths = table.setdefault(folder_name, ([], set()))[0]
+        if full_folder_path not in paths:
+            paths.insert(0 if is_default else len(paths), full_folder_path)
+
+    def get_save_image_path(filename_prefix, output_dir, image_width=0, image_height=0):
+        folder = (Path(output_dir) / filename_prefix).parent.resolve()
+        if not folder.is_relative_to(Path(output_dir).resolve()):
+            raise Exception("Saving image outside the output folder is not allowed.")
+        folder.mkdir(parents=True, exist_ok=True)
+        name = Path(filename_prefix).name
+        taken = [int(p.name[len(name) + 1 :].split("_")[0]) for p in folder.glob(f"{name}_*_*")]
+        subfolder = folder.relative_to(Path(output_dir).resolve()).as_posix()
+        return str(folder), name, max(taken, default=0) + 1, "" if subfolder == "." else subfolder, filename_prefix
+
+    return {
+        "models_dir": str(base / "models"),
+        "folder_names_and_paths": table,
+        "add_model_folder_path": add_model_folder_path,
+        "get_folder_paths": lambda name: list(table[name][0]),
+        "get_input_directory": lambda: str(base / "input"),
+        "get_output_directory": lambda: str(base / "output"),
+        "get_save_image_path": get_save_image_path,
+    }

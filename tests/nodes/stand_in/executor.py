@@ -1,0 +1,153 @@
+"""Runs a graph as ComfyUI's executor was measured to: lists, blockers, lazy inputs, validation, cache."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+
+from tests.nodes.stand_in.api import ExecutionBlocker
+from tests.nodes.stand_in.memory import InterruptProcessingException
+
+CURRENT: contextvars.ContextVar[Any] = contextvars.ContextVar("current", default=None)
+
+
+class Context(NamedTuple):
+    prompt_id: str
+    node_id: str
+    list_index: int | None
+
+
+class Executor:
+    def __init__(
+        self, classes: dict[str, Any], server: Any, prompt: dict[str, Any], number: str, cache: dict[Any, Any]
+    ):
+        self.classes, self.server, self.prompt, self.number, self.cache = classes, server, prompt, number, cache
+        self.done: dict[str, tuple[list[list[Any]], Any]] = {}
+        self.invalid: dict[str, list[str]] = {}
+        self.judged: dict[str, bool] = {}
+
+    def run(self) -> bool:
+        """True when nothing raised. Output nodes with an invalid ancestor are left out."""
+        outputs = [i for i, node in self.prompt.items() if self.classes[node["class_type"]].GET_SCHEMA().is_output_node]
+        valid = [i for i in outputs if self.valid(i)]
+        if not valid:
+            return False
+        try:
+            for node in valid:
+                self.outputs(node)
+        except InterruptProcessingException:
+            return False
+        except Exception as error:
+            about = {"node_id": self.at, "node_type": self.prompt[self.at]["class_type"]}
+            self.server.send_sync("execution_error", about | {"exception_message": str(error)})
+            return False
+        return True
+
+    def links(self, node: str) -> dict[str, list[Any]]:
+        return {name: v for name, v in self.prompt[node]["inputs"].items() if isinstance(v, list)}
+
+    def valid(self, node: str) -> bool:
+        if node not in self.judged:
+            inner = [self.valid(link[0]) for link in self.links(node).values()]
+            problems = self.problems(node)
+            if problems:
+                self.invalid[node] = problems
+            self.judged[node] = all(inner) and not problems
+        return self.judged[node]
+
+    def problems(self, node: str) -> list[str]:
+        cls = self.classes[self.prompt[node]["class_type"]]
+        given, links = self.prompt[node]["inputs"], self.links(node)
+        validate = cls.own("validate_inputs")
+        named = inspect.getfullargspec(validate).args if validate else []
+        found = []
+        for spec in cls.GET_SCHEMA().inputs:
+            if spec.id not in given:
+                found += [] if spec.optional else [f"required input is missing: {spec.id}"]
+            elif spec.id in links:
+                source, slot = links[spec.id]
+                kind = self.classes[self.prompt[source]["class_type"]].GET_SCHEMA().outputs[slot].io_type
+                if spec.io_type != kind and "*" not in (spec.io_type, kind):
+                    found.append(f"{spec.id}: {kind} does not fit {spec.io_type}")
+            elif spec.id not in named:
+                low, high = spec.limits.get("min"), spec.limits.get("max")
+                value, options = given[spec.id], spec.limits.get("options")
+                if (low is not None and value < low) or (high is not None and value > high):
+                    found.append(f"{spec.id}: {value} is out of range")
+                if options is not None and value not in options:
+                    found.append(f"{spec.id}: {value!r} not in list")
+        if validate:
+            answer = validate(**{n: None if n in links else v for n, v in given.items() if n in named})
+            found += [] if answer is True else [str(answer)]
+        return found
+
+    def key(self, node: str) -> Any:
+        """What a cached output belongs to: class, fingerprint, literal inputs, and the same of every ancestor."""
+        about, links = self.prompt[node], self.links(node)
+        cls = self.classes[about["class_type"]]
+        literal = {n: v for n, v in about["inputs"].items() if n not in links}
+        fingerprint = None
+        if cls.own("fingerprint_inputs"):
+            token = CURRENT.set(Context(self.number, node, 0))
+            fingerprint = repr(cls.fingerprint_inputs(**{n: literal.get(n) for n in about["inputs"]}))
+            CURRENT.reset(token)
+        ancestors = tuple((n, self.key(link[0]), link[1]) for n, link in sorted(links.items()))
+        return about["class_type"], fingerprint, repr(sorted(literal.items())), ancestors
+
+    def outputs(self, node: str) -> list[list[Any]]:
+        """Each output slot as a list of values."""
+        if node in self.done:
+            return self.done[node][0]
+        key = self.key(node)
+        if key not in self.cache:
+            self.cache[key] = self.execute(node)
+        self.done[node] = slots, shown = self.cache[key]
+        if shown:
+            self.server.send_sync("executed", {"node": node, "output": shown})
+        return slots
+
+    def execute(self, node: str) -> tuple[list[list[Any]], Any]:
+        cls = self.classes[self.prompt[node]["class_type"]]
+        schema, links = cls.GET_SCHEMA(), self.links(node)
+        lazy = {i.id for i in schema.inputs if i.lazy}
+        given = {n: [v] for n, v in self.prompt[node]["inputs"].items() if n not in links}
+        given |= {n: self.outputs(source)[slot] for n, (source, slot) in links.items() if n not in lazy}
+        waiting = {n for n in links if n in lazy}
+        while waiting:
+            asked = cls.check_lazy_status(**{n: v[0] for n, v in given.items()}, **dict.fromkeys(waiting))
+            wanted = waiting & set(asked)
+            if not wanted:
+                break
+            given |= {n: self.outputs(links[n][0])[links[n][1]] for n in wanted}
+            waiting -= wanted
+        given |= {n: [None] for n in waiting}
+        self.at = node
+        results = [self.call(cls, node, i, given) for i in range(max(map(len, given.values()), default=1))]
+        slots: list[list[Any]] = []
+        for slot, output in enumerate(schema.outputs):
+            values = [result[0][slot] for result in results]
+            spread = [v if isinstance(v, list) else [v] for v in values]
+            slots.append([v for part in spread for v in part] if output.is_output_list else values)
+        uis = [ui for _, ui in results if ui is not None]
+        return slots, {k: [v for ui in uis for v in ui[k]] for k in uis[0]} if uis else None
+
+    def call(self, cls: Any, node: str, index: int, given: dict[str, list[Any]]) -> tuple[tuple[Any, ...], Any]:
+        inputs = {n: v[index if index < len(v) else -1] for n, v in given.items()}
+        blockers = [v for v in inputs.values() if isinstance(v, ExecutionBlocker)]
+        if blockers:
+            if blockers[0].message is not None:
+                about = {"node_id": node, "node_type": self.prompt[node]["class_type"]}
+                self.server.send_sync("execution_error", about | {"exception_message": blockers[0].message})
+            return (ExecutionBlocker(None),) * len(cls.SCHEMA.outputs), None
+        token = CURRENT.set(Context(self.number, node, index))
+        try:
+            with torch.inference_mode():
+                result = cls.execute(**inputs)
+        finally:
+            CURRENT.reset(token)
+        if len(result.args) != len(cls.SCHEMA.outputs):
+            raise ValueError(f"{cls.SCHEMA.node_id} gave {len(result.args)} outputs, not {len(cls.SCHEMA.outputs)}")
+        return result.args, result.ui

@@ -1,0 +1,184 @@
+"""Overlay, Contact Sheet, Quality Map, Save with Score and Score Folder, run by a host's executor."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qsit_plugin.nodes.drawing import color_of
+from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.nodes.files import append_rows, below, rows_in, table_file
+from tests.nodes.graphs import arrived, graph
+from tests.nodes.helpers import batch, give, keep, photo
+
+PICTURES = batch(photo(0), photo(0, blur=True), photo(1))
+
+
+def test_colors_go_from_red_over_yellow_to_green():
+    red, yellow, green = color_of(0.0), color_of(0.5), color_of(1.0)
+    assert red[0] > 200 > red[1] and green[1] > green[0] and min(yellow[:2]) > 200
+
+
+@pytest.mark.parametrize("name", ["../x.csv", "a/../../x.csv", "/etc/x.csv"])
+def test_a_file_outside_the_folder_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match="must stay inside"):
+        below(tmp_path, name, "the csv file")
+
+
+def test_a_foreign_table_is_not_written_to(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(InputError, match="another kind of table"):
+        list(append_rows(tmp_path / "x.csv", [{"path": "p"}]))
+    assert (tmp_path / "x.csv").read_text(encoding="utf-8") == "a,b\n1,2\n"
+    with pytest.raises(InputError, match="must end in .csv"):
+        table_file(tmp_path, "scores.py")
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": {"images": ["images", 0], "scores": ["score", 5]} | inputs}
+
+
+@pytest.mark.parametrize("position", ["bottom", "top"])
+def test_the_overlay_marks_one_edge_and_leaves_the_rest(host, position):
+    prompt = graph(PICTURES) | {"o": node("QSiT_Overlay", position=position), "k": keep(["o", 0], "marked")}
+    assert host.run(prompt).success
+    (marked,) = arrived("marked")
+    assert marked.shape == PICTURES.shape and marked.dtype == torch.float32
+    strip, rest = (slice(82, None), slice(0, 82)) if position == "bottom" else (slice(0, 14), slice(14, None))
+    assert (marked[:, rest] - PICTURES[:, rest]).abs().max() < 0.003
+    assert (marked[:, strip] - PICTURES[:, strip]).abs().mean() > 0.1
+
+
+def test_the_contact_sheet_holds_every_picture_best_first(host, nano):
+    prompt = graph(PICTURES)
+    prompt["c"] = node("QSiT_ContactSheet", order="best first", columns=2, cell=128)
+    assert host.run(prompt | {"k": keep(["c", 0], "sheet")}).success
+    (sheet,) = arrived("sheet")
+    assert sheet.shape == (1, 2 * (128 + 14 + 4) + 4, 2 * 132 + 4, 3)
+    scores = [s.value for s in nano.score([(i.numpy() * 255).round().astype("uint8") for i in PICTURES])]
+    best = PICTURES[int(np.argmax(scores))]
+    place = sheet[0, 4 + 16 : 4 + 16 + 96, 4 : 4 + 128]  # 96 x 128 pictures, centred in squares of 128
+    assert (place - best).abs().max() < 0.003
+
+
+def test_the_quality_map_is_the_librarys(host, nano):
+    prompt = graph(PICTURES[:1])
+    inputs = {"model": ["model", 0], "images": ["images", 0], "window": 48, "overlap": 0.0, "strength": 1.0}
+    prompt["m"] = {"class_type": "QSiT_QualityMap", "inputs": inputs}
+    prompt |= {f"k{i}": keep(["m", i], name) for i, name in enumerate(("overlay", "map", "mask", "report"))}
+    assert host.run(prompt).success
+    array = (PICTURES[0].numpy() * 255).round().astype("uint8")
+    expected = nano.quality_map(array, window=48, overlap=0.0)
+    assert np.abs(arrived("mask")[0][0].numpy() - expected).max() < 1e-5
+    assert torch.equal(arrived("overlay")[0], arrived("map")[0])
+    assert arrived("map")[0].shape == (1, 96, 128, 3)
+    prompt["m"]["inputs"]["window"] = 5
+    (error,) = host.run(prompt).errors
+    assert "window must be 0 or at least 8" in error["exception_message"]
+
+
+@pytest.fixture
+def output(host):
+    folder = host.base / "output"
+    yield folder
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def saver(**changes):
+    inputs = {"filename_prefix": "t/%level%_%score%", "min_score": 0.0, "csv_file": "t/scores.csv"} | changes
+    return graph(PICTURES) | {"save": node("QSiT_SaveWithScore", **inputs)}
+
+
+def table(path):
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_saved_files_carry_their_score_in_name_metadata_and_table(host, output):
+    result = host.run(saver())
+    assert result.success and not result.errors
+    records = result.shown["score"]["qsit"]
+    rows = table(output / "t" / "scores.csv")
+    assert [float(r["score"]) for r in rows] == [r["value"] for r in records]
+    for image, record, row in zip(PICTURES, records, rows, strict=True):
+        assert row["path"].startswith(f"t/{record['level']}_{record['value']:.3f}_")
+        with Image.open(output / row["path"]) as saved:
+            assert json.loads(saved.text["qsit"]) == record
+            assert (np.asarray(saved) == (image.numpy() * 255).round()).all()
+    assert [image["filename"] for image in result.shown["save"]["images"]] == [r["path"][2:] for r in rows]
+
+
+def test_images_below_the_minimum_are_not_saved_and_a_table_is_optional(host, output):
+    result = host.run(saver(min_score=1.0, csv_file=""))
+    assert result.success
+    assert list(output.rglob("*.*")) == []
+    assert result.shown["save"]["text"] == ["0 of 3 images saved"]
+
+
+@pytest.mark.parametrize("changes", [{"csv_file": "../out.csv"}, {"csv_file": "t/out.txt"}])
+def test_a_table_elsewhere_is_one_error_and_nothing_is_saved(host, output, changes):
+    (error,) = host.run(saver(**changes)).errors
+    assert error["node_type"] == "QSiT_SaveWithScore"
+    assert list(output.rglob("*.png")) == []
+
+
+def test_of_a_list_the_good_items_are_saved_although_one_is_broken(host, output):
+    prompt = saver()
+    prompt["images"] = give("images", [PICTURES[:1], torch.full((1, 32, 32, 3), float("nan")), PICTURES[2:]])
+    result = host.run(prompt)
+    assert len(result.errors) == 1
+    assert len(list(output.rglob("*.png"))) == 2
+
+
+def folder_graph(**changes):
+    inputs = {"model": ["model", 0], "source": "input", "folder": "", "recursive": True, "csv_file": "f.csv"} | changes
+    prompt = graph(PICTURES)
+    del prompt["score"], prompt["images"]
+    prompt["folder"] = {"class_type": "QSiT_ScoreFolder", "inputs": inputs}
+    names = ("csv_path", "n_scored", "n_failed", "report")
+    return prompt | {f"k{i}": keep(["folder", i], name) for i, name in enumerate(names)}
+
+
+@pytest.fixture
+def photos(host, output):
+    folder = host.base / "input" / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for name, image in zip(("a.png", "deep/b.png"), PICTURES[:2], strict=True):
+        Image.fromarray((image.numpy() * 255).round().astype("uint8")).save(folder / name)
+    (folder / "broken.png").write_bytes(b"not a png")
+    (folder / "notes.txt").write_text("no image", encoding="utf-8")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_folder_becomes_a_table_and_the_next_run_adds_only_what_is_new(host, photos, output, nano):
+    assert host.run(folder_graph()).success
+    rows = {row["path"]: row for row in table(output / "f.csv")}
+    assert set(rows) == {"photos/a.png", "photos/deep/b.png", "photos/broken.png"}
+    assert float(rows["photos/a.png"]["score"]) == pytest.approx(nano.score(photos / "a.png").value, abs=1e-5)
+    assert "not an image" in rows["photos/broken.png"]["error"]
+    assert (arrived("n_scored"), arrived("n_failed")) == ([2], [1])
+    (photos / "broken.png").unlink()
+    shutil.copy(photos / "a.png", photos / "c.png")
+    assert host.run(folder_graph()).success
+    assert arrived("n_scored") == [2, 1]
+    assert [row["path"] for row in table(output / "f.csv")][3:] == ["photos/c.png"]
+    assert len(rows_in(output / "f.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"folder": "../.."}, "folder must stay inside input/"),
+        ({"folder": "absent"}, "no folder"),
+        ({"folder": "photos/deep", "recursive": False, "csv_file": "x.txt"}, "must end in .csv"),
+    ],
+)
+def test_a_wrong_folder_or_table_is_one_error(host, photos, changes, message):
+    (error,) = host.run(folder_graph(**changes)).errors
+    assert message in error["exception_message"]

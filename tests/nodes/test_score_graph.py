@@ -1,0 +1,151 @@
+"""Graphs around Load and Score, run by a host's executor."""
+
+import pytest
+import torch
+
+from tests.nodes.graphs import MODEL, arrived, graph, score_of
+from tests.nodes.helpers import batch, give, keep, photo
+
+
+def test_a_batch_is_scored_as_the_library_scores_its_pictures(host, nano):
+    images = batch(photo(0), photo(0, blur=True), photo(1))
+    result = host.run(
+        graph(images)
+        | {"k": keep(["score", 1], "score"), "l": keep(["score", 2], "list"), "s": keep(["score", 5], "r")}
+    )
+    assert result.success
+    expected = [s.value for s in nano.score([(i.numpy() * 255).round().astype("uint8") for i in images])]
+    assert arrived("list") == pytest.approx(expected, abs=1e-5)
+    assert arrived("score") == [pytest.approx(sum(expected) / 3, abs=1e-5)]
+    (records,) = arrived("r")
+    assert [r["value"] for r in records] == pytest.approx(expected, abs=1e-5)
+    assert all(0.99 < sum(r["probabilities"].values()) < 1.01 for r in records)
+
+
+def test_scores_can_be_read_by_api_clients_from_the_shown_output(host):
+    result = host.run(graph(batch(photo(0), photo(1))))
+    assert result.shown["score"]["text"][0].startswith("1: 0.")
+    assert [set(r) >= {"value", "level", "std"} for r in result.shown["score"]["qsit"]] == [True, True]
+
+
+def test_a_second_run_takes_the_score_from_the_cache(host, monkeypatch):
+    prompt = graph(batch(photo(0))) | {"k": keep(["score", 1], "score")}
+    host.run(prompt)
+    from qsit_plugin.nodes.handle import Handle
+
+    monkeypatch.setattr(Handle, "scores", lambda *_: pytest.fail("scored again"))
+    result = host.run(prompt)
+    assert result.success and not result.errors
+
+
+def test_alpha_is_dropped_and_values_out_of_range_are_cut(host):
+    picture = photo(0)
+    wild = torch.cat([picture * 3 - 1, torch.zeros(96, 128, 1)], dim=-1)
+    host.run(graph(batch(wild)) | {"k": keep(["score", 1], "wild")})
+    host.run(graph(batch((picture * 3 - 1).clamp(0, 1))) | {"k": keep(["score", 1], "tame")})
+    assert arrived("wild") == arrived("tame")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(0, 32, 32, 3), "empty batch"),
+        (torch.full((2, 32, 32, 3), float("nan")), "image 1 of 2: holds NaN"),
+        (torch.zeros(1, 32, 32, 2), "1, 3 or 4 channels"),
+        (torch.zeros(32, 32, 3), r"[B, H, W, C]"),
+        ("text", "got str"),
+    ],
+)
+def test_bad_images_give_one_error_that_names_the_node_and_other_branches_finish(host, images, message):
+    prompt = graph(images) | {
+        "a": keep(["score", 0], "bad"),
+        "b": keep(["score", 1], "bad"),
+        "good_images": give("other", batch(photo(0))),
+        "other": {"class_type": "QSiT_Score", "inputs": score_of("good_images")},
+        "c": keep(["other", 1], "good"),
+    }
+    for _ in range(2):  # an error is not kept by the cache: the second run says it again
+        result = host.run(prompt)
+        (error,) = result.errors
+        assert (error["node_id"], error["node_type"]) == ("score", "QSiT_Score")
+        assert "Q-SiT Score" in error["exception_message"] and message in error["exception_message"]
+        assert message in result.shown["score"]["text"][0]
+        assert arrived("bad") == []
+    assert len(arrived("good")) == 1
+
+
+def test_a_list_of_sizes_is_scored_one_by_one_and_a_bad_item_stops_only_itself(host):
+    sizes = [batch(photo(0)), torch.full((1, 32, 32, 3), float("inf")), batch(photo(1, size=(64, 64)))]
+    result = host.run(graph(sizes) | {"k": keep(["score", 1], "score")})
+    assert len(arrived("score")) == 2
+    assert len(result.errors) == 1
+
+
+def test_a_missing_model_is_said_before_anything_runs_and_other_branches_finish(host):
+    prompt = graph(batch(photo(0))) | {
+        "lost": {"class_type": "QSiT_LoadModel", "inputs": MODEL | {"model_name": "LLM/gone"}},
+        "bad": {"class_type": "QSiT_Score", "inputs": score_of("images") | {"model": ["lost", 0]}},
+        "k": keep(["score", 1], "good"),
+    }
+    result = host.run(prompt)
+    reasons = str(result.invalid["lost"])
+    assert "no model 'LLM/gone' here" in reasons and "models/qsit" in reasons
+    assert len(arrived("good")) == 1
+
+
+def test_an_official_name_is_not_downloaded_unless_asked_for_and_offline_is_honoured(host):
+    for download in ("never", "if missing"):
+        prompt = graph(batch(photo(0)))
+        prompt["model"]["inputs"] |= {"model_name": "qsit-mini", "download": download}
+        assert "is not on this machine" in str(host.run(prompt).invalid["model"])  # conftest sets HF_HUB_OFFLINE
+
+
+def test_a_checkpoint_folder_in_models_is_listed_loaded_and_read_again_when_it_changes(host, monkeypatch):
+    from qsit_plugin.nodes import handle
+    from tests.tiny import tiny_checkpoint
+
+    folder = host.base / "models" / "LLM" / "owner" / "tiny"
+    tiny_checkpoint(folder, official=False)
+    opened = []
+    original = handle.open_checkpoint
+    monkeypatch.setattr(handle, "open_checkpoint", lambda *a, **k: opened.append(k["name"]) or original(*a, **k))
+    prompt = graph(batch(photo(0))) | {"k": keep(["score", 1], "score")}
+    prompt["model"]["inputs"]["model_name"] = "LLM/owner/tiny"
+    for change in (None, None, "weights"):
+        if change:
+            tiny_checkpoint(folder, official=False, seed=1)
+        result = host.run(prompt)
+        assert result.success, result.invalid
+    assert opened == ["LLM/owner/tiny"] * 2
+    first, second = arrived("score")
+    assert first != second
+
+
+def test_a_broken_checkpoint_is_one_error_of_the_loader_and_other_branches_finish(host):
+    folder = host.base / "models" / "qsit" / "broken"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llava_onevision"}', encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    prompt = graph(batch(photo(0))) | {"g": keep(["score", 1], "good"), "b": keep(["bad", 1], "bad")}
+    prompt["loader"] = {"class_type": "QSiT_LoadModel", "inputs": MODEL | {"model_name": "qsit/broken"}}
+    prompt["bad"] = {"class_type": "QSiT_Score", "inputs": score_of("images") | {"model": ["loader", 0]}}
+    result = host.run(prompt)
+    assert [error["node_type"] for error in result.errors] == ["QSiT_LoadModel"]
+    assert (len(arrived("good")), arrived("bad")) == (1, [])
+
+
+def test_folders_of_extra_model_paths_are_listed_too(host, tmp_path):
+    import folder_paths
+
+    from qsit_plugin.nodes.load_node import LoadModel
+    from tests.tiny import tiny_checkpoint
+
+    tiny_checkpoint(tmp_path / "mine", official=False)
+    folder_paths.add_model_folder_path("qsit", str(tmp_path))  # what extra_model_paths.yaml does
+    try:
+        assert LoadModel.validate_inputs(model_name="qsit/mine", download="never") is True
+        prompt = graph(batch(photo(0))) | {"k": keep(["score", 1], "score")}
+        prompt["model"]["inputs"]["model_name"] = "qsit/mine"
+        assert host.run(prompt).success and len(arrived("score")) == 1
+    finally:
+        folder_paths.folder_names_and_paths["qsit"][0].remove(str(tmp_path))

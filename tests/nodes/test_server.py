@@ -1,0 +1,223 @@
+"""A real ComfyUI server with the pack as a clone in custom_nodes: what a user's browser and API clients meet."""
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.nodes.hosts import CHECKOUT
+
+COMFYUI = os.environ.get("COMFYUI_PATH")
+pytestmark = pytest.mark.skipif(not COMFYUI, reason="needs COMFYUI_PATH, the folder of a ComfyUI checkout")
+WORKFLOWS = sorted((CHECKOUT / "example_workflows" / "api").glob("*.json"))
+NEED_WEIGHTS = [path for path in WORKFLOWS if "CheckpointLoaderSimple" in path.read_text(encoding="utf-8")]
+PARTS = ("qsit_plugin", "nodes", "weights", "training", "web", "locales", "example_workflows")
+
+
+class Running:
+    def __init__(self, base: Path, port: int):
+        self.base, self.url = base, f"http://127.0.0.1:{port}"
+
+    def get(self, path: str):
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            content = answer.read()
+        return json.loads(content) if "json" in answer.headers.get("Content-Type", "") else content.decode("utf-8")
+
+    def post(self, path: str, content) -> tuple[int, dict]:
+        data = json.dumps(content).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.loads(answer.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"{}")
+
+    def run(self, prompt: dict) -> dict:
+        """Queue a prompt and wait for its entry in the history."""
+        status, answer = self.post("/prompt", {"prompt": prompt})
+        assert status == 200 and not answer["node_errors"], answer
+        for _ in range(1200):
+            history = self.get(f"/history/{answer['prompt_id']}")
+            if history:
+                return history[answer["prompt_id"]]
+            time.sleep(0.1)
+        raise AssertionError("the prompt did not finish")
+
+    def log(self) -> str:
+        return (self.base / "log.txt").read_text(encoding="utf-8", errors="replace")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    base = tmp_path_factory.mktemp("server")
+    pack = base / "custom_nodes" / "comfyui-q-sit.v1"
+    (base / "input").mkdir()
+    pack.mkdir(parents=True)
+    for part in ("__init__.py", "pyproject.toml", "requirements.txt"):
+        shutil.copy(CHECKOUT / part, pack / part)
+    for part in PARTS:
+        if (CHECKOUT / part).is_dir():
+            shutil.copytree(CHECKOUT / part, pack / part, ignore=shutil.ignore_patterns("__pycache__"))
+    with Image.open(CHECKOUT / "qsit_plugin" / "demo" / "astronaut.jpg") as photo:
+        photo.resize((256, 256)).save(base / "input" / "example.png")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(Path(COMFYUI, "main.py")), "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
+    command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+    with (base / "log.txt").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=COMFYUI)
+    running = Running(base, port)
+    try:
+        for _ in range(240):
+            try:
+                running.get("/system_stats")
+                break
+            except OSError:
+                assert process.poll() is None, running.log()
+                time.sleep(0.5)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_pack_is_loaded_in_under_0_3_seconds_with_all_its_nodes(server):
+    (line,) = [x for x in server.log().splitlines() if "seconds" in x and "comfyui-q-sit.v1" in x]
+    assert "IMPORT FAILED" not in line
+    assert float(line.split("seconds")[0].split()[-1]) < 0.3, line
+    ours = {name for name in server.get("/object_info") if name.startswith("QSiT_")}
+    assert len(ours) == 13
+
+
+def test_every_input_and_output_has_a_tooltip_in_object_info(server):
+    for name, about in server.get("/object_info").items():
+        if not name.startswith("QSiT_"):
+            continue
+        assert about["description"]
+        inputs = about["input"].get("required", {}) | about["input"].get("optional", {})
+        assert all(options.get("tooltip") for _, options in inputs.values()), name
+        assert all(about["output_tooltips"]), name
+
+
+@pytest.mark.parametrize("path", [p for p in WORKFLOWS if p not in NEED_WEIGHTS], ids=lambda p: p.stem)
+def test_a_shipped_workflow_runs_through_the_api(server, path):
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    history = server.run(prompt)
+    assert history["status"]["status_str"] == "success", history["status"]
+    for node, about in prompt.items():
+        if about["class_type"].startswith("QSiT_"):
+            shown = history["outputs"][node]
+            assert shown["text"][0] and not any("error" in record for record in shown["qsit"])
+
+
+@pytest.mark.parametrize("path", NEED_WEIGHTS, ids=lambda p: p.stem)
+def test_of_a_workflow_that_generates_only_the_diffusion_weights_are_missing(server, path):
+    status, answer = server.post("/prompt", {"prompt": json.loads(path.read_text(encoding="utf-8"))})
+    assert status == 400
+    kinds = {e["type"] for about in answer["node_errors"].values() for e in about["errors"]}
+    names = {about["class_type"] for about in answer["node_errors"].values()}
+    assert (kinds, names) == ({"value_not_in_list"}, {"CheckpointLoaderSimple"})
+
+
+def test_a_missing_model_is_told_at_once_and_other_branches_run(server):
+    prompt = json.loads((CHECKOUT / "example_workflows" / "api" / "score_one_image.json").read_text(encoding="utf-8"))
+    prompt["7"] = {"class_type": "QSiT_LoadModel", "inputs": prompt["1"]["inputs"] | {"model_name": "qsit/gone"}}
+    prompt["8"] = {"class_type": "QSiT_Score", "inputs": prompt["5"]["inputs"] | {"model": ["7", 0]}}
+    status, answer = server.post("/prompt", {"prompt": prompt})
+    assert status == 200
+    assert "no model 'qsit/gone' here" in json.dumps(answer["node_errors"]["7"])
+
+
+def test_a_run_with_bad_input_sends_one_error_and_finishes_its_other_branches(server):
+    """Two scores for one image: the gate cannot work, but the overlay beside it can."""
+    aiohttp = pytest.importorskip("aiohttp")  # ComfyUI's own websocket library
+    path = CHECKOUT / "example_workflows" / "api" / "overlay_and_contact_sheet.json"
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    gate = {"images": ["2", 0], "scores": ["5", 5], "threshold": 0.5, "mode": "per image"}
+    prompt["20"] = {"class_type": "QSiT_Gate", "inputs": gate | {"empty_side": "stop silently"}}
+    for node, slot in (("21", 0), ("22", 1)):
+        inputs = {"images": ["20", slot], "filename_prefix": "never"}
+        prompt[node] = {"class_type": "SaveImage", "inputs": inputs}
+
+    async def events():
+        url, found = server.url.replace("http", "ws") + "/ws?clientId=test", []
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            async with session.post(server.url + "/prompt", json={"prompt": prompt, "client_id": "test"}) as answer:
+                assert answer.status == 200
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    found.append(json.loads(message.data))
+                    if found[-1]["type"] in ("execution_success", "execution_interrupted"):
+                        return found
+
+    found = asyncio.run(asyncio.wait_for(events(), 60))
+    (error,) = [event["data"] for event in found if event["type"] == "execution_error"]
+    assert (error["node_id"], error["node_type"]) == ("20", "QSiT_Gate")
+    assert "Q-SiT Gate (node 20): 2 scores for 1 images" in error["exception_message"]
+    shown = {event["data"]["node"]: event["data"]["output"] for event in found if event["type"] == "executed"}
+    assert shown["8"]["images"] and shown["9"]["images"]
+    assert "21" not in shown and "22" not in shown
+    assert "2 scores for 1 images" in shown["20"]["text"][0]
+
+
+def test_a_saved_file_carries_the_workflow_and_the_score(server):
+    path = CHECKOUT / "example_workflows" / "api" / "save_with_score.json"
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    prompt["6"]["inputs"] |= {"filename_prefix": "with/%level%_%score%", "csv_file": ""}
+    saved = server.run(prompt)["outputs"]["6"]["images"]
+    assert len(saved) == 2
+    for image in saved:
+        with Image.open(server.base / "output" / image["subfolder"] / image["filename"]) as file:
+            assert json.loads(file.text["prompt"])["6"]["class_type"] == "QSiT_SaveWithScore"
+            assert f"_{json.loads(file.text['qsit'])['value']:.3f}_" in image["filename"]
+
+
+def test_an_interrupted_folder_keeps_its_rows_and_the_next_run_finishes_it(server):
+    many, table = server.base / "input" / "many", server.base / "output" / "many.csv"
+    many.mkdir()
+    with Image.open(CHECKOUT / "qsit_plugin" / "demo" / "astronaut.jpg") as photo:
+        for number in range(40):
+            photo.resize((256 + number, 256)).save(many / f"{number:02}.png", compress_level=1)
+    path = CHECKOUT / "example_workflows" / "api" / "score_a_folder.json"
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    prompt["2"]["inputs"] |= {"folder": "many", "csv_file": "many.csv"}
+    number = server.post("/prompt", {"prompt": prompt})[1]["prompt_id"]
+    while not table.exists() or table.read_text(encoding="utf-8").count("\n") < 3:
+        time.sleep(0.02)
+    server.post("/interrupt", {})
+    while not server.get(f"/history/{number}"):
+        time.sleep(0.05)
+    done = table.read_text(encoding="utf-8").count("\n") - 1
+    assert 2 <= done < 40
+    history = server.run(prompt)
+    assert history["outputs"]["2"]["qsit"][0]["scored"] == 40 - done
+    rows = table.read_text(encoding="utf-8").splitlines()[1:]
+    assert len(rows) == len({row.split(",")[0] for row in rows}) == 40
+
+
+def test_after_freeing_memory_a_workflow_runs_again(server):
+    path = CHECKOUT / "example_workflows" / "api" / "score_one_image.json"
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    first = server.run(prompt)["outputs"]["5"]["qsit"]
+    assert server.post("/free", {"unload_models": True, "free_memory": True})[0] == 200
+    time.sleep(1.5)
+    assert server.run(prompt)["outputs"]["5"]["qsit"] == first
+
+
+def test_help_pages_and_translations_are_served(server):
+    for node in (name for name in server.get("/object_info") if name.startswith("QSiT_")):
+        assert server.get(f"/extensions/comfyui-q-sit.v1/docs/{node}.md").startswith("# ")
+    translations = server.get("/i18n")
+    assert "QSiT_Score" in translations["zh"]["nodeDefs"]
+    assert "QSiT_Score" in translations["en"]["nodeDefs"]

@@ -1,0 +1,56 @@
+"""Each example workflow ships twice: for the browser's template list, and in API form. Both say the same."""
+
+import json
+
+import pytest
+
+from tests.nodes.hosts import CHECKOUT
+
+FOLDER = CHECKOUT / "example_workflows"
+NAMES = sorted(path.stem for path in (FOLDER / "api").glob("*.json"))
+
+
+def test_there_is_a_browser_form_of_every_api_form():
+    assert sorted(path.stem for path in FOLDER.glob("*.json")) == NAMES and len(NAMES) == 12
+
+
+def widgets_in_order(node):
+    """Names of the widgets of a browser-form node, as widgets_values holds them."""
+    names = [slot["widget"]["name"] for slot in node["inputs"] if "widget" in slot]
+    if "seed" in names:  # the browser puts "what happens after a run" behind a seed
+        names.insert(names.index("seed") + 1, None)
+    return names
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_forms_have_the_same_nodes_links_and_values(name):
+    browser = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    api = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    links = {link[0]: [str(link[1]), link[2]] for link in browser["links"]}
+    assert {str(node["id"]): node["type"] for node in browser["nodes"]} == {k: v["class_type"] for k, v in api.items()}
+    for node in browser["nodes"]:
+        values = dict(zip(widgets_in_order(node), node.get("widgets_values", []), strict=False))
+        given = {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot.get("link") is not None}
+        expected = api[str(node["id"])]["inputs"]
+        assert given == {key: value for key, value in expected.items() if isinstance(value, list)}
+        assert {key: values[key] for key in expected if key not in given} == {
+            key: value for key, value in expected.items() if key not in given
+        }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_input_that_a_node_needs_is_given(host, name):
+    from qsit_plugin.nodes.extension import NODES
+
+    schemas = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in NODES}
+    for node in json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8")).values():
+        if node["class_type"] in schemas:
+            inputs = schemas[node["class_type"]].inputs
+            assert {i.id for i in inputs if not i.optional} <= node["inputs"].keys() <= {i.id for i in inputs}
+
+
+def test_every_node_is_in_an_example():
+    from tests.nodes.test_translations import IDS
+
+    text = "".join((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8") for name in NAMES)
+    assert [node for node in IDS if f'"{node}"' not in text] == []
