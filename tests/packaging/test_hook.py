@@ -9,7 +9,7 @@ from tests.packaging.environments import CHECKOUT, Environment
 
 needs_pyiqa = pytest.mark.skipif(importlib.util.find_spec("pyiqa") is None, reason="pyiqa is not installed")
 
-NAMES = "['qsit', 'qsit-mini', 'qsit-nano']"
+NAMES = "['qsit', 'qsit-mini', 'qsit-mini_4bit', 'qsit-mini_8bit', 'qsit-nano', 'qsit_4bit', 'qsit_8bit']"
 PRINT_NAMES = "\nimport pyiqa\nprint([name for name in pyiqa.list_models() if 'qsit' in name])\n"
 
 
