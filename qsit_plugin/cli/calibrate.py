@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, output
+from . import options
 from .failures import WRONG_USAGE, note, stop
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def calibrate(
     profile=FILE).score(photo).on(SCALE). One database and one model at a time: scores on different scales are never
     pooled, and a CSV that holds several is refused.
     """
+    from . import output
+
     output.check_target(out, [scores])
     try:
         from qsit_plugin.evaluation import calibration

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, output
+from . import options
 from .failures import SOME_FAILED, WRONG_USAGE, stop
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def qbench(
     of (good, poor) at temperature 100, as the leaderboard does. JSON holds every answer, Markdown the table alone.
     """
     from qsit_plugin.evaluation.multiple_choice import RULES
+
+    from . import output
 
     kind = _format(format, out)
     if (questions is None) == (not logits):
