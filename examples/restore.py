@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("photo", nargs="?", help="the photo to restore; large ones take long")
     parser.add_argument("--out", default="restored.png")
     parser.add_argument("--model", default="qsit-nano")
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--figure", metavar="FOLDER", help="restore four damaged photos of scikit-image instead")
     args = parser.parse_args()
     if (args.photo is None) == (args.figure is None):
