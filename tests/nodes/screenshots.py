@@ -5,6 +5,7 @@
 Needs ComfyUI's Python with playwright and scikit-image, and chromium.
 """
 
+import io
 import json
 import sys
 import tempfile
@@ -60,7 +61,8 @@ def shoot(browser: page.Page, name: str, workflow_name: str, photo: str, folder:
     time.sleep(2)  # pictures are fetched and drawn
     browser.tab.evaluate(FIT)
     time.sleep(1)
-    browser.tab.screenshot(path=str(folder / f"{name}.png"))
+    picture = io.BytesIO(browser.tab.screenshot())
+    Image.open(picture).convert("RGB").save(folder / f"{name}.png", optimize=True)
     for node in workflow["nodes"]:
         if node["type"].startswith("QSiT_"):
             print(name, node["type"], browser.text_on(node["id"]).replace("\n", " | "))
