@@ -2,94 +2,26 @@
 
 import asyncio
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.nodes import live
 from tests.nodes.hosts import CHECKOUT
 
-COMFYUI = os.environ.get("COMFYUI_PATH")
-pytestmark = pytest.mark.skipif(not COMFYUI, reason="needs COMFYUI_PATH, the folder of a ComfyUI checkout")
+pytestmark = pytest.mark.skipif(not live.COMFYUI, reason="needs COMFYUI_PATH, the folder of a ComfyUI checkout")
 WORKFLOWS = sorted((CHECKOUT / "example_workflows" / "api").glob("*.json"))
 NEED_WEIGHTS = [path for path in WORKFLOWS if "CheckpointLoaderSimple" in path.read_text(encoding="utf-8")]
-PARTS = ("qsit_plugin", "nodes", "weights", "training", "web", "locales", "example_workflows")
-
-
-class Running:
-    def __init__(self, base: Path, port: int):
-        self.base, self.url = base, f"http://127.0.0.1:{port}"
-
-    def get(self, path: str):
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
-            content = answer.read()
-        return json.loads(content) if "json" in answer.headers.get("Content-Type", "") else content.decode("utf-8")
-
-    def post(self, path: str, content) -> tuple[int, dict]:
-        data = json.dumps(content).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.loads(answer.read() or b"{}")
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read() or b"{}")
-
-    def run(self, prompt: dict) -> dict:
-        """Queue a prompt and wait for its entry in the history."""
-        status, answer = self.post("/prompt", {"prompt": prompt})
-        assert status == 200 and not answer["node_errors"], answer
-        for _ in range(1200):
-            history = self.get(f"/history/{answer['prompt_id']}")
-            if history:
-                return history[answer["prompt_id"]]
-            time.sleep(0.1)
-        raise AssertionError("the prompt did not finish")
-
-    def log(self) -> str:
-        return (self.base / "log.txt").read_text(encoding="utf-8", errors="replace")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("server")
-    pack = base / "custom_nodes" / "comfyui-q-sit.v1"
-    (base / "input").mkdir()
-    pack.mkdir(parents=True)
-    for part in ("__init__.py", "pyproject.toml", "requirements.txt"):
-        shutil.copy(CHECKOUT / part, pack / part)
-    for part in PARTS:
-        if (CHECKOUT / part).is_dir():
-            shutil.copytree(CHECKOUT / part, pack / part, ignore=shutil.ignore_patterns("__pycache__"))
-    with Image.open(CHECKOUT / "qsit_plugin" / "demo" / "astronaut.jpg") as photo:
-        photo.resize((256, 256)).save(base / "input" / "example.png")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, str(Path(COMFYUI, "main.py")), "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
-    command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
-    with (base / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=COMFYUI)
-    running = Running(base, port)
-    try:
-        for _ in range(240):
-            try:
-                running.get("/system_stats")
-                break
-            except OSError:
-                assert process.poll() is None, running.log()
-                time.sleep(0.5)
+    live.put_pack(base)
+    live.put_example(base)
+    with live.started(base) as running:
         yield running
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def test_the_pack_is_loaded_in_under_0_3_seconds_with_all_its_nodes(server):

@@ -1,0 +1,86 @@
+"""ComfyUI's page in headless chromium, as far as tests and screenshots need it."""
+
+import contextlib
+import shutil
+import time
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+READY = "window.app && window.app.graph && window.app.extensionManager"
+NOT_YET = ("user.css", "/userdata", "favicon.ico")  # the page asks for them; a fresh base directory has none of them
+NEWER = ("/jobs?", "JobsApiError", "/global_subgraphs", "/index_logo")  # what a newer page misses in ComfyUI 0.3.64
+
+
+class Page:
+    def __init__(self, tab, server):
+        self.tab, self.server = tab, server
+        self.complaints_at_start, self.complaints = [], []
+        tab.on("console", self._hear)
+        tab.on("pageerror", lambda error: self.complaints.append(f"{error}\n{error.stack or ''}"))
+
+    def _hear(self, message):
+        where = message.location.get("url", "")
+        elsewhere = where.startswith("http") and not where.startswith(self.server.url)  # news of ComfyUI's makers
+        if (
+            message.type == "error"
+            and not elsewhere
+            and not any(part in message.text + where for part in NOT_YET + NEWER)
+        ):
+            self.complaints.append(f"{message.text} @ {where}")
+
+    def open(self):
+        """Open the page twice: the first visit of a new user shows the template browser instead of the graph."""
+        self.tab.goto(self.server.url)
+        self.tab.wait_for_function(READY, timeout=90_000)
+        self.tab.evaluate(
+            """async () => { const settings = window.app.extensionManager.setting;
+            await settings.set("Comfy.TutorialCompleted", true); await settings.set("Comfy.Minimap.Visible", false);
+            await settings.set("Comfy.Graph.CanvasInfo", false); }"""
+        )
+        self.tab.reload()
+        self.tab.wait_for_function(READY, timeout=90_000)
+        self.tab.wait_for_function("Object.keys(window.LiteGraph.registered_node_types).includes('QSiT_Score')")
+        time.sleep(2)  # the default workflow is loaded late and would replace ours
+        self.tab.keyboard.press("Escape")
+        self.complaints_at_start, self.complaints = self.complaints, []
+
+    def load(self, workflow: dict, name: str):
+        self.tab.evaluate(
+            "async ([workflow, name]) => { await window.app.loadGraphData(workflow, true, true, name) }",
+            [workflow, name],
+        )
+
+    def queue(self) -> dict:
+        """Press the page's own queue function and wait until the run is in the history; return that entry.
+
+        ComfyUI's cache is emptied before: a node that it answers for is not run and sends no text.
+        """
+        self.server.post("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(1.5)
+        before = set(self.server.get("/history"))
+        self.tab.evaluate("async () => { await window.app.queuePrompt(0) }")
+        for _ in range(600):
+            new = {key: entry for key, entry in self.server.get("/history").items() if key not in before}
+            if new:
+                return next(iter(new.values()))
+            time.sleep(0.1)
+        raise AssertionError("the workflow did not finish")
+
+    def text_on(self, node: int) -> str:
+        """The text that the page shows on a node, once it is there."""
+        value = f"window.app.graph.getNodeById({node}).widgets.find(w => w.name === 'qsit_text')?.value"
+        self.tab.wait_for_function(value, timeout=20_000)
+        return self.tab.evaluate(value)
+
+
+@contextlib.contextmanager
+def opened(server, width=1400, height=800):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            page = Page(browser.new_page(viewport={"width": width, "height": height}), server)
+            page.open()
+            yield page
+        finally:
+            browser.close()
