@@ -14,6 +14,6 @@ if importlib.util.find_spec("qsit_plugin") is None:  # not installed: take the f
 
 from qsit_plugin.nodes import comfy_entrypoint  # noqa: E402
 
-WEB_DIRECTORY = "./web"  # help pages in web/docs/<node id>.md; show_text.js, the text on the nodes
+WEB_DIRECTORY = "./web"  # help pages: web/docs/<node id>.md
 
 __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

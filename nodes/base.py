@@ -58,6 +58,9 @@ class QSiTNode(io.ComfyNode):
 
         ``images``: saved files, shown on the node.
         """
+        server = _server()
+        if server is not None and getattr(server, "client_id", None) is not None:
+            server.send_progress_text(text, _here(), server.client_id)
         return io.NodeOutput(*outputs, ui=cls._ui(text, records or [], images or []))
 
     @classmethod

@@ -80,25 +80,3 @@ def test_a_queued_workflow_shows_its_results_on_the_nodes(browser):
     assert text == history["outputs"]["5"]["text"][0]
     browser.tab.wait_for_function("window.app.graph.getNodeById(6).imgs?.[0]?.naturalWidth === 256", timeout=20_000)
     assert not browser.complaints
-
-
-def test_a_result_on_a_node_is_neither_saved_nor_sent_as_an_input(browser):
-    path = CHECKOUT / "example_workflows" / "first_good_enough_of_two.json"
-    load(browser, path)
-    browser.queue()
-    assert browser.text_on(5)
-    saved = browser.tab.evaluate("() => window.app.graph.serialize().nodes.find(node => node.id === 5).widgets_values")
-    assert saved == [0.5, "best"]
-    sent = browser.tab.evaluate("async () => (await window.app.graphToPrompt()).output")
-    stored = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
-    assert sent["5"]["inputs"] == stored["5"]["inputs"]
-
-
-def test_a_node_that_refuses_its_input_says_why_on_the_node(browser):
-    workflow = json.loads((CHECKOUT / "example_workflows" / "score_a_folder.json").read_text(encoding="utf-8"))
-    (node,) = [node for node in workflow["nodes"] if node["type"] == "QSiT_ScoreFolder"]
-    node["widgets_values"][1] = "gone"  # the folder
-    browser.load(workflow, "gone")
-    browser.queue()
-    assert browser.text_on(node["id"]).startswith(f"Q-SiT Score Folder (node {node['id']}): ")
-    assert "gone" in browser.text_on(node["id"])
