@@ -108,8 +108,8 @@ def files(*roots: Path) -> set[str]:
 
 
 def measure_leftovers(base: Path, comfyui: Path) -> None:
-    with live.started(base):
-        pass  # what ComfyUI itself writes on its first start
+    with live.started(base) as server:
+        server.get("/object_info")  # what ComfyUI itself writes: its nodes make folders such as input/3d
     before = files(base, comfyui)
     pack = live.put_pack(base)
     with live.started(base) as server:

@@ -57,8 +57,6 @@ def shoot(browser: page.Page, name: str, workflow_name: str, photo: str, folder:
         if node["type"] == "LoadImage":
             node["widgets_values"][0] = photo
     browser.load(workflow, workflow_name)
-    browser.server.post("/free", {"unload_models": True, "free_memory": True})  # so that every node runs and shows text
-    time.sleep(1.5)
     browser.queue()
     time.sleep(2)  # pictures are fetched and drawn
     browser.tab.evaluate(FIT)
