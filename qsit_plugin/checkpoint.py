@@ -33,6 +33,7 @@ from .checks import (
 )
 from .devices import resolve_device, resolve_dtype
 from .portable import CHAT_TEMPLATE, save_portable
+from .protocol import FILE_NAME as PROFILE_NAME
 from .protocol import ScoreProfile, profile_for
 from .quantization import quantize
 from .tiles import Tiling
@@ -81,7 +82,8 @@ def open_checkpoint(
     """Open a checkpoint folder, with every load-time check.
 
     Args:
-        adapter: folder of a peft adapter in safetensors, merged into the weights (needs the ``peft`` package).
+        adapter: folder of a peft adapter in safetensors, merged into the weights (needs the ``peft`` package). If it
+            has a ``qsit.json``, that is the profile: it says how the adapter was trained.
         profile: instead of the folder's own ``qsit.json``; see :func:`qsit_plugin.protocol.profile_for`.
         quantization: "8bit" or "4bit"; see quantization.py.
 
@@ -97,7 +99,7 @@ def open_checkpoint(
         config = read_config(folder, content)
         tokenizer = _open_tokenizer(folder)
         check_special_tokens(tokenizer, config)
-        chosen = profile_for(folder, profile)
+        chosen = profile_for(_profile_home(folder, adapter), profile)
         chosen.check_tokenizer(tokenizer)
         tiling = _open_tiling(folder, config)
         template = find_chat_template(folder, tokenizer)
@@ -110,6 +112,10 @@ def open_checkpoint(
             quantize(model, quantization)
     model.eval().requires_grad_(False).to(device)
     return Checkpoint(folder, name or folder.resolve().name, model, tokenizer, template, tiling, chosen, quantization)
+
+
+def _profile_home(folder: Path, adapter: str | os.PathLike[str] | None) -> Path:
+    return Path(adapter) if adapter is not None and (Path(adapter) / PROFILE_NAME).is_file() else folder
 
 
 def read_config(folder: Path, content: dict[str, Any] | None = None) -> LlavaOnevisionConfig:

@@ -82,10 +82,20 @@ def read_mixture(path: str | Path, *, seed: int = 0, folder: str | Path | None =
     is missing.
     """
     path = Path(path)
+    return _mixture(_entries(path), path, seed, folder)
+
+
+def mixture_of_one(path: str | Path, *, seed: int = 0) -> Mixture:
+    """All rows of one file (``.json`` or ``.jsonl``). Raises MixtureError as ``read_mixture`` does."""
+    path = Path(path)
+    return _mixture([{"json_path": path.name, "sampling_strategy": "all"}], path, seed, None)
+
+
+def _mixture(entries: Sequence[dict[str, str]], path: Path, seed: int, folder: str | Path | None) -> Mixture:
     if seed < 0:
         raise MixtureError(f"the seed must be at least 0, got {seed}")
     found: list[Source] = []
-    for number, entry in enumerate(_entries(path), 1):
+    for number, entry in enumerate(entries, 1):
         place = f"{path.name}, dataset {number}"
         file = _find(entry["json_path"], path.parent, folder, place)
         name = _free_name(file.stem, [source.name for source in found])

@@ -1,0 +1,109 @@
+"""Samples -> one batch. Nothing of an image is padded or cut off; texts are padded on the right.
+
+B samples, N tiles of all of them, T tokens of the longest, K places at which any of them learns a token, L ratings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+
+from .config import RunConfig
+from .dataset import Sample
+from .rows import TASKS
+
+IGNORED = -100
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Collator:
+    """What a DataLoader takes as ``collate_fn``."""
+
+    image_token_id: int
+    pad_token_id: int
+    config: RunConfig
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """The batch.
+
+        - ``tiles`` uint8 (N, 3, S, S), ``image_sizes`` (B, 2) as (height, width), ``input_ids`` (B, T)
+        - ``places`` (K,): where the logits are needed; ``targets`` (B, K): the token that follows, -100 for none
+        - ``weights`` float (B, K): of each token within the sums of ``amounts``; ``task`` (B,): number of the task
+        - ``level_row``, ``level_place`` (L,): where in (B, K) the level words are; ``level_probs`` float (L, 5), NaN
+          where a row has none
+        - ``pairs`` (P, 2): of two ratings of one source, as numbers in L
+        - ``amounts`` float (3,): what the losses of each task, and of the pairs, are divided by
+
+        Raises ValueError for a batch in which nothing is learned.
+        """
+        ids = [self._ids(sample) for sample in samples]
+        learned = [self._learned(sample) for sample in samples]
+        places = sorted({place for row in learned for place in row})
+        if not places:
+            raise ValueError(
+                f"no token is learned in the batch of {', '.join(sample.row.id for sample in samples)}: its rows have "
+                "no answers; convert them again with qsit train convert"
+            )
+        column = {place: number for number, place in enumerate(places)}
+        targets = torch.full((len(samples), len(places)), IGNORED)
+        weights = torch.zeros(targets.shape)
+        for number, (sample, row) in enumerate(zip(samples, learned, strict=True)):
+            for place in row:
+                targets[number, column[place]] = ids[number][place + 1]
+                weights[number, column[place]] = 1.0
+            if (level := self._level_place(sample)) is not None:
+                weights[number, column[level]] = self.config.level_weight
+        if self.config.normalize != "token":
+            weights /= weights.sum(-1, keepdim=True)
+        task = torch.tensor([TASKS.index(sample.row.task) for sample in samples])
+        rated = [number for number, sample in enumerate(samples) if sample.tokens.level is not None]
+        pairs = self._pairs([samples[number] for number in rated])
+        return {
+            "tiles": torch.cat([sample.tiles for sample in samples]),
+            "image_sizes": torch.tensor([sample.size[::-1] for sample in samples]),
+            "input_ids": self._padded(ids),
+            "places": torch.tensor(places),
+            "targets": targets,
+            "weights": weights,
+            "task": task,
+            "level_row": torch.tensor(rated, dtype=torch.long),
+            "level_place": torch.tensor([column[self._level_place(samples[n])] for n in rated], dtype=torch.long),
+            "level_probs": torch.tensor(
+                [samples[n].row.level_probs or [float("nan")] * 5 for n in rated], dtype=torch.float32
+            ).reshape(-1, 5),
+            "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
+            "amounts": torch.tensor([*(float(weights[task == n].sum()) for n in range(len(TASKS))), float(len(pairs))]),
+        }
+
+    def _ids(self, sample: Sample) -> list[int]:
+        image = [self.image_token_id] * sample.image_tokens
+        return [*sample.tokens.before.tolist(), *image, *sample.tokens.after.tolist()]
+
+    def _learned(self, sample: Sample) -> list[int]:
+        """Places from which the next token is learned."""
+        start = len(sample.tokens.before) + sample.image_tokens - 1
+        return [start + int(place) for place in sample.tokens.learned.nonzero()[0]]
+
+    def _level_place(self, sample: Sample) -> Any:
+        level = sample.tokens.level
+        return None if level is None else len(sample.tokens.before) + sample.image_tokens - 1 + level
+
+    def _padded(self, ids: Sequence[list[int]]) -> torch.Tensor:
+        length = max(map(len, ids))
+        return torch.tensor([row + [self.pad_token_id] * (length - len(row)) for row in ids])
+
+    def _pairs(self, rated: Sequence[Sample]) -> list[tuple[int, int]]:
+        """Ratings of one source that both have soft labels; those of two sources were given on different scales."""
+        if self.config.level_loss != "soft+rank":
+            return []
+        return [
+            (a, b)
+            for a, b in combinations(range(len(rated)), 2)
+            if rated[a].row.source == rated[b].row.source and rated[a].row.level_probs and rated[b].row.level_probs
+        ]

@@ -1,0 +1,281 @@
+"""A fine-tuning run from its config to its result. ``qsit train run`` and ``run`` do the same.
+
+One process a device: alone, or under ``torchrun`` or ``accelerate launch``, which set the number of processes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import ConfigError, RunConfig
+from .requirements import require_training
+
+if TYPE_CHECKING:
+    from qsit_plugin.checkpoint import Checkpoint
+
+    from .dataset import QualityDataset
+    from .mixture import Mixture
+    from .trainer import QSiTTrainer
+
+log = logging.getLogger(__name__)
+RECORD = "run.json"
+
+
+@dataclass
+class Run:
+    """A run that is ready to begin: everything has been checked but the memory."""
+
+    config: RunConfig
+    trainer: QSiTTrainer
+    checkpoint: Checkpoint
+    model: Any
+    facts: dict[str, Any]
+
+
+def run(config: RunConfig, *, resume: bool = False, say: Callable[[str], None] = log.info) -> Path:
+    """Fine-tune, and return the folder of the result: ``model`` or ``adapter`` below ``config.output``.
+
+    ``resume``: go on from the newest checkpoint of ``config.output``; from the beginning where it has none yet.
+    ``say``: takes the lines that people read; called by the first process only.
+
+    Raises ConfigError for everything that is wrong before the first step, WeightsError and ProfileError for a base
+    checkpoint that cannot be opened, MixtureError for the data. Sets the random generators of torch, NumPy and Python.
+    """
+    prepared = prepare(config, resume=resume, say=say)
+    return finish(prepared, train(prepared, resume=resume))
+
+
+def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], None] = log.info) -> Run:
+    """Open, read and check everything that a run needs; the first half of ``run``."""
+    require_training(config.tensorboard)
+    _check_output(config, resume)
+    arguments = _arguments(config)
+    tell = say if arguments.process_index == 0 else _silent
+    from .tokens import check_profile
+    from .trainer import QSiTTrainer
+
+    checkpoint = _open(config, arguments)
+    check_profile(checkpoint.profile, checkpoint.tokenizer)
+    mixture = _mixture(config)
+    try:
+        sampler = mixture.sampler(
+            count=config.rows_per_epoch,
+            shares=config.shares,
+            rank=arguments.process_index,
+            world_size=arguments.world_size,
+        )
+    except ValueError as error:
+        raise ConfigError(f"shares: {error}") from None
+    dataset, collator = _data(config, checkpoint, mixture)
+    model = _trainable(config, checkpoint)
+    _tell_begin(config, checkpoint, mixture, dataset, arguments, tell)
+    trainer = QSiTTrainer(
+        model,
+        _with_warmup(arguments, config, len(sampler)),
+        dataset=dataset,
+        sampler=sampler,
+        collator=collator,
+        config=config,
+        profile=checkpoint.profile,
+        tiling=checkpoint.tiling,
+        say=tell,
+    )
+    _set_callbacks(trainer, config, tell)
+    facts = {
+        "devices": arguments.world_size,
+        "rows": {source.name: source.selection_sha256 for source in mixture.sources},
+        "question": checkpoint.profile.question,
+        "answer_prefix": checkpoint.profile.answer_prefix,
+    }
+    return Run(config, trainer, checkpoint, model, facts)
+
+
+def train(prepared: Run, *, resume: bool = False) -> QSiTTrainer:
+    """The training itself; writes run.json and checkpoints into the output folder."""
+    from .checkpoints import check_same, newest, write_record
+
+    output, trainer = Path(prepared.config.output), prepared.trainer
+    found = newest(Path(trainer.args.output_dir)) if resume else None
+    if found is not None:
+        check_same(output / RECORD, prepared.config, prepared.facts)
+        trainer.say(f"going on from {found}")
+    elif trainer.args.process_index == 0:
+        output.mkdir(parents=True, exist_ok=True)
+        write_record(output / RECORD, prepared.config, prepared.facts, _versions())
+    trainer.train(resume_from_checkpoint=None if found is None else str(found))
+    return trainer
+
+
+def finish(prepared: Run, trainer: QSiTTrainer) -> Path:
+    """Write the result."""
+    from .export import export
+
+    config = prepared.config
+    folder = Path(config.output) / ("model" if config.merged else "adapter")
+    gathered = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+    if trainer.args.process_index == 0:
+        export(trainer.accelerator.unwrap_model(trainer.model), prepared.checkpoint, config, folder, gathered)
+        trainer.say(f"written: {folder}")
+    trainer.accelerator.wait_for_everyone()
+    return folder
+
+
+def _check_output(config: RunConfig, resume: bool) -> None:
+    output = Path(config.output)
+    if not resume and (output / RECORD).exists() and int(os.environ.get("RANK", 0)) == 0:
+        raise ConfigError(f"{output} holds a run already: go on with --resume, or give another output")
+
+
+def _arguments(config: RunConfig) -> Any:
+    """The settings of Trainer. Making them also connects the processes of a distributed run."""
+    import torch
+    from transformers import TrainingArguments
+
+    output, cuda = Path(config.output), torch.cuda.is_available() and config.device != "cpu"
+    if config.tensorboard:
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
+    return TrainingArguments(
+        output_dir=str(output / "checkpoints"),
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.rates()["language"],
+        lr_scheduler_type=config.schedule,
+        max_grad_norm=config.max_grad_norm,
+        bf16=config.precision == "bf16" or (config.precision == "auto" and cuda),
+        use_cpu=config.device == "cpu",
+        seed=config.seed,
+        logging_steps=config.log_every,
+        logging_nan_inf_filter=False,  # a loss that is not a number is shown as it is
+        save_steps=config.save_every,
+        save_total_limit=config.keep_checkpoints,
+        report_to=["tensorboard"] if config.tensorboard else [],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # what gets no gradient is frozen, see groups.is_read
+        dataloader_num_workers=config.workers,
+    )
+
+
+def _with_warmup(arguments: Any, config: RunConfig, rows: int) -> Any:
+    per_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.gradient_accumulation)
+    arguments.warmup_steps = math.ceil(config.warmup * (config.max_steps or per_epoch * config.epochs))
+    return arguments
+
+
+def _open(config: RunConfig, arguments: Any) -> Checkpoint:
+    import torch
+
+    from qsit_plugin.checkpoint import open_checkpoint
+    from qsit_plugin.weights import resolve
+
+    frozen_half = config.method == "lora" and arguments.bf16
+    return open_checkpoint(
+        resolve(config.base),
+        name=config.base,
+        device=torch.device("cpu"),
+        dtype=torch.bfloat16 if frozen_half else torch.float32,
+        profile=config.profile,
+    )
+
+
+def _mixture(config: RunConfig) -> Mixture:
+    from .mixture import mixture_of_one, read_mixture
+
+    path = Path(config.data)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return read_mixture(path, seed=config.seed)
+    if not path.is_file():
+        raise ConfigError(f"data: no file {path}; qsit train convert writes one")
+    return mixture_of_one(path, seed=config.seed)
+
+
+def _data(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture) -> tuple[QualityDataset, Any]:
+    from qsit_plugin.conversation import Conversation, stop_ids
+
+    from .collator import Collator
+    from .dataset import QualityDataset
+
+    if not Path(config.images).is_dir():
+        raise ConfigError(f"images: no folder {config.images}; give the one that the rows' image paths are relative to")
+    settings, tokenizer = checkpoint.model.config, checkpoint.tokenizer
+    possible = int(settings.text_config.max_position_embeddings)
+    if config.max_tokens is not None and config.max_tokens > possible:
+        raise ConfigError(f"max_tokens is {config.max_tokens}, but the model has positions for {possible} only")
+    dataset = QualityDataset(
+        mixture.rows(),
+        config.images,
+        conversation=Conversation(tokenizer, checkpoint.chat_template, settings.image_token_id),
+        profile=checkpoint.profile,
+        tiling=checkpoint.tiling,
+        stop_ids=stop_ids(checkpoint.model, tokenizer),
+        max_tokens=config.max_tokens or possible,
+    )
+    return dataset, Collator(settings.image_token_id, tokenizer.eos_token_id, config)
+
+
+def _trainable(config: RunConfig, checkpoint: Checkpoint) -> Any:
+    """The model with what is to be trained released, under an adapter for lora."""
+    from .groups import release
+    from .lora import with_adapter
+
+    model = checkpoint.model
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.method == "lora":
+        return with_adapter(model, config, config.base)
+    release(model, config.trained_parts)
+    return model
+
+
+def _tell_begin(
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    mixture: Mixture,
+    dataset: QualityDataset,
+    arguments: Any,
+    say: Callable[[str], None],
+) -> None:
+    from .dataset import soft_label_gap, supervised_texts
+    from .plan import plan_lines, plan_of
+
+    for line in plan_lines(plan_of(mixture, count=config.rows_per_epoch, world_size=arguments.world_size)):
+        say(line)
+    for text in supervised_texts(dataset, checkpoint.tokenizer):
+        say(text)
+    without, ratings = soft_label_gap(dataset.rows)
+    if without and config.level_loss != "hard":
+        say(f"{without:,} of {ratings:,} ratings have no level_probs: these are trained on their word")
+    precision = "bfloat16" if arguments.bf16 else "float32"
+    say(
+        f"{config.method} of {checkpoint.name} on {arguments.world_size} x {arguments.device}, computing in {precision}"
+    )
+
+
+def _set_callbacks(trainer: QSiTTrainer, config: RunConfig, say: Callable[[str], None]) -> None:
+    from transformers.trainer_callback import PrinterCallback
+
+    from .progress import Progress
+
+    trainer.remove_callback(PrinterCallback)
+    rows = config.batch_size * config.gradient_accumulation * trainer.args.world_size
+    trainer.add_callback(Progress(say, rows))
+
+
+def _versions() -> dict[str, str]:
+    from qsit_plugin import __version__
+
+    names = ("torch", "transformers", "peft", "accelerate")
+    return {"qsit-plugin": __version__, **{name: importlib.metadata.version(name) for name in names}}
+
+
+def _silent(message: str) -> None:
+    pass

@@ -1,0 +1,30 @@
+"""What fine-tuning needs beside the library: said in one line before anything else is done."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+
+from packaging.version import Version
+
+from .config import ConfigError
+
+OLDEST_TRANSFORMERS = "5.18"
+INSTALL = 'pip install "qsit-plugin[train]"'
+
+
+def require_training(tensorboard: bool = False) -> None:
+    """Raise ConfigError where transformers is too old to train, or a package is missing."""
+    found = importlib.metadata.version("transformers")
+    if Version(found) < Version(OLDEST_TRANSFORMERS):
+        raise ConfigError(
+            f"fine-tuning needs transformers {OLDEST_TRANSFORMERS} or later, this is {found} (scoring works with it): "
+            f"run {INSTALL}"
+        )
+    missing = [name for name in ("peft", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"fine-tuning needs {' and '.join(missing)}: run {INSTALL}")
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError(
+            "tensorboard: true needs the tensorboard package: run pip install tensorboard, or take it out"
+        )

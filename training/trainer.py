@@ -1,0 +1,182 @@
+"""transformers' Trainer with this project's order of rows, losses, learning-rate groups and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from qsit_plugin.protocol import ScoreProfile
+from qsit_plugin.tiles import Tiling
+
+from .checkpoints import load_trained, mark_complete, save_trained
+from .collator import Batch, Collator
+from .config import ConfigError, RunConfig
+from .dataset import QualityDataset
+from .groups import group_lines, parameter_groups
+from .losses import rank_losses, token_losses, total_loss
+from .sampler import MixtureSampler
+
+
+class QSiTTrainer(Trainer):
+    """Trains on a QualityDataset in a MixtureSampler's order.
+
+    The sampler deals its rows out to the ranks itself, so the loader is kept from accelerate, which would deal them out
+    once more. The loss of a step is normalised over all its batches and devices: two processes give what one gives
+    with twice the batch.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        *,
+        dataset: QualityDataset,
+        sampler: MixtureSampler,
+        collator: Collator,
+        config: RunConfig,
+        profile: ScoreProfile,
+        tiling: Tiling,
+        say: Callable[[str], None],
+    ):
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would cut the tiles of a batch anywhere
+        super().__init__(model=model, args=arguments, train_dataset=dataset, data_collator=collator)
+        self.model_accepts_loss_kwargs = True  # the loss is normalised here, so Trainer must not divide it again
+        self.loss_is_scaled_for_ga = True
+        self.dataset, self.sampler, self.config, self.say = dataset, sampler, config, say
+        self.level_ids, self.tiling = profile.level_token_ids, tiling
+        self._probe_due = config.memory_probe
+        self.add_callback(_Epochs(sampler, config.gradient_accumulation * config.batch_size))
+
+    # ---- rows ----
+
+    def get_train_dataloader(self) -> DataLoader:
+        return DataLoader(
+            self.dataset,
+            batch_size=self.config.batch_size,
+            sampler=self.sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.config.workers,
+            pin_memory=self.args.device.type == "cuda",
+            persistent_workers=False,  # they would go on with the sampler of the epoch in which they started
+            generator=torch.Generator().manual_seed(0),  # else every epoch draws from the generator of dropout
+        )
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The batches of one step, and what their losses are divided by, summed over all devices."""
+        batches = list(islice(epoch_iterator, num_batches))
+        amounts = sum((batch["amounts"] for batch in batches), torch.zeros(3)).to(device)
+        return batches, self._over_devices(amounts)
+
+    def _over_devices(self, amounts: torch.Tensor) -> torch.Tensor:
+        if self.args.world_size == 1:
+            return amounts
+        return self.accelerator.gather(amounts[None]).sum(0)
+
+    # ---- loss ----
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        amounts = inputs["amounts"] if num_items_in_batch is None else num_items_in_batch
+        logits = forward(model, inputs, self.tiling)
+        losses = token_losses(logits, inputs, self.level_ids, soft=self.config.level_loss != "hard")
+        loss = total_loss(losses, inputs, amounts, self.config.normalize)
+        if self.config.level_loss == "soft+rank" and amounts[2] > 0:
+            rank = rank_losses(logits, inputs, self.level_ids).sum() / amounts[2]
+            loss = loss + self.config.rank_weight * rank
+        # DDP and FSDP average the gradients of the devices; these are parts of one sum
+        loss = loss * self.args.world_size
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+    def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
+        if self._probe_due:
+            self._probe_due = False
+            self.probe(model)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def probe(self, model: Any) -> None:
+        """The longest batch there and back, without a step: memory that will not do shows now, not after hours."""
+        rows = self.dataset.longest(self.config.batch_size)
+        batch = self._prepare_inputs(self.data_collator([self.dataset[index] for index in rows]))
+        amounts = self._over_devices(batch["amounts"])
+        longest = self.dataset.lengths[rows[0]]
+        device = self.args.device
+        try:
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                model.train()
+                with self.compute_loss_context_manager():
+                    loss = self.compute_loss(model, batch, num_items_in_batch=amounts)
+                self.accelerator.backward(loss)
+        except torch.OutOfMemoryError:
+            raise ConfigError(
+                f"the longest batch ({len(rows)} rows, up to {longest:,} tokens) does not fit into the memory of "
+                f"{device}: give a smaller batch_size (with more gradient_accumulation), gradient_checkpointing: true, "
+                "precision: bf16, method: lora, or more devices (FSDP)"
+            ) from None
+        model.zero_grad()
+        peak = f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
+        self.say(f"memory probe: {len(rows)} rows of up to {longest:,} tokens pass{peak}")
+
+    # ---- optimizer ----
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            groups = parameter_groups(model or self.model, self.config.rates(), self.config.weight_decay)
+            for line in group_lines(groups):
+                self.say(line)
+            self.optimizer = torch.optim.AdamW(groups)
+        return self.optimizer
+
+    # ---- checkpoints ----
+
+    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
+        if self.args.should_save:
+            save_trained(self.model, Path(output_dir or self.args.output_dir), state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_trained(self.model, Path(resume_from_checkpoint))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # every rank writes its own random state
+        if self.args.should_save:
+            mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # Trainer's estimate takes every id for a token of the language model alone
+
+
+def forward(model: Any, batch: Batch, tiling: Tiling) -> torch.Tensor:
+    """(B, K, V) logits at the batch's places, by the model's own forward.
+
+    No attention mask: texts are padded on the right and attention is causal, so the padding comes after everything that
+    counts. With a mask, attention would leave its fast path and keep a (T, T) matrix. Logits at the image's tokens
+    would be gigabytes, so they are computed where they are needed only.
+    """
+    return model(
+        input_ids=batch["input_ids"],
+        pixel_values=tiling.normalise(batch["tiles"]),
+        image_sizes=batch["image_sizes"],
+        logits_to_keep=batch["places"],
+        use_cache=False,
+    ).logits
+
+
+class _Epochs(TrainerCallback):
+    """Takes the sampler to the epoch that begins, also after a resume in the middle of one."""
+
+    def __init__(self, sampler: MixtureSampler, rows_per_step: int):
+        self.sampler, self.rows_per_step = sampler, rows_per_step
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        steps = -(-len(self.sampler) // self.rows_per_step)
+        self.sampler.set_epoch(state.global_step // steps)
