@@ -6,6 +6,7 @@ by the names of the published files and reads them back as if they had the model
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +19,12 @@ from .config import ConfigError, RunConfig
 
 WEIGHTS = "trained.safetensors"
 COMPLETE = "complete.json"
-FREE = frozenset(
-    "save_every keep_checkpoints log_every tensorboard workers memory_probe result result_dtype output images "
-    "max_tokens gradient_checkpointing scope base data profile".split()
-)
-"""Settings that may differ when a run goes on: the steps that are left stay the same. What base, data and profile hold is
-compared by the rows' hashes and by the weights' names, as folders may have been moved."""
+FREE = {
+    *("save_every", "keep_checkpoints", "log_every", "tensorboard", "workers", "memory_probe", "max_tokens"),
+    *("result", "result_dtype", "scope", "output", "images", "base", "data", "profile"),
+}
+"""Settings that may differ when a run goes on: the steps that are left stay the same. Folders may have been moved, so
+what they hold is compared instead: the rows by their hashes, the base by its fingerprint."""
 
 
 def save_trained(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -51,6 +52,15 @@ def load_trained(model: torch.nn.Module, folder: Path) -> None:
             if saved[name].shape != weight.shape:
                 raise ConfigError(f"{folder}: {name} is {tuple(saved[name].shape)} there, {tuple(weight.shape)} here")
             weight.copy_(saved[name])
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A hash of the names, shapes and first values of all weights: enough to tell one checkpoint from another."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        values = weight.detach().flatten()[:64].float().tolist()
+        digest.update(f"{name} {tuple(weight.shape)} {values}".encode())
+    return digest.hexdigest()
 
 
 def mark_complete(folder: Path) -> None:

@@ -21,8 +21,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu")
 LEARNING_RATES = {"lora": 1e-4, "full": 1e-5}
 VISION_SHARE = 0.2
-"""The vision tower's learning rate as a share of the others', where none is given: 2e-6 to 1e-5 in LLaVA-OneVision's own
-fine-tuning script."""
+"""The vision tower's learning rate as a share of the others', where none is given: 2e-6 of 1e-5, as in
+LLaVA-OneVision's own fine-tuning script."""
 
 
 class ConfigError(ValueError):
@@ -45,7 +45,7 @@ class RunConfig:
     output: str
     """A folder for the result, the checkpoints on the way and the records of the run."""
     profile: str | None = None
-    """How ratings are asked and read: a profile's name or file; the checkpoint's own by default. Saved with the result."""
+    """How ratings are asked and read: a profile's name or file; the checkpoint's own by default. The result has it."""
     scope: str | None = None
     """What the scores mean, "human ratings" for example; as the profile says by default."""
 
@@ -247,7 +247,7 @@ def _check_names(path: Path, content: dict[Any, Any]) -> None:
 
 def _below(config: RunConfig, folder: Path) -> RunConfig:
     """Paths relative to the file made relative to the current folder; names of checkpoints and profiles stay."""
-    paths = {name: str(folder / getattr(config, name)) for name in ("data", "images", "output")}
+    paths: dict[str, Any] = {name: str(folder / getattr(config, name)) for name in ("data", "images", "output")}
     if (folder / config.base).is_dir():
         paths["base"] = str(folder / config.base)
     if config.profile is not None and (folder / config.profile).exists():

@@ -1,4 +1,4 @@
-"""Rows and images as what a model is trained on. Everything that can be wrong with them is found before the first step."""
+"""Rows and images as what a model is trained on. What can be wrong with them is found before the first step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOO_LONG = "too many tokens"
 
 @dataclass(frozen=True)
 class Sample:
-    """One row, ready to be put in a batch. ``tiles``: uint8 (n, 3, S, S), as at inference. ``size``: (width, height)."""
+    """One row, ready for a batch. ``tiles``: uint8 (n, 3, S, S), as at inference. ``size``: (width, height)."""
 
     row: TrainingRow
     tokens: Tokens
@@ -112,9 +112,9 @@ class QualityDataset(Dataset[Sample]):
         if length > self.max_tokens:
             problems.add(
                 TOO_LONG,
-                f"{row.id}: {length:,} tokens, {known[row.image]:,} of them of its image {row.image}; {self.max_tokens:,} "
-                "are allowed. An image is never cut off: raise max_tokens if the model allows it, make the image "
-                "smaller, or give base a copy with fewer image_grid_pinpoints (config.json and preprocessor_config.json)",
+                f"{row.id}: {length:,} tokens, {known[row.image]:,} of its image {row.image}; allowed are "
+                f"{self.max_tokens:,}. An image is never cut off: raise max_tokens if the model allows it, make the image "
+                "smaller, or take fewer image_grid_pinpoints (in config.json and preprocessor_config.json of the base)",
             )
         return length
 

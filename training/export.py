@@ -38,7 +38,7 @@ def export(
 ) -> Path:
     """Write the trained model into a new folder and return it.
 
-    ``model``: unwrapped, with its adapter if it has one. A merged result changes the model, so it is the last use of it.
+    ``model``: unwrapped, with its adapter if it has one. Merging changes the model: this is the last use of it.
     ``gathered``: the whole state where the model itself is sharded.
     """
     profile = result_profile(checkpoint.profile, config.scope)

@@ -58,6 +58,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     _check_output(config, resume)
     arguments = _arguments(config)
     tell = say if arguments.process_index == 0 else _silent
+    from .checkpoints import fingerprint
     from .tokens import check_profile
     from .trainer import QSiTTrainer
 
@@ -74,6 +75,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     except ValueError as error:
         raise ConfigError(f"shares: {error}") from None
     dataset, collator = _data(config, checkpoint, mixture)
+    base = fingerprint(checkpoint.model)
     model = _trainable(config, checkpoint)
     _tell_begin(config, checkpoint, mixture, dataset, arguments, tell)
     trainer = QSiTTrainer(
@@ -90,6 +92,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     _set_callbacks(trainer, config, tell)
     facts = {
         "devices": arguments.world_size,
+        "base": base,
         "rows": {source.name: source.selection_sha256 for source in mixture.sources},
         "question": checkpoint.profile.question,
         "answer_prefix": checkpoint.profile.answer_prefix,
@@ -158,6 +161,7 @@ def _arguments(config: RunConfig) -> Any:
         save_steps=config.save_every,
         save_total_limit=config.keep_checkpoints,
         report_to=["tensorboard"] if config.tensorboard else [],
+        log_level="error",
         disable_tqdm=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,  # what gets no gradient is frozen, see groups.is_read

@@ -125,7 +125,7 @@ class QSiTTrainer(Trainer):
 
     # ---- optimizer ----
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None:
             groups = parameter_groups(model or self.model, self.config.rates(), self.config.weight_decay)
             for line in group_lines(groups):

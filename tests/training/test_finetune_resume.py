@@ -1,0 +1,87 @@
+"""A run that was killed and goes on ends with the very weights of one that was not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.runs import Data, require_training
+
+require_training()
+
+from qsit_plugin.training import finetune  # noqa: E402
+from qsit_plugin.training.checkpoints import COMPLETE, newest  # noqa: E402
+from qsit_plugin.training.config import ConfigError, RunConfig  # noqa: E402
+
+
+class Killed(Exception):
+    pass
+
+
+def quiet(message: str) -> None:
+    pass
+
+
+def run_until(config: RunConfig, step: int) -> None:
+    """A run that dies in the middle of a step."""
+    prepared = finetune.prepare(config, say=quiet)
+    compute = prepared.trainer.compute_loss
+
+    def dying(*arguments, **options):
+        if prepared.trainer.state.global_step == step:
+            raise Killed
+        return compute(*arguments, **options)
+
+    prepared.trainer.compute_loss = dying
+    with pytest.raises(Killed):
+        finetune.train(prepared)
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(next(folder.glob("*.safetensors")))
+
+
+# LoRA with dropout: its random numbers must go on, too. Five steps of two batches are two and a half epochs of 6 rows.
+METHODS = [{"method": "full"}, {"method": "lora", "lora_dropout": 0.3, "parts": ["language", "projector"]}]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["full", "lora"])
+def test_a_killed_run_goes_on_bit_for_bit(tuning: Data, tmp_path: Path, method: dict) -> None:
+    options = {**method, "max_steps": 7, "save_every": 2, "batch_size": 1, "gradient_accumulation": 2}
+    whole = finetune.run(tuning.config(tmp_path / "whole", **options, memory_probe=True), say=quiet)
+    config = tuning.config(tmp_path / "killed", **options)
+    run_until(config, step=5)
+    assert newest(tmp_path / "killed" / "checkpoints").name == "checkpoint-4"
+    resumed = finetune.run(config, resume=True, say=quiet)
+    expected, found = weights_of(whole), weights_of(resumed)
+    assert expected.keys() == found.keys()
+    for name, weight in expected.items():
+        assert torch.equal(weight, found[name]), name
+
+
+def test_a_checkpoint_that_was_killed_while_it_was_written_is_passed_over(tmp_path: Path) -> None:
+    for step in (2, 4, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert newest(tmp_path) is None
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}" / COMPLETE).touch()
+    assert newest(tmp_path).name == "checkpoint-4"
+
+
+def test_a_run_does_not_go_on_with_other_settings_rows_or_weights(tuning: Data, tmp_path: Path) -> None:
+    config = tuning.config(tmp_path, max_steps=3, save_every=1)
+    run_until(config, step=1)
+    with pytest.raises(ConfigError, match="was begun otherwise: learning_rate was 0.003, is 0.1"):
+        finetune.run(tuning.config(tmp_path, max_steps=3, learning_rate=0.1), resume=True, say=quiet)
+    text = (tuning.folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    (tuning.folder / "fewer.jsonl").write_text("\n".join(text[:4]), encoding="utf-8")
+    other = tuning.config(tmp_path, max_steps=3, data=str(tuning.folder / "fewer.jsonl"))
+    with pytest.raises(ConfigError, match="rows was {'rows'"):
+        finetune.run(other, resume=True, say=quiet)
+
+
+def test_an_output_with_a_run_in_it_is_not_begun_anew(tuning: Data, tmp_path: Path) -> None:
+    (tmp_path / finetune.RECORD).write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds a run already: go on with --resume, or give another output"):
+        finetune.run(tuning.config(tmp_path), say=quiet)
