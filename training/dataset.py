@@ -113,8 +113,8 @@ class QualityDataset(Dataset[Sample]):
             problems.add(
                 TOO_LONG,
                 f"{row.id}: {length:,} tokens, {known[row.image]:,} of its image {row.image}; allowed are "
-                f"{self.max_tokens:,}. An image is never cut off: raise max_tokens if the model allows it, make the image "
-                "smaller, or take fewer image_grid_pinpoints (in config.json and preprocessor_config.json of the base)",
+                f"{self.max_tokens:,}. Images are never cut off: raise max_tokens if the model allows it, shrink it, "
+                "or take fewer image_grid_pinpoints (in config.json and preprocessor_config.json of the base)",
             )
         return length
 

@@ -130,9 +130,14 @@ def finish(prepared: Run, trainer: QSiTTrainer) -> Path:
     return folder
 
 
+def is_first() -> bool:
+    """Whether this process is the first of its run, the one that writes and speaks."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def _check_output(config: RunConfig, resume: bool) -> None:
     output = Path(config.output)
-    if not resume and (output / RECORD).exists() and int(os.environ.get("RANK", 0)) == 0:
+    if not resume and (output / RECORD).exists() and is_first():
         raise ConfigError(f"{output} holds a run already: go on with --resume, or give another output")
 
 
@@ -233,7 +238,10 @@ def _trainable(config: RunConfig, checkpoint: Checkpoint) -> Any:
 
     model = checkpoint.model
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(model, "activation_checkpointing_enable"):  # its name in later transformers
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.method == "lora":
         return with_adapter(model, config, config.base)
     release(model, config.trained_parts)

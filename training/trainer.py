@@ -31,6 +31,8 @@ class QSiTTrainer(Trainer):
     with twice the batch.
     """
 
+    optimizer: Any
+
     def __init__(
         self,
         model: Any,

@@ -1,9 +1,9 @@
-"""``qsit train``: from downloaded datasets to training rows, and what a mixture of them amounts to."""
+"""``qsit train``: from downloaded datasets to training rows, what a mixture of them amounts to, and fine-tuning."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qsit_plugin.training.conversion import Conversion, Images
     from qsit_plugin.training.levels import LevelScale
 
-app = typer.Typer(no_args_is_help=True, help="Prepare training data: convert datasets, plan a mixture.")
+app = typer.Typer(no_args_is_help=True, help="Fine-tune a model, and prepare the data for it.")
 
 _TABLE = "A table of your own (csv)"
 
@@ -198,3 +198,67 @@ def plan(
     typer.echo("\n".join(plan_lines(content)))
     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     note(f"written: {target}")
+
+
+@app.command()
+def run(
+    config: Annotated[
+        str, typer.Argument(help="YAML with the settings of the run; qsit train configs writes examples.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="Over the file's own lines, as in learning_rate=1e-5."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")
+    ] = False,
+) -> None:
+    """Fine-tune a model on rated images and conversations: LoRA or full.
+
+    Settings, files, wording and lengths are checked before the first step. Several devices: torchrun --nproc-per-node N
+    -m qsit_plugin.cli train run CONFIG, or accelerate launch. The folder of the result is printed on stdout.
+    """
+    from qsit_plugin.training.config import ConfigError, read_config
+    from qsit_plugin.training.mixture import MixtureError
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    try:
+        chosen = read_config(config, settings or [])
+        from qsit_plugin.training.requirements import require_training
+
+        require_training(chosen.tensorboard)
+        from qsit_plugin.training import finetune
+
+        result = finetune.run(chosen, resume=resume, say=say)
+    except (ConfigError, MixtureError, ModuleNotFoundError) as error:
+        _stop_run(str(error))
+    if finetune.is_first():
+        typer.echo(result)
+
+
+def _stop_run(message: str) -> NoReturn:
+    """Lists of what is wrong keep their lines; the last of them says what to do."""
+    *lines, last = message.splitlines()
+    for line in lines:
+        typer.echo(line, err=True)
+    stop(last, WRONG_USAGE)
+
+
+@app.command()
+def configs(folder: Annotated[str, typer.Argument(help="Where to; made if it is not there.")]) -> None:
+    """Write example settings: for LoRA, for full fine-tuning, and for several devices with accelerate."""
+    from importlib.resources import files
+
+    target = Path(folder)
+    examples = sorted(
+        (file for file in files("qsit_plugin.training").joinpath("configs").iterdir()), key=lambda f: f.name
+    )
+    there = [file.name for file in examples if (target / file.name).exists()]
+    if there:
+        stop(f"{', '.join(there)} in {target} would be overwritten: give another folder", WRONG_USAGE)
+    target.mkdir(parents=True, exist_ok=True)
+    for file in examples:
+        (target / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8", newline="\n")
+        typer.echo(target / file.name)

@@ -35,7 +35,7 @@ def require_training() -> None:
 
 @dataclass(frozen=True)
 class Data:
-    """``folder`` holds base/, pictures 0.png to 4.png and rows.jsonl: five ratings and one conversation of two turns."""
+    """``folder`` holds base/, pictures 0.png to 4.png and rows.jsonl: five ratings and a conversation of two turns."""
 
     folder: Path
     base: Path
