@@ -268,7 +268,7 @@ def _tell_begin(
         say(f"{without:,} of {ratings:,} ratings have no level_probs: these are trained on their word")
     precision = "bfloat16" if arguments.bf16 else "float32"
     say(
-        f"{config.method} of {checkpoint.name} on {arguments.world_size} x {arguments.device}, computing in {precision}"
+        f"{config.method} of {checkpoint.name} on {arguments.world_size} x {arguments.device.type}, computing in {precision}"
     )
 
 

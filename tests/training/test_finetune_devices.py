@@ -1,0 +1,67 @@
+"""Two processes train as one does: the same losses, gradients and weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.runs import Data, require_training
+
+require_training()
+
+import yaml  # noqa: E402
+
+from qsit_plugin.training import finetune  # noqa: E402
+from qsit_plugin.training.config import RunConfig  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_config(path: Path, config: RunConfig) -> Path:
+    """As a file, with absolute paths."""
+    path.write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
+    return path
+
+
+def steps_of(output: Path) -> list[tuple[float, float]]:
+    state = json.loads((output / "checkpoints" / "checkpoint-4" / "trainer_state.json").read_text(encoding="utf-8"))
+    return [(step["loss"], step["grad_norm"]) for step in state["log_history"] if "loss" in step]
+
+
+def finished(command: list[str], environment: dict[str, str], folder: Path) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr); a launcher that hangs is asked to end its processes, too."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, cwd=folder, **pipes) as process:
+        try:
+            out, err = process.communicate(timeout=100)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
+        return process.returncode, out, err
+
+
+def test_two_processes_give_what_one_gives_with_twice_the_batch(tuning: Data, tmp_path: Path) -> None:
+    """By torchrun, on the CPU; three steps an epoch, so the fourth is of the second. One of these steps has a rating on
+    one process and a conversation on the other, which only a normalisation over both gets right."""
+    options = {"max_steps": 4, "save_every": 4, "normalize": "task", "weight_decay": 0.1, "memory_probe": True}
+    one = tuning.config(tmp_path / "one", **options, batch_size=2)
+    finetune.run(one, say=print)
+    two = tuning.config(tmp_path / "two", **options, batch_size=1)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "qsit_plugin.cli", "train", "run", str(write_config(tmp_path / "two.yaml", two))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    status, out, err = finished(command, environment, tmp_path)
+    assert status == 0, err
+    assert out.split() == [str(tmp_path / "two" / "model")]  # said by one process alone
+    assert err.count("step 4/4") == 1
+    assert steps_of(tmp_path / "two") == [pytest.approx(step, rel=1e-4) for step in steps_of(tmp_path / "one")]
+    expected, found = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    # Adam's first steps have the size of the learning rate whatever the gradient, so where it is nothing but rounding
+    # its sign decides; most weights must be equal, and none may be further off than by such steps
+    distances = torch.cat([(expected[name] - found[name]).abs().flatten() for name in expected])
+    assert (distances < 1e-5).double().mean() > 0.98
