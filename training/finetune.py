@@ -266,10 +266,8 @@ def _tell_begin(
     without, ratings = soft_label_gap(dataset.rows)
     if without and config.level_loss != "hard":
         say(f"{without:,} of {ratings:,} ratings have no level_probs: these are trained on their word")
-    precision = "bfloat16" if arguments.bf16 else "float32"
-    say(
-        f"{config.method} of {checkpoint.name} on {arguments.world_size} x {arguments.device.type}, computing in {precision}"
-    )
+    devices = f"{arguments.world_size} x {arguments.device.type}"
+    say(f"{config.method} of {checkpoint.name} on {devices}, in {'bfloat16' if arguments.bf16 else 'float32'}")
 
 
 def _set_callbacks(trainer: QSiTTrainer, config: RunConfig, say: Callable[[str], None]) -> None:

@@ -150,3 +150,82 @@ def test_without_pyyaml_the_cure_is_one_line(qsit, dataset: Path, monkeypatch: p
     result = qsit("train", "plan", dataset / "mix.yaml")
     assert result.exit_code == 2
     assert result.stderr == 'qsit: pyyaml is not installed: pip install "qsit-plugin[train]"\n'
+
+
+@pytest.fixture
+def settings(tiny_folder: Path, dataset: Path) -> Path:
+    """A run on two rated photos, ready to go."""
+    yaml = pytest.importorskip("yaml", reason="settings are YAML")
+    (dataset / "mine.csv").write_text("image,mos\n1.png,10\n2.png,90\n", encoding="utf-8")
+    run = {"base": str(tiny_folder), "data": "rows.jsonl", "images": ".", "output": "out", "method": "full"}
+    run |= {"max_steps": 2, "workers": 0, "device": "cpu", "learning_rate": 0.001, "log_every": 1}
+    (dataset / "run.yaml").write_text(yaml.safe_dump(run), encoding="utf-8")
+    return dataset / "run.yaml"
+
+
+def convert_for_run(qsit, dataset: Path) -> None:
+    table = ["csv", dataset / "mine.csv", "--images", dataset / "photos", "--range", 0, 100]
+    assert qsit("train", "convert", *table, "--out", dataset / "rows.jsonl").exit_code == 0
+
+
+def test_a_table_of_ones_own_becomes_a_model_that_scores(qsit, settings: Path) -> None:
+    from tests.training.runs import require_training
+
+    require_training()
+    convert_for_run(qsit, settings.parent)
+    result = qsit("train", "run", settings, "epochs=2", "normalize=task")
+    assert result.exit_code == 0, result.stderr
+    folder = settings.parent / "out" / "model"
+    assert result.stdout == f"{folder}\n"
+    assert "«The quality of the image is bad.<|im_end|>»" in result.stderr
+    assert "memory probe: 1 rows" in result.stderr
+    assert "step 2/2  loss" in result.stderr
+    assert qsit("score", settings.parent / "photos" / "1.png", "--model", folder).exit_code == 0
+    again = qsit("train", "run", settings)
+    assert again.exit_code == 2
+    assert "holds a run already: go on with --resume" in again.stderr
+
+
+def test_what_stops_a_run_is_said_with_its_cure(qsit, settings: Path) -> None:
+    from tests.training.runs import require_training
+
+    missing = qsit("train", "run", settings.parent / "absent.yaml")
+    assert (missing.exit_code, missing.stdout) == (2, "")
+    assert "no such config file; qsit train configs FOLDER writes examples" in missing.stderr
+    unknown = qsit("train", "run", settings, "epoch=2")
+    assert unknown.exit_code == 2
+    assert "unknown setting 'epoch' (did you mean epochs?)" in unknown.stderr
+    require_training()
+    convert_for_run(qsit, settings.parent)
+    (settings.parent / "photos" / "2.png").unlink()
+    lost = qsit("train", "run", settings)
+    assert lost.exit_code == 2
+    assert "missing image: 1:\n  2.png->90.0: photos/2.png is not in" in lost.stderr
+    assert "qsit: 1 of 2 rows cannot be trained on, so nothing is: mend them" in lost.stderr
+    assert not (settings.parent / "out").exists()
+
+
+def test_an_old_transformers_is_named_with_what_to_install(qsit, settings: Path, monkeypatch) -> None:
+    import importlib.metadata
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "5.17.0" if name == "transformers" else real(name))
+    result = qsit("train", "run", settings)
+    assert result.exit_code == 2
+    assert "fine-tuning needs transformers 5.18 or later, this is 5.17.0" in result.stderr
+    assert 'run pip install "qsit-plugin[train]"' in result.stderr
+
+
+def test_example_settings_are_written_once_and_not_over_others(qsit, tmp_path: Path) -> None:
+    result = qsit("train", "configs", tmp_path / "new")
+    assert result.exit_code == 0, result.stderr
+    assert [Path(line).name for line in result.stdout.splitlines()] == [
+        "ddp.yaml",
+        "fsdp.yaml",
+        "full.yaml",
+        "lora.yaml",
+    ]
+    assert "learning_rate: 1e-4" in (tmp_path / "new" / "lora.yaml").read_text(encoding="utf-8")
+    again = qsit("train", "configs", tmp_path / "new")
+    assert again.exit_code == 2
+    assert "would be overwritten: give another folder" in again.stderr

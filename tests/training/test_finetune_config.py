@@ -1,0 +1,104 @@
+"""The settings of a run: what is read, and what stops it with which words."""
+
+from pathlib import Path
+
+import pytest
+
+from qsit_plugin.training.config import ConfigError, RunConfig, read_config
+
+yaml = pytest.importorskip("yaml", reason="settings are YAML")
+
+CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
+NEEDED = {"base": "qsit-nano", "data": "rows.jsonl", "images": ".", "output": "out"}
+
+
+def written(folder: Path, **settings) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(NEEDED | settings), encoding="utf-8")
+    return path
+
+
+def test_paths_are_relative_to_the_file_and_names_stay_names(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, profile="training"))
+    assert (config.data, config.images) == (str(tmp_path / "rows.jsonl"), str(tmp_path))
+    assert (config.base, config.profile) == ("qsit-nano", "training")
+    (tmp_path / "mine").mkdir()
+    assert read_config(written(tmp_path, base="mine")).base == str(tmp_path / "mine")
+
+
+def test_1e_5_is_a_number_though_yaml_takes_it_for_a_text(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8") + "learning_rate: 1e-5\n", encoding="utf-8")
+    assert read_config(path).rates() == {"language": 1e-5, "projector": 1e-5, "vision": pytest.approx(2e-6)}
+
+
+def test_settings_on_the_command_line_win_over_the_file(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, epochs=3), ["epochs=5", "parts=[language, vision]", "shares={a: 1, b: 2}"])
+    assert (config.epochs, config.parts, config.shares) == (5, ("language", "vision"), {"a": 1.0, "b": 2.0})
+
+
+def test_what_is_written_back_reads_the_same(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, parts=["vision"], learning_rate=0.5, method="full"))
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
+    assert read_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize("name", ["lora.yaml", "full.yaml"])
+def test_the_shipped_examples_are_valid(name: str) -> None:
+    config = read_config(CONFIGS / name)
+    assert config.method == name.removesuffix(".yaml")
+
+
+@pytest.mark.parametrize("name", ["ddp.yaml", "fsdp.yaml"])
+def test_accelerate_reads_the_shipped_launch_files(name: str) -> None:
+    config_args = pytest.importorskip("accelerate.commands.config.config_args", reason="accelerate is optional")
+    assert config_args.load_config_from_file(str(CONFIGS / name)).num_processes >= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rat": 1}, r"unknown setting 'learning_rat' \(did you mean learning_rate\?\); there are base, data"),
+        ({"base": None}, "lacks base: add them"),
+        ({"method": "qlora"}, "method is 'qlora': give one of lora, full"),
+        ({"level_loss": "rank"}, "level_loss is 'rank': give one of hard, soft, soft\\+rank"),
+        ({"batch_size": 0}, "batch_size is 0: it must be from 1 to 65536"),
+        ({"batch_size": 1.5}, "batch_size is 1.5: it must be a whole number"),
+        ({"batch_size": True}, "batch_size is True: it must be a whole number"),
+        ({"tensorboard": "yes please"}, "tensorboard is 'yes please': it must be true or false"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast': it must be a number"),
+        ({"learning_rate": 0}, "learning_rate is 0: it must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan: it must be from 0 to 1"),
+        ({"epochs": float("inf")}, "epochs is inf: it must be a whole number"),
+        ({"parts": ["head"]}, r"parts is \['head'\]: give one or more of language, projector, vision, each once"),
+        ({"parts": []}, r"parts is \[\]: give one or more"),
+        ({"shares": [1, 2]}, "shares is .*: it must be names with numbers"),
+        ({"method": "full", "result": "adapter"}, "full fine-tuning has none"),
+        ({"result": "adapter", "result_dtype": "float32"}, "result_dtype is that of a merged result"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_cure(tmp_path: Path, settings: dict, message: str) -> None:
+    path = written(tmp_path, **settings)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_config(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_no_config_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such config file; qsit train configs FOLDER writes examples"):
+        read_config(tmp_path / "absent.yaml")
+    (tmp_path / "list.yaml").write_text("- base", encoding="utf-8")
+    with pytest.raises(ConfigError, match="must hold one setting a line"):
+        read_config(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("base: [", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        read_config(tmp_path / "broken.yaml")
+    with pytest.raises(ConfigError, match="'--epochs' is no setting: write NAME=VALUE"):
+        read_config(written(tmp_path), ["--epochs"])
+
+
+def test_full_tunes_everything_and_lora_the_language_model() -> None:
+    assert RunConfig(**NEEDED).trained_parts == ("language",)
+    full = RunConfig(**NEEDED, method="full")
+    assert set(full.trained_parts) == {"language", "projector", "vision"}
+    assert (full.merged, RunConfig(**NEEDED).merged, RunConfig(**NEEDED, result="merged").merged) == (True, False, True)
