@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from qsit_plugin.weights.errors import WeightsError, first_line
 
@@ -30,15 +32,30 @@ def merge_adapter(
     except ImportError:
         raise WeightsError("an adapter needs the peft package; run: pip install peft") from None
     try:
-        wrapped = peft.PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-        with safe_open(weights, "pt") as file:
-            stored = set(file.keys())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # they are looked for below
+            wrapped = peft.PeftModel.from_pretrained(model, str(folder), local_files_only=True)
         known = set(peft.get_peft_model_state_dict(wrapped))
-        if stored != known:
-            raise ValueError(f"{len(known ^ stored)} of its tensors do not match, first: {min(known ^ stored)}")
+        stored = load_file(weights)
+        state = {_here(name, known): tensor for name, tensor in stored.items()}
+        if state.keys() != known:
+            differing = known ^ state.keys()
+            raise ValueError(f"{len(differing)} of its tensors do not match, first: {min(differing)}")
+        if state.keys() != stored.keys():
+            peft.set_peft_model_state_dict(wrapped, state)
         return wrapped.merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise WeightsError(
             f"adapter {folder} does not fit this checkpoint ({first_line(error)}); use the base model that its "
             "adapter_config.json names"
         ) from error
+
+
+def _here(name: str, known: set[str]) -> str:
+    """The name in this generation of transformers of a tensor that the other may have written: 4.x wraps the vision
+    tower in one more module."""
+    inside, outside = "vision_tower.vision_model.", "vision_tower."
+    for other in (name.replace(inside, outside), name.replace(outside, inside)):
+        if name not in known and other in known:
+            return other
+    return name
