@@ -46,7 +46,7 @@ def run(config: RunConfig, *, resume: bool = False, say: Callable[[str], None] =
     ``say``: takes the lines that people read; called by the first process only.
 
     Raises ConfigError for everything that is wrong before the first step, WeightsError and ProfileError for a base
-    checkpoint that cannot be opened, MixtureError for the data. Sets the random generators of torch, NumPy and Python.
+    checkpoint that cannot be opened. Sets the random generators of torch, NumPy and Python.
     """
     prepared = prepare(config, resume=resume, say=say)
     return finish(prepared, train(prepared, resume=resume))
@@ -64,7 +64,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
 
     checkpoint = _open(config, arguments)
     check_profile(checkpoint.profile, checkpoint.tokenizer)
-    mixture = _mixture(config)
+    mixture = _rows_of("data", config.data, config.seed)
     try:
         sampler = mixture.sampler(
             count=config.rows_per_epoch,
@@ -196,15 +196,13 @@ def _open(config: RunConfig, arguments: Any) -> Checkpoint:
     )
 
 
-def _mixture(config: RunConfig) -> Mixture:
-    from .mixture import mixture_of_one, read_mixture
+def _rows_of(setting: str, path: str, seed: int) -> Mixture:
+    from .mixture import MixtureError, read_data
 
-    path = Path(config.data)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return read_mixture(path, seed=config.seed)
-    if not path.is_file():
-        raise ConfigError(f"data: no file {path}; qsit train convert writes one")
-    return mixture_of_one(path, seed=config.seed)
+    try:
+        return read_data(path, seed=seed)
+    except MixtureError as error:
+        raise ConfigError(f"{setting}: {error}") from None
 
 
 def _data(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture) -> tuple[QualityDataset, Any]:
