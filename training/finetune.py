@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from qsit_plugin.checkpoint import Checkpoint
 
     from .dataset import QualityDataset
+    from .feedback import Balance
     from .mixture import Mixture
+    from .sampler import MixtureSampler
     from .trainer import QSiTTrainer
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ def run(config: RunConfig, *, resume: bool = False, say: Callable[[str], None] =
     ``say``: takes the lines that people read; called by the first process only.
 
     Raises ConfigError for everything that is wrong before the first step, WeightsError and ProfileError for a base
-    checkpoint that cannot be opened, MixtureError for the data. Sets the random generators of torch, NumPy and Python.
+    checkpoint that cannot be opened. Sets the random generators of torch, NumPy and Python.
     """
     prepared = prepare(config, resume=resume, say=say)
     return finish(prepared, train(prepared, resume=resume))
@@ -64,7 +66,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
 
     checkpoint = _open(config, arguments)
     check_profile(checkpoint.profile, checkpoint.tokenizer)
-    mixture = _mixture(config)
+    mixture = _rows_of("data", config.data, config.seed)
     try:
         sampler = mixture.sampler(
             count=config.rows_per_epoch,
@@ -75,6 +77,8 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     except ValueError as error:
         raise ConfigError(f"shares: {error}") from None
     dataset, collator = _data(config, checkpoint, mixture)
+    balance = _balance(config, mixture, sampler)
+    validation = _validation(config, checkpoint, dataset)
     base = fingerprint(checkpoint.model)
     model = _trainable(config, checkpoint)
     _tell_begin(config, checkpoint, mixture, dataset, arguments, tell)
@@ -90,10 +94,13 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
         say=tell,
     )
     _set_callbacks(trainer, config, tell)
+    if validation is not None:
+        _add_validation(trainer, checkpoint, validation, balance, tell)
     facts = {
         "devices": arguments.world_size,
         "base": base,
         "rows": {source.name: source.selection_sha256 for source in mixture.sources},
+        "validation": None if validation is None else {s.name: s.selection_sha256 for s in validation.sources},
         "question": checkpoint.profile.question,
         "answer_prefix": checkpoint.profile.answer_prefix,
     }
@@ -196,22 +203,17 @@ def _open(config: RunConfig, arguments: Any) -> Checkpoint:
     )
 
 
-def _mixture(config: RunConfig) -> Mixture:
-    from .mixture import mixture_of_one, read_mixture
+def _rows_of(setting: str, path: str, seed: int) -> Mixture:
+    from .mixture import MixtureError, read_data
 
-    path = Path(config.data)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return read_mixture(path, seed=config.seed)
-    if not path.is_file():
-        raise ConfigError(f"data: no file {path}; qsit train convert writes one")
-    return mixture_of_one(path, seed=config.seed)
+    try:
+        return read_data(path, seed=seed)
+    except MixtureError as error:
+        raise ConfigError(f"{setting}: {error}") from None
 
 
 def _data(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture) -> tuple[QualityDataset, Any]:
-    from qsit_plugin.conversation import Conversation, stop_ids
-
     from .collator import Collator
-    from .dataset import QualityDataset
 
     if not Path(config.images).is_dir():
         raise ConfigError(f"images: no folder {config.images}; give the one that the rows' image paths are relative to")
@@ -219,16 +221,68 @@ def _data(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture) -> tuple[
     possible = int(settings.text_config.max_position_embeddings)
     if config.max_tokens is not None and config.max_tokens > possible:
         raise ConfigError(f"max_tokens is {config.max_tokens}, but the model has positions for {possible} only")
-    dataset = QualityDataset(
+    dataset = _dataset(config, checkpoint, mixture, config.max_tokens or possible)
+    return dataset, Collator(settings.image_token_id, tokenizer.eos_token_id, config)
+
+
+def _dataset(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture, max_tokens: int) -> QualityDataset:
+    from qsit_plugin.conversation import Conversation, stop_ids
+
+    from .dataset import QualityDataset
+
+    settings, tokenizer = checkpoint.model.config, checkpoint.tokenizer
+    return QualityDataset(
         mixture.rows(),
         config.images,
         conversation=Conversation(tokenizer, checkpoint.chat_template, settings.image_token_id),
         profile=checkpoint.profile,
         tiling=checkpoint.tiling,
         stop_ids=stop_ids(checkpoint.model, tokenizer),
-        max_tokens=config.max_tokens or possible,
+        max_tokens=max_tokens,
     )
-    return dataset, Collator(settings.image_token_id, tokenizer.eos_token_id, config)
+
+
+def _balance(config: RunConfig, mixture: Mixture, sampler: MixtureSampler) -> Balance | None:
+    from .feedback import Balance
+
+    return None if config.balance is None else Balance(config, mixture, sampler)
+
+
+def _validation(config: RunConfig, checkpoint: Checkpoint, training: QualityDataset) -> Mixture | None:
+    """The validation rows, checked as those of training are."""
+    from qsit_plugin.conversation import Conversation
+
+    from .on_the_way import check_rows
+
+    if config.validation is None:
+        return None
+    found = _rows_of("validation", config.validation, config.seed)
+    try:
+        _dataset(config, checkpoint, found, training.max_tokens)
+    except ConfigError as error:
+        raise ConfigError(f"validation, {config.validation}:\n{error}") from None
+    conversation = Conversation(checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.config.image_token_id)
+    check_rows(found.rows(), conversation, config)
+    return found
+
+
+def _add_validation(
+    trainer: QSiTTrainer, checkpoint: Checkpoint, found: Mixture, balance: Balance | None, say: Callable[[str], None]
+) -> None:
+    from .on_the_way import Validation
+
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise ConfigError(
+            "validation needs the whole model on one device, which FSDP and DeepSpeed do not leave there: take it out "
+            "(and balance), and measure the result with qsit train evaluate"
+        )
+    rows = found.rows()
+    callback = Validation(trainer, checkpoint, rows, trainer.config, balance, say)
+    trainer.add_callback(callback)
+    images, seen = {row.image for row in rows}, {row.image for row in trainer.dataset.rows}
+    say(f"validation: {len(rows):,} rows of {len(images):,} images, {len(callback.some):,} rows on the way")
+    if common := images & seen:
+        say(f"{len(common):,} of the {len(images):,} validation images are trained on: figures on them say little")
 
 
 def _trainable(config: RunConfig, checkpoint: Checkpoint) -> Any:
