@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,18 @@ if TYPE_CHECKING:
     from ..rows import TrainingRow
 
 RECORD = "search.json"
-FREE = {"output", "data", "images", "base", "shares", "seed", "epochs", "max_steps", "rows_per_epoch"}
-"""Settings of a run that a trial sets itself, or whose content is compared instead of its name."""
+OWN: dict[str, Any] = {
+    "epochs": 1,
+    "max_steps": None,
+    "keep_checkpoints": 1,
+    "tensorboard": False,
+    "validation": None,
+    "validate_every": None,
+    "balance": None,
+    "balance_lambda": None,
+    "scoring_sources": None,
+}
+"""Settings of a run that every trial has, whatever the config says; so are output, shares, seed and rows_per_epoch."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +67,7 @@ class Study:
             shares=self.shares(planned.point),
             seed=planned.seed,
             rows_per_epoch=self.samples,
-            epochs=1,
-            max_steps=None,
-            keep_checkpoints=1,
-            tensorboard=False,
+            **OWN,
         )
 
 
@@ -72,23 +80,31 @@ def open_study(
     sources: Mapping[str, Sequence[str]] | None = None,
     images: str | None = None,
     limit: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Study:
     """Open the model and read all data once, so that what is wrong shows before the first trial.
 
-    Raises ConfigError for everything that a run would refuse, data that are no two groups, validation rows without
-    ratings or without choices, and an output of a search of other trials.
+    ``settings``: kept in search.json for the report.
+
+    Raises ConfigError for everything that a run would refuse, data that are no two or three groups, validation rows
+    without ratings or without choices, and an output of a search of other trials.
     """
     from .. import finetune
+    from ..checkpoints import FREE
+    from ..mixture import read_data
 
     output = Path(output)
-    mixture = finetune._mixture(config)
+    mixture = read_data(config.data, seed=config.seed)
     groups = group_sources(mixture, sources)
     rows = _validation_rows(validation, config.seed)
     folder = images or config.images
     counts = _check_validation(rows, Path(folder), str(validation))
-    prepared = finetune.prepare(replace(config, output=str(output / "none"), shares=None))
+    prepared = finetune.prepare(
+        replace(config, output=str(output / "none"), shares=None, rows_per_epoch=samples, **OWN)
+    )
     sizes = {source.name: len(source.rows) for source in mixture.sources}
-    plain = {name: value for name, value in config.to_dict().items() if name not in FREE | finetune_free()}
+    free = FREE | OWN.keys() | {"shares", "seed", "rows_per_epoch"}
+    plain = {name: value for name, value in config.to_dict().items() if name not in free}
     facts = {
         **prepared.facts,
         "config": plain,
@@ -99,25 +115,19 @@ def open_study(
         "validation_limit": limit,
     }
     shared = {row.image for row in rows} & {row.image for row in mixture.rows()}
+    tokens = _tokens_per_row(mixture, prepared.trainer.dataset.tokens)
     record = {
         "facts": facts,
+        "settings": dict(settings or {}),
         "light_model": config.base,
         "normalize": config.normalize,
         "rows": sizes,
-        "tokens": _tokens_per_row(mixture, prepared.trainer.dataset.tokens),
+        "tokens": tokens,
         "validation": {**counts, "images_trained_on": len(shared)},
-        "versions": finetune._versions(),
+        "versions": versions(),
     }
     _keep_record(output, record)
-    return Study(
-        output, config, samples, groups, sizes, record["tokens"], facts, tuple(rows), str(folder), limit
-    )
-
-
-def finetune_free() -> set[str]:
-    from ..checkpoints import FREE as free
-
-    return free
+    return Study(output, config, samples, groups, sizes, tokens, facts, tuple(rows), str(folder), limit)
 
 
 def read_record(output: Path) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def read_record(output: Path) -> dict[str, Any]:
 
 def source_shares(groups: Mapping[str, Sequence[str]], rows: Mapping[str, int], point: Point) -> dict[str, float]:
     """Shares of groups as shares of sources; the sources of a group divide its share by their rows."""
-    shares = {}
+    shares: dict[str, float] = {}
     for (_, members), share in zip(groups.items(), point, strict=True):
         total = sum(rows[name] for name in members)
         shares |= {name: share * rows[name] / total for name in members}
@@ -174,13 +184,12 @@ def group_sources(mixture: Mixture, given: Mapping[str, Sequence[str]] | None) -
 
 
 def _validation_rows(path: str | Path, seed: int) -> list[TrainingRow]:
-    from ..mixture import mixture_of_one, read_mixture
+    from ..mixture import MixtureError, read_data
 
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"validation: no file {path}; qsit train convert --split validation writes one of a dataset")
-    read = read_mixture if path.suffix.lower() in (".yaml", ".yml") else mixture_of_one
-    return read(path, seed=seed).rows()
+    try:
+        return read_data(path, seed=seed).rows()
+    except MixtureError as error:
+        raise ConfigError(f"validation: {error}") from None
 
 
 def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> dict[str, Any]:
@@ -201,8 +210,8 @@ def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> d
     missing = [row.image for row in rows if not (folder / row.image).is_file()]
     if missing:
         raise ConfigError(
-            f"validation: {len(missing)} images are not in {folder}, first: {missing[0]}; validation_images gives their "
-            "folder"
+            f"validation: {len(missing)} images are not in {folder}, first: {missing[0]}; validation_images gives "
+            "their folder"
         )
     chance = sum(1 / len(question.options) for question in questions) / len(questions)
     return {"ratings": ratings, "choices": len(questions), "chance": chance}
@@ -246,6 +255,13 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8", newline="\n")
     part.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Of what figures depend on."""
+    from qsit_plugin import __version__
+
+    return {"qsit-plugin": __version__} | {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
 
 
 def _hash(content: Any) -> str:

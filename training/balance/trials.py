@@ -57,7 +57,9 @@ def read_trials(output: Path) -> list[Trial]:
                 content = json.loads(line)
                 trial = Trial(content["key"], tuple(content["point"]), content["seed"], content["figures"])
             except (ValueError, KeyError, TypeError):
-                raise ConfigError(f"{path}, line {number} is no trial: take the line out, it is then run again") from None
+                raise ConfigError(
+                    f"{path}, line {number} is no trial: take the line out, it is then run again"
+                ) from None
             found.setdefault(trial.key, trial)
     return list(found.values())
 
