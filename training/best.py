@@ -35,6 +35,12 @@ def goal(figures: Figures) -> float | None:
     return 0.0 if min(parts) == 0.0 else len(parts) / sum(1.0 / part for part in parts)
 
 
+def rank(line: Mapping[str, Any]) -> tuple[float, float]:
+    """The larger the better, of a line of the journal whose goal is not None: the goal, and between equal ones, as
+    where no choice is right above chance yet, the lower sum of the two losses."""
+    return line["goal"], -((line["score_loss"] or 0.0) + (line["interpret_loss"] or 0.0))
+
+
 def keep(model: Any, checkpoint: Checkpoint, config: RunConfig, about: Mapping[str, Any]) -> Path:
     """Write the model as it is now into ``output/best``, in place of what was there, with ``about`` as validation.json.
 

@@ -71,7 +71,7 @@ class Validation(TrainerCallback):
         self.rows = list(rows)
         self.some = stratified(rows, config.validate_rows, checkpoint.profile, config.seed)
         self.output = Path(config.output)
-        self.best: float | None = None
+        self.best: tuple[float, float] | None = None
         self.steps_per_epoch = -(-len(trainer.sampler) // (config.batch_size * config.gradient_accumulation))
 
     # ---- when ----
@@ -121,20 +121,20 @@ class Validation(TrainerCallback):
             return None
         with reading(self.trainer, self.checkpoint) as model:
             figures = validate(model, rows, self.config.images)
-        reached = best.goal(figures)
+        about: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch, "final": final, "rows": len(rows)}
+        about |= {"goal": best.goal(figures), **figures.to_dict()}
         # all rows at the end are another measure than some of them on the way
         compared = len(rows) == len(self.some)
-        better = compared and reached is not None and (self.best is None or reached > self.best)
-        about = {"step": state.global_step, "epoch": state.epoch, "final": final, "goal": reached, "best": better}
-        about |= {"rows": len(rows), **figures.to_dict()}
+        better = compared and about["goal"] is not None and (self.best is None or best.rank(about) > self.best)
+        about["best"] = better
         if better:
-            self.best = reached
+            self.best = best.rank(about)
             best.keep(self.trainer.model, self.checkpoint, self.config, about)
         with (self.output / JOURNAL).open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(json.dumps(about, ensure_ascii=False) + "\n")
         if self.config.tensorboard and compared:
-            numbers = {**figures.to_dict(), "goal": reached}
-            self.trainer.log({f"eval_{name}": v for name, v in numbers.items() if isinstance(v, float)})
+            measured = {*figures.to_dict(), "goal"}
+            self.trainer.log({f"eval_{n}": v for n, v in about.items() if n in measured and isinstance(v, float)})
         self.say(f"validation at step {state.global_step}, {len(rows):,} rows: {summary(figures)}" + "  best" * better)
         return figures
 
@@ -148,7 +148,7 @@ class Validation(TrainerCallback):
         whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # a killed run's last is not
         lines = [json.loads(line) for line in whole]
         kept = [line for line in lines if line["step"] <= step and line["rows"] == len(self.some)]
-        self.best = max((line["goal"] for line in kept if line["best"]), default=None)
+        self.best = max((best.rank(line) for line in kept if line["best"]), default=None)
         _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
     def _cut_balance(self, step: int) -> list[Any]:

@@ -98,18 +98,26 @@ def test_figures_are_those_of_the_model_that_is_written(tuning: Data, held: Path
     assert "5 of the 5 validation images are trained on: figures on them say little" in lines
 
 
-def test_the_best_state_is_kept_not_the_last(tuning: Data, held: Path, tmp_path: Path) -> None:
-    """A learning rate that ruins the model after some good steps."""
-    config = tuning.config(tmp_path, max_steps=6, validation=str(held), validate_every=1, learning_rate=5e-3)
+def test_the_best_state_is_kept_not_the_last(tuning: Data, tmp_path: Path) -> None:
+    """A learning rate that ruins the model after a good step."""
+    held = write_rows(tmp_path / "held.jsonl", tuning.rows)
+    config = tuning.config(tmp_path, max_steps=6, validation=str(held), validate_every=1, learning_rate=2e-2)
     finetune.run(config, say=quiet)
     lines = journal(tmp_path)
     expected = max(lines, key=lambda line: line["goal"])
+    assert expected["step"] < 6 and expected["goal"] > lines[0]["goal"]
     assert [line["step"] for line in lines if line["best"]][-1] == expected["step"]
     about = json.loads((tmp_path / "best" / "validation.json").read_text(encoding="utf-8"))
     assert about == expected
     model = qsit_plugin.load(tmp_path / "best", device="cpu", dtype="float32")
-    figures = validate(model, [*tuning.rows, choice("0.png", "A"), choice("1.png", "B")], tuning.folder)
+    figures = validate(model, tuning.rows, tuning.folder)
     assert figures.score_loss == pytest.approx(expected["score_loss"], rel=1e-4)
+
+
+def test_between_equal_goals_the_lower_losses_decide() -> None:
+    line = {"goal": 0.0, "score_loss": 1.0, "interpret_loss": 2.0}
+    assert best.rank({**line, "score_loss": 0.5}) > best.rank(line) < best.rank({**line, "interpret_loss": None})
+    assert best.rank({**line, "goal": 0.1, "score_loss": 9.0}) > best.rank(line)
 
 
 def test_a_resumed_run_has_every_line_once_and_remembers_the_best(tuning: Data, held: Path, tmp_path: Path) -> None:
