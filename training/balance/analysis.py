@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from . import surface
-from .design import Design, Point, lies_on, on_line, quality_share
+from .design import Design, Planned, Point, lies_on, on_line, quality_share
 from .objective import Objective, scoring_of
 from .surface import Surface
 from .trials import Trial
@@ -76,7 +77,9 @@ def first_stage(design: Design, trials: Sequence[Trial], objective: Objective) -
 
     Raises TooFewTrials.
     """
-    members = [trial for trial in trials if abs(trial.point[0] - design.first_scoring) < 1e-4]
+    planned = set(design.first())  # or else trials of the second stage would change what the first has found
+    of_stage = [trial for trial in trials if Planned(trial.point, trial.seed) in planned]
+    members = [trial for trial in of_stage if abs(trial.point[0] - design.first_scoring) < 1e-4]
     shares = np.array([quality_share(trial.point) for trial in members])
     x = _between(design.quality_grid)
     candidates = np.array([on_line(design.first_scoring, share) for share in x])
@@ -85,7 +88,10 @@ def first_stage(design: Design, trials: Sequence[Trial], objective: Objective) -
 
 
 def rounded_quality(fit: Fit) -> float:
-    return round(round(float(fit.x[fit.best]) / QUALITY_STEP) * QUALITY_STEP, 6)
+    """What the second stage takes from the first: its best share; the middle of what is tied where that is everything,
+    as the best is then noise and may be an end, which leaves one kind of data out."""
+    share = sum(fit.axis_interval()) / 2 if fit.flat else float(fit.x[fit.best])
+    return round(round(share / QUALITY_STEP) * QUALITY_STEP, 6)
 
 
 def best_mixture(design: Design, trials: Sequence[Trial], objective: Objective) -> tuple[Fit, Fit | None]:
@@ -135,9 +141,10 @@ def _plane(trials: Sequence[Trial], objective: Objective) -> Fit:
     return Fit(None, points, figures, candidates, candidates[:, 0], **parts, flat=flat)
 
 
-def _surfaces(points: np.ndarray, figures: np.ndarray, candidates: np.ndarray, objective: Objective) -> dict:
+def _surfaces(points: np.ndarray, figures: np.ndarray, candidates: np.ndarray, objective: Objective) -> dict[str, Any]:
     known = figures if np.all(np.isfinite(figures)) else figures[:, :2]
     scoring, accuracy, *rest = surface.fit_surfaces(points, known, candidates)
+    scoring, accuracy = scoring.within(-1.0, 1.0), accuracy.within(0.0, 1.0)
     values = objective(scoring.fit, accuracy.fit)
     draws = objective(scoring.draws, accuracy.draws)
     best, tied = surface.tied(values, draws)

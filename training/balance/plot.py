@@ -22,7 +22,7 @@ def draw_plot(report: Report) -> Path | None:
     except ModuleNotFoundError:
         return None
     fits = [fit for fit in (report.first, report.best) if fit is not None]
-    figure = Figure(figsize=(6.6 * len(fits), 4.8), layout="constrained")
+    figure = Figure(figsize=(6.8 * len(fits), 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     for fit, axes in zip(fits, np.atleast_1d(figure.subplots(1, len(fits))), strict=True):
         if fit.axis is None:
@@ -54,11 +54,11 @@ def _line(axes: Any, fit: Fit, report: Report) -> None:
         _baselines(axes, fit, report)
         axes.axhline(report.objective.chance, color="grey", linestyle=":", linewidth=1, label="accuracy of guessing")
     shares = np.concatenate([fit.figures[:, :2].ravel(), fit.scoring.fit, fit.accuracy.fit, fit.values])
-    axes.set_ylim(max(-0.05, min(0.0, shares.min()) - 0.05), min(1.02, shares.max() + 0.06))
+    axes.set_ylim(min(0.0, shares.min()) - 0.05, shares.max() + 0.06)
     axes.set_xlim(fit.x[0] - 0.02, fit.x[-1] + 0.02)
     axes.set_xlabel("share of scoring data" if fit.axis == "scoring" else "quality data among the interpreting data")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="best")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)
     axes.set_title(f"best {fit.x[fit.best]:.0%}, tied {low:.0%} to {high:.0%}", fontsize=10)
 
 

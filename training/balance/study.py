@@ -119,7 +119,7 @@ def open_study(
     record = {
         "facts": facts,
         "settings": dict(settings or {}),
-        "light_model": config.base,
+        "light_model": model_name(config.base),
         "normalize": config.normalize,
         "rows": sizes,
         "tokens": tokens,
@@ -255,6 +255,11 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8", newline="\n")
     part.replace(path)
+
+
+def model_name(base: str) -> str:
+    """A checkpoint's name; of a folder its last part, which means the same elsewhere."""
+    return Path(base).resolve().name if Path(base).is_dir() else base
 
 
 def versions() -> dict[str, str]:

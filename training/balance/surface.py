@@ -1,21 +1,23 @@
 """From the figures of trials to curves over mixtures, with bands and a best point that says how sure it is.
 
-A figure over mixtures is a quadratic Scheffé polynomial, the textbook model for mixtures: over two components it is the
-quadratic in one share. Along a line of mixtures there is a second form, a + b exp(-k x), for a task that has enough of
-its data soon: it fits a steep end that would bend a quadratic everywhere else. The form with the smaller squared error
-is taken; both have three parameters.
+A figure over mixtures is a quadratic Scheffé polynomial, the textbook model for mixtures: over two components it is
+the quadratic in one share. Along a line of mixtures there are two more forms, a + b exp(-k x) and a + b x^p, for a task
+that has enough of its data soon: they fit a steep end that would bend a quadratic everywhere else. The form with the
+smallest squared error is taken; all have three parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 RATES = (2.0, 4.0, 8.0, 16.0, 32.0)
 """k of the saturating form."""
+POWERS = (0.25, 0.5)
+"""p of the power form."""
 DRAWS = 1000
 CONFIDENCE = 0.95
 
@@ -38,6 +40,9 @@ def forms(points: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
             for rate in RATES:
                 curve = np.exp(-rate * points[:, share])
                 yield f"saturating in share {share + 1}, rate {rate:g}", np.column_stack([np.ones_like(curve), curve])
+            for power in POWERS:
+                curve = points[:, share] ** power
+                yield f"power {power:g} of share {share + 1}", np.column_stack([np.ones_like(curve), curve])
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,10 @@ class Surface:
     draws: np.ndarray
     residuals: np.ndarray
     error: float
+
+    def within(self, low: float, high: float) -> Surface:
+        """The same, held inside what the figure can be."""
+        return replace(self, fit=np.clip(self.fit, low, high), draws=np.clip(self.draws, low, high))
 
     def band(self, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
         low, high = np.quantile(self.draws, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
@@ -79,28 +88,17 @@ def fit_surfaces(
     if different < terms + 1:
         raise TooFewTrials(f"{different} different mixtures are tried, a curve needs {terms + 1}")
     rng = np.random.default_rng(seed)
-    chosen = [_best_form(points, column) for column in figures.T]
-    errors = [_errors(points, form, column) for form, column in zip(chosen, figures.T, strict=True)]
-    wanted = [dict(forms(candidates))[form] for form in chosen]
-    out = np.empty((len(chosen), draws, len(candidates)))
-    for draw in range(draws):
-        if draw % 2:
-            rows, again = _resampled(points, terms, rng), None
-        else:
-            rows, again = np.arange(len(points)), rng.integers(len(points), size=len(points))
-        for number, column in enumerate(figures.T):
-            fitted, spread = errors[number]
-            values = column[rows] if again is None else fitted + spread[again]
-            form = _best_form(points[rows], values)
-            out[number, draw] = _predict(points[rows], values, form, candidates)
+    weights = np.ones((draws, len(points)))
+    weights[1::2] = [_resampled(points, terms, rng) for _ in range(draws // 2)]
+    again = rng.integers(len(points), size=weights[::2].shape)  # the same rows for all figures
     surfaces = []
-    for number, (form, column) in enumerate(zip(chosen, figures.T, strict=True)):
-        fitted, _ = errors[number]
+    for column in figures.T:
+        form, fitted, spread, fit = _fit_one(points, column, candidates)
+        values = np.tile(column, (draws, 1))
+        values[::2] = fitted + spread[again]
         left = column - fitted
-        free = max(1, len(points) - _parameters(form, terms))
-        error = float(np.sqrt(left @ left / free))
-        fit = wanted[number] @ _solve(dict(forms(points))[form], column)
-        surfaces.append(Surface(form, fit, out[number], left, error))
+        error = float(np.sqrt(left @ left / max(1, len(points) - _parameters(form, terms))))
+        surfaces.append(Surface(form, fit, _refit(points, values, weights, candidates), left, error))
     return surfaces
 
 
@@ -108,12 +106,11 @@ def tied(values: np.ndarray, draws: np.ndarray, confidence: float = CONFIDENCE) 
     """The best candidate, and a bool (m,) of all that the trials cannot tell from it.
 
     ``values``: (m,) of the objective, ``draws``: (B, m) of it. A candidate is worse where the best is ahead of it in
-    at least ``confidence`` of the draws; or else it is tied. Where a resampled best lies is tied as well, all but the
-    outermost draws.
+    all but (1 - ``confidence``) / 2 of the draws; or else it is tied.
     """
     best = int(np.argmax(values))
     ahead = np.mean(draws[:, [best]] > draws, axis=0)
-    return best, ahead < confidence
+    return best, ahead < 0.5 + confidence / 2
 
 
 def noise(points: np.ndarray, figures: np.ndarray) -> np.ndarray:
@@ -138,34 +135,44 @@ def accuracy_error(accuracy: float, count: int) -> float:
 
 
 def _parameters(form: str, terms: int) -> int:
-    return 3 if form.startswith("saturating") else terms  # its rate is chosen too
+    return terms if form == "quadratic" else 3  # rate or power is chosen too
 
 
-def _solve(terms: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.linalg.lstsq(terms, values, rcond=None)[0]
-
-
-def _best_form(points: np.ndarray, values: np.ndarray) -> str:
-    errors = {name: float(np.sum((values - terms @ _solve(terms, values)) ** 2)) for name, terms in forms(points)}
-    return min(errors, key=lambda name: errors[name])
-
-
-def _predict(points: np.ndarray, values: np.ndarray, form: str, candidates: np.ndarray) -> np.ndarray:
-    return dict(forms(candidates))[form] @ _solve(dict(forms(points))[form], values)
-
-
-def _errors(points: np.ndarray, form: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fitted values, and residuals (n,) made as wide as errors: a fit pulls its points towards itself."""
-    terms = dict(forms(points))[form]
-    fitted = terms @ _solve(terms, values)
-    leverage = np.einsum("ij,ji->i", terms, np.linalg.pinv(terms))
+def _fit_one(
+    points: np.ndarray, values: np.ndarray, candidates: np.ndarray
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    """The best form, its values at the points, residuals made as wide as errors, and its values at the candidates. A
+    fit pulls its points towards itself, so residuals are narrower than errors, by the leverage of each point."""
+    tried = []
+    for (form, terms), (_, wanted) in zip(forms(points), forms(candidates), strict=True):
+        inverse = np.linalg.pinv(terms)
+        left = values - terms @ (inverse @ values)
+        tried.append((float(left @ left), form, terms, inverse, wanted))
+    _, form, terms, inverse, wanted = min(tried, key=lambda one: one[0])
+    fitted = terms @ (inverse @ values)
+    leverage = np.einsum("ij,ji->i", terms, inverse)
     spread = (values - fitted) / np.sqrt(np.maximum(1.0 - leverage, 0.05))
-    return fitted, spread - spread.mean()
+    return form, fitted, spread - spread.mean(), wanted @ (inverse @ values)
+
+
+def _refit(points: np.ndarray, values: np.ndarray, weights: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Fits of B resamples at once. values, weights: (B, n). Returns (B, m), each by the form that fits it best."""
+    least = np.full(len(values), np.inf)
+    out = np.empty((len(values), len(candidates)))
+    for (_, terms), (_, wanted) in zip(forms(points), forms(candidates), strict=True):
+        square = np.einsum("bn,np,nq->bpq", weights, terms, terms, optimize=True)
+        right = np.einsum("bn,np->bp", weights * values, terms)
+        found = np.einsum("bpq,bq->bp", np.linalg.pinv(square, rcond=1e-10, hermitian=True), right)
+        errors = np.sum(weights * (values - found @ terms.T) ** 2, axis=1)
+        better = errors < least
+        least[better] = errors[better]
+        out[better] = found[better] @ wanted.T
+    return out
 
 
 def _resampled(points: np.ndarray, terms: int, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of trials drawn with replacement, with enough different mixtures among them to fit a curve."""
+    """How often each trial is drawn, with replacement, with enough different mixtures among them to fit a curve."""
     while True:
         rows = rng.integers(len(points), size=len(points))
         if len(np.unique(points[rows], axis=0)) > terms and np.linalg.matrix_rank(scheffe(points[rows])) == terms:
-            return rows
+            return np.bincount(rows, minlength=len(points)).astype(float)

@@ -15,7 +15,7 @@ from .analysis import figures_of
 from .design import Design, Planned, Point
 from .objective import Objective
 from .ratio import Ratio, check_fits, write_ratio
-from .study import open_study, read_record
+from .study import model_name, open_study, read_record
 from .trials import Trial, Worker, run_trials
 
 CONFIDENCE = 0.95
@@ -63,7 +63,12 @@ def verify(
     outcome = compare(points, finished, objective)
     content = ratio.content | {
         "verified": outcome["equal"]["verdict"] == "better",
-        "verification": {"model": config.base, "samples": samples, "seeds": list(seeds), "mixtures": outcome},
+        "verification": {
+            "model": model_name(config.base),
+            "samples": samples,
+            "seeds": list(seeds),
+            "mixtures": outcome,
+        },
     }
     done = replace(ratio, content=content)
     write_ratio(done)
