@@ -1,4 +1,4 @@
-"""Three small sources of data, rows to validate on, and the settings of a search; shared by the tests of the balance."""
+"""Small sources of data, rows to validate on, and the settings of a search; shared by the tests of the balance."""
 
 from __future__ import annotations
 

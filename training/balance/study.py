@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,17 +92,16 @@ def open_study(
     """
     from .. import finetune
     from ..checkpoints import FREE
-    from ..mixture import read_data
 
     output = Path(output)
-    mixture = read_data(config.data, seed=config.seed)
+    mixture = _read("data", config.data, config.seed)
     groups = group_sources(mixture, sources)
-    rows = _validation_rows(validation, config.seed)
+    rows = _read("validation", validation, config.seed).rows()
     folder = images or config.images
     counts = _check_validation(rows, Path(folder), str(validation))
-    prepared = finetune.prepare(
-        replace(config, output=str(output / "none"), shares=None, rows_per_epoch=samples, **OWN)
-    )
+    with tempfile.TemporaryDirectory() as nowhere:  # Trainer makes its folder at once
+        trial = replace(config, output=nowhere, shares=None, rows_per_epoch=samples, **OWN)
+        prepared = finetune.prepare(trial)
     sizes = {source.name: len(source.rows) for source in mixture.sources}
     free = FREE | OWN.keys() | {"shares", "seed", "rows_per_epoch"}
     plain = {name: value for name, value in config.to_dict().items() if name not in free}
@@ -183,13 +183,13 @@ def group_sources(mixture: Mixture, given: Mapping[str, Sequence[str]] | None) -
     return {"scoring": scoring, **{name: (file,) for name, file in zip(GROUPS[1:], others, strict=False)}}
 
 
-def _validation_rows(path: str | Path, seed: int) -> list[TrainingRow]:
+def _read(setting: str, path: str | Path, seed: int) -> Mixture:
     from ..mixture import MixtureError, read_data
 
     try:
-        return read_data(path, seed=seed).rows()
+        return read_data(path, seed=seed)
     except MixtureError as error:
-        raise ConfigError(f"validation: {error}") from None
+        raise ConfigError(f"{setting}: {error}") from None
 
 
 def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> dict[str, Any]:
