@@ -12,14 +12,11 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from qsit_plugin.checkpoint import Checkpoint
-from qsit_plugin.conversation import Conversation
 from qsit_plugin.model import QSiT
-from qsit_plugin.protocol import letters
 
 from . import best
 from .config import ConfigError, RunConfig
 from .feedback import Balance
-from .lettered import choice_of
 from .rows import TrainingRow
 from .subset import stratified
 from .trainer import QSiTTrainer
@@ -27,28 +24,6 @@ from .validation import Figures, validate
 
 JOURNAL = "validation.jsonl"
 BALANCE = "balance.json"
-
-
-def check_rows(rows: Sequence[TrainingRow], conversation: Conversation, config: RunConfig) -> None:
-    """Raise ConfigError for rows on which this run cannot be validated: choices without a right option, letters that
-    are not one token each, a task without rows that balance needs."""
-    try:
-        choices = [question for row in rows if (question := choice_of(row)) is not None]
-        most = max((len(question.options) for question in choices), default=0)
-        ids = [conversation.single_token(letter) for letter in (letters(most) if most else [])]
-    except ValueError as error:
-        raise ConfigError(f"validation: {error}") from None
-    if len(set(ids)) < len(ids):
-        raise ConfigError(
-            f"validation: the tokenizer of the base gives letters of options the same token ({ids}), so choices cannot "
-            "be read: take rows with lettered options out, or mend the tokenizer"
-        )
-    lacking = [task for task in ("score", "interpret") if all(row.task != task for row in rows)]
-    if lacking and config.balance is not None:
-        raise ConfigError(
-            f"balance: feedback compares both losses, but the {len(rows):,} validation rows have no task "
-            f"{lacking[0]!r}: add such rows to {config.validation}"
-        )
 
 
 class Validation(TrainerCallback):
