@@ -16,7 +16,7 @@ from qsit_plugin.model import QSiT
 
 from . import best
 from .config import ConfigError, RunConfig
-from .feedback import Balance
+from .feedback import DIVERGED, Balance
 from .rows import TrainingRow
 from .subset import stratified
 from .trainer import QSiTTrainer
@@ -94,8 +94,11 @@ class Validation(TrainerCallback):
         """The figures, on the first process; None on the others."""
         if not self._first:
             return None
-        with reading(self.trainer, self.checkpoint) as model:
-            figures = validate(model, rows, self.config.images)
+        try:
+            with reading(self.trainer, self.checkpoint) as model:
+                figures = validate(model, rows, self.config.images)
+        except FloatingPointError:
+            raise ConfigError(f"at step {state.global_step} the scores are no longer finite: {DIVERGED}") from None
         about: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch, "final": final, "rows": len(rows)}
         about |= {"goal": best.goal(figures), **figures.to_dict()}
         # all rows at the end are another measure than some of them on the way

@@ -184,6 +184,13 @@ def test_rows_that_cannot_be_validated_on_stop_the_run(tuning: Data, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_a_training_that_has_diverged_is_named_as_such(tuning: Data, held: Path, tmp_path: Path) -> None:
+    prepared = finetune.prepare(tuning.config(tmp_path, max_steps=1, validation=str(held)), say=quiet)
+    torch.nn.init.constant_(prepared.checkpoint.model.model.language_model.norm.weight, float("nan"))
+    with pytest.raises(ConfigError, match="at step 1 the scores are no longer finite: the training has diverged;"):
+        finetune.train(prepared)
+
+
 def test_a_validation_file_that_is_not_there_is_named(tuning: Data, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="validation: no file absent.jsonl; qsit train convert writes one"):
         finetune.run(tuning.config(tmp_path / "out", validation="absent.jsonl"), say=quiet)
