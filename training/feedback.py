@@ -17,6 +17,7 @@ from .mixture import Mixture
 from .sampler import MixtureSampler
 
 Entry = dict[str, Any]
+DIVERGED = "the training has diverged; begin again with a lower learning_rate or a longer warmup"
 
 
 def moved(share: float, ratio: float, target: float, *, step: float, bounds: Sequence[float]) -> float:
@@ -82,12 +83,9 @@ class Balance:
         return sum(shares[name] for name in self.scoring)
 
     def entry(self, score_loss: float, interpret_loss: float, step: int) -> Entry:
-        """What the epoch that has just ended leads to. Raises ValueError for losses that are not finite."""
+        """What the epoch that has just ended leads to. Raises ConfigError for losses that are not finite."""
         if not math.isfinite(score_loss) or not math.isfinite(interpret_loss):
-            raise ValueError(
-                f"the validation losses are {score_loss} and {interpret_loss}, which are no base for a share: the "
-                "training has diverged; begin again with a lower learning_rate"
-            )
+            raise ConfigError(f"the validation losses are {score_loss} and {interpret_loss}: {DIVERGED}")
         ratio = score_loss / interpret_loss if interpret_loss > 0 else math.inf
         share = self.share()
         following = moved(share, ratio, self.target, step=self.step, bounds=self.bounds)

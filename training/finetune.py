@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .dataset import QualityDataset
     from .feedback import Balance
     from .mixture import Mixture
-    from .sampler import MixtureSampler
     from .trainer import QSiTTrainer
 
 log = logging.getLogger(__name__)
@@ -70,12 +69,15 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     arguments = _arguments(config)
     tell = say if arguments.process_index == 0 else _silent
     from .checkpoints import fingerprint
+    from .collator import Collator
+    from .feedback import Balance
+    from .inputs import dataset_of, rows_of, validation_of
     from .tokens import check_profile
     from .trainer import QSiTTrainer
 
     checkpoint = _open(config, arguments)
     check_profile(checkpoint.profile, checkpoint.tokenizer)
-    mixture = _rows_of("data", config.data, config.seed)
+    mixture = rows_of("data", config.data, config.seed)
     try:
         sampler = mixture.sampler(
             count=config.rows_per_epoch,
@@ -85,9 +87,9 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
         )
     except ValueError as error:
         raise ConfigError(f"shares: {error}") from None
-    dataset, collator = _data(config, checkpoint, mixture)
-    balance = _balance(config, mixture, sampler)
-    validation = _validation(config, checkpoint, dataset)
+    dataset = dataset_of(config, checkpoint, mixture)
+    balance = None if config.balance is None else Balance(config, mixture, sampler)
+    validation = None if config.validation is None else validation_of(config.validation, config, checkpoint)
     base = fingerprint(checkpoint.model)
     model = _trainable(config, checkpoint)
     _tell_begin(config, checkpoint, mixture, dataset, arguments, tell)
@@ -96,7 +98,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
         _with_warmup(arguments, config, len(sampler)),
         dataset=dataset,
         sampler=sampler,
-        collator=collator,
+        collator=Collator(checkpoint.model.config.image_token_id, checkpoint.tokenizer.eos_token_id, config),
         config=config,
         profile=checkpoint.profile,
         tiling=checkpoint.tiling,
@@ -128,6 +130,8 @@ def train(prepared: Run, *, resume: bool = False) -> QSiTTrainer:
     elif trainer.args.process_index == 0:
         output.mkdir(parents=True, exist_ok=True)
         write_record(output / RECORD, prepared.config, prepared.facts, _versions())
+    if prepared.config.tensorboard and trainer.args.process_index == 0:
+        _log_to_tensorboard(trainer, output)
     trainer.train(resume_from_checkpoint=None if found is None else str(found))
     return trainer
 
@@ -163,8 +167,6 @@ def _arguments(config: RunConfig) -> Any:
     from transformers import TrainingArguments
 
     output, cuda = Path(config.output), torch.cuda.is_available() and config.device != "cpu"
-    if config.tensorboard:
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
     return TrainingArguments(
         output_dir=str(output / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
@@ -181,7 +183,7 @@ def _arguments(config: RunConfig) -> Any:
         logging_nan_inf_filter=False,  # a loss that is not a number is shown as it is
         save_steps=config.save_every,
         save_total_limit=config.keep_checkpoints,
-        report_to=["tensorboard"] if config.tensorboard else [],
+        report_to=[],
         log_level="error",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -210,69 +212,6 @@ def _open(config: RunConfig, arguments: Any) -> Checkpoint:
         dtype=torch.bfloat16 if frozen_half else torch.float32,
         profile=config.profile,
     )
-
-
-def _rows_of(setting: str, path: str, seed: int) -> Mixture:
-    from .mixture import MixtureError, read_data
-
-    try:
-        return read_data(path, seed=seed)
-    except MixtureError as error:
-        raise ConfigError(f"{setting}: {error}") from None
-
-
-def _data(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture) -> tuple[QualityDataset, Any]:
-    from .collator import Collator
-
-    if not Path(config.images).is_dir():
-        raise ConfigError(f"images: no folder {config.images}; give the one that the rows' image paths are relative to")
-    settings, tokenizer = checkpoint.model.config, checkpoint.tokenizer
-    possible = int(settings.text_config.max_position_embeddings)
-    if config.max_tokens is not None and config.max_tokens > possible:
-        raise ConfigError(f"max_tokens is {config.max_tokens}, but the model has positions for {possible} only")
-    dataset = _dataset(config, checkpoint, mixture, config.max_tokens or possible)
-    return dataset, Collator(settings.image_token_id, tokenizer.eos_token_id, config)
-
-
-def _dataset(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture, max_tokens: int) -> QualityDataset:
-    from qsit_plugin.conversation import Conversation, stop_ids
-
-    from .dataset import QualityDataset
-
-    settings, tokenizer = checkpoint.model.config, checkpoint.tokenizer
-    return QualityDataset(
-        mixture.rows(),
-        config.images,
-        conversation=Conversation(tokenizer, checkpoint.chat_template, settings.image_token_id),
-        profile=checkpoint.profile,
-        tiling=checkpoint.tiling,
-        stop_ids=stop_ids(checkpoint.model, tokenizer),
-        max_tokens=max_tokens,
-    )
-
-
-def _balance(config: RunConfig, mixture: Mixture, sampler: MixtureSampler) -> Balance | None:
-    from .feedback import Balance
-
-    return None if config.balance is None else Balance(config, mixture, sampler)
-
-
-def _validation(config: RunConfig, checkpoint: Checkpoint, training: QualityDataset) -> Mixture | None:
-    """The validation rows, checked as those of training are."""
-    from qsit_plugin.conversation import Conversation
-
-    from .on_the_way import check_rows
-
-    if config.validation is None:
-        return None
-    found = _rows_of("validation", config.validation, config.seed)
-    try:
-        _dataset(config, checkpoint, found, training.max_tokens)
-    except ConfigError as error:
-        raise ConfigError(f"validation, {config.validation}:\n{error}") from None
-    conversation = Conversation(checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.config.image_token_id)
-    check_rows(found.rows(), conversation, config)
-    return found
 
 
 def _add_validation(
@@ -341,6 +280,15 @@ def _set_callbacks(trainer: QSiTTrainer, config: RunConfig, say: Callable[[str],
     trainer.remove_callback(PrinterCallback)
     rows = config.batch_size * config.gradient_accumulation * trainer.args.world_size
     trainer.add_callback(Progress(say, rows))
+
+
+def _log_to_tensorboard(trainer: QSiTTrainer, output: Path) -> None:
+    """Into the run's own folder: the callback alone takes it from the environment, for all runs of a process."""
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    folder = os.environ.get("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
+    trainer.add_callback(TensorBoardCallback(SummaryWriter(folder)))
 
 
 def _versions() -> dict[str, str]:

@@ -12,14 +12,11 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from qsit_plugin.checkpoint import Checkpoint
-from qsit_plugin.conversation import Conversation
 from qsit_plugin.model import QSiT
-from qsit_plugin.protocol import letters
 
 from . import best
 from .config import ConfigError, RunConfig
-from .feedback import Balance
-from .lettered import choice_of
+from .feedback import DIVERGED, Balance
 from .rows import TrainingRow
 from .subset import stratified
 from .trainer import QSiTTrainer
@@ -27,28 +24,6 @@ from .validation import Figures, validate
 
 JOURNAL = "validation.jsonl"
 BALANCE = "balance.json"
-
-
-def check_rows(rows: Sequence[TrainingRow], conversation: Conversation, config: RunConfig) -> None:
-    """Raise ConfigError for rows on which this run cannot be validated: choices without a right option, letters that
-    are not one token each, a task without rows that balance needs."""
-    try:
-        choices = [question for row in rows if (question := choice_of(row)) is not None]
-        most = max((len(question.options) for question in choices), default=0)
-        ids = [conversation.single_token(letter) for letter in (letters(most) if most else [])]
-    except ValueError as error:
-        raise ConfigError(f"validation: {error}") from None
-    if len(set(ids)) < len(ids):
-        raise ConfigError(
-            f"validation: the tokenizer of the base gives letters of options the same token ({ids}), so choices cannot "
-            "be read: take rows with lettered options out, or mend the tokenizer"
-        )
-    lacking = [task for task in ("score", "interpret") if all(row.task != task for row in rows)]
-    if lacking and config.balance is not None:
-        raise ConfigError(
-            f"balance: feedback compares both losses, but the {len(rows):,} validation rows have no task "
-            f"{lacking[0]!r}: add such rows to {config.validation}"
-        )
 
 
 class Validation(TrainerCallback):
@@ -119,8 +94,11 @@ class Validation(TrainerCallback):
         """The figures, on the first process; None on the others."""
         if not self._first:
             return None
-        with reading(self.trainer, self.checkpoint) as model:
-            figures = validate(model, rows, self.config.images)
+        try:
+            with reading(self.trainer, self.checkpoint) as model:
+                figures = validate(model, rows, self.config.images)
+        except FloatingPointError:
+            raise ConfigError(f"at step {state.global_step} the scores are no longer finite: {DIVERGED}") from None
         about: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch, "final": final, "rows": len(rows)}
         about |= {"goal": best.goal(figures), **figures.to_dict()}
         # all rows at the end are another measure than some of them on the way

@@ -80,16 +80,16 @@ def table(figures: Figures, answers: str) -> Iterator[str]:
     }
     for name, value in named.items():
         if value is not None:
-            yield f"{name:<28}{value:.4f}"
+            yield f"{name:<30}{value:.4f}"
     if figures.accuracy is not None:
         rule = "by letter" if answers == "letter" else "written answers"
         yield (
-            f"{'accuracy, ' + rule:<28}{figures.accuracy:.2%} of {counts['choices']:,} choices, "
+            f"{'accuracy, ' + rule:<30}{figures.accuracy:.2%} of {counts['choices']:,} choices, "
             f"chance {figures.chance:.2%}"
         )
     for kind, share in figures.accuracy_by_kind.items():
-        yield f"  {kind:<26}{share:.2%}"
+        yield f"  {kind:<28}{share:.2%}"
     for name, table in figures.by_source.items():
-        yield f"SRCC of {name:<20}" + (f"{table['srcc']:.4f}" if "srcc" in table else f"none, {table['n']} ratings")
+        yield f"SRCC of {name:<21} " + (f"{table['srcc']:.4f}" if "srcc" in table else f"none, {table['n']} ratings")
     for name, value in figures.by_group.items():
-        yield f"SRCC of {name:<20}{value:.4f}"
+        yield f"SRCC of {name:<21} {value:.4f}"

@@ -196,6 +196,8 @@ def test_validation_rows_without_one_of_the_tasks_stop_the_run(tuning: Data, mix
 def test_losses_that_are_not_numbers_are_no_base_for_a_share(tuning: Data, mixture: Path, tmp_path: Path) -> None:
     found = read_mixture(mixture)
     balance = Balance(RunConfig(**vars(tuning.config(tmp_path, **settings(mixture)))), found, found.sampler())
-    with pytest.raises(ValueError, match="the training has diverged; begin again with a lower learning_rate"):
+    with pytest.raises(
+        ConfigError, match="losses are nan and 1.0: the training has diverged; begin again with a lower learning_rate"
+    ):
         balance.entry(float("nan"), 1.0, step=2)
     assert balance.entry(1.0, 0.0, step=2)["next_share"] == pytest.approx(0.7)

@@ -184,6 +184,34 @@ def test_rows_that_cannot_be_validated_on_stop_the_run(tuning: Data, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_a_training_that_has_diverged_is_named_as_such(tuning: Data, held: Path, tmp_path: Path) -> None:
+    prepared = finetune.prepare(tuning.config(tmp_path, max_steps=1, validation=str(held)), say=quiet)
+    torch.nn.init.constant_(prepared.checkpoint.model.model.language_model.norm.weight, float("nan"))
+    with pytest.raises(ConfigError, match="at step 1 the scores are no longer finite: the training has diverged;"):
+        finetune.train(prepared)
+
+
 def test_a_validation_file_that_is_not_there_is_named(tuning: Data, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="validation: no file absent.jsonl; qsit train convert writes one"):
         finetune.run(tuning.config(tmp_path / "out", validation="absent.jsonl"), say=quiet)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"▁": 0, "A": 1, "B": 2}, "choices cannot be read: 'A' is 2 tokens .*; take rows with lettered options out"),
+        ({"▁A": 0, "[UNK]": 1}, r"choices cannot be read: the letters A, B, C are tokens \[0, 1, 1\]; take rows"),
+    ],
+)
+def test_letters_that_are_not_one_token_each_are_refused(words: dict[str, int], message: str) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from qsit_plugin.conversation import Conversation
+    from qsit_plugin.training.inputs import check_letters
+
+    kind = models.WordLevel(words, "[UNK]") if "[UNK]" in words else models.BPE(words, [])
+    backend = Tokenizer(kind)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    with pytest.raises(ConfigError, match=message):
+        check_letters(Conversation(PreTrainedTokenizerFast(tokenizer_object=backend), "", 0), 3)
