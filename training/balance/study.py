@@ -92,11 +92,12 @@ def open_study(
     """
     from .. import finetune
     from ..checkpoints import FREE
+    from ..inputs import rows_of
 
     output = Path(output)
-    mixture = _read("data", config.data, config.seed)
+    mixture = rows_of("data", config.data, config.seed)
     groups = group_sources(mixture, sources)
-    rows = _read("validation", validation, config.seed).rows()
+    rows = rows_of("validation", str(validation), config.seed).rows()
     folder = images or config.images
     counts = _check_validation(rows, Path(folder), str(validation))
     with tempfile.TemporaryDirectory() as nowhere:  # Trainer makes its folder at once
@@ -181,15 +182,6 @@ def group_sources(mixture: Mixture, given: Mapping[str, Sequence[str]] | None) -
             "scoring, quality and general data"
         )
     return {"scoring": scoring, **{name: (file,) for name, file in zip(GROUPS[1:], others, strict=False)}}
-
-
-def _read(setting: str, path: str | Path, seed: int) -> Mixture:
-    from ..mixture import MixtureError, read_data
-
-    try:
-        return read_data(path, seed=seed)
-    except MixtureError as error:
-        raise ConfigError(f"{setting}: {error}") from None
 
 
 def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> dict[str, Any]:
