@@ -61,10 +61,7 @@ def test_wrong_usage_is_one_line_that_says_what_to_do(qsit, prepared: Path, argu
 
 
 def test_torchrun_is_refused_with_the_way_that_works(qsit, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qsit_plugin.training.balance.trials import run_trials
-
     monkeypatch.setenv("WORLD_SIZE", "2")
-    from qsit_plugin.training.config import ConfigError
-
-    with pytest.raises(ConfigError, match="one process a device, with --worker 1/4"):
-        run_trials(None, [], worker=None)
+    result = qsit("train", "balance", "search", prepared, "output=elsewhere")
+    assert result.exit_code == 2
+    assert "start one process a device, with --worker 1/4 to --worker 4/4" in result.stderr

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..config import ConfigError, RunConfig
-from .settings import read_yaml
+from .settings import parse_overrides, read_yaml
 from .study import write_whole
 
 NAME = "ratio.yaml"
@@ -69,7 +69,7 @@ def as_settings(ratio: Ratio, config: str | Path, overrides: Sequence[str] = ())
         raise ConfigError("shares are given twice: leave shares=… or --mixture out")
     shares = ", ".join(f"{_quoted(name)}: {share!r}" for name, share in ratio.shares.items())
     settings = [*overrides, f"shares={{{shares}}}"]
-    content = read_yaml(Path(config)) | _parsed(overrides)
+    content = read_yaml(Path(config)) | parse_overrides(overrides)
     if content.get("balance") == "feedback" and content.get("balance_lambda") is None:
         if ratio.content["lambda_L"] is None:
             raise ConfigError(f"balance: feedback needs balance_lambda, and {ratio.path} has no lambda_L: give it")
@@ -96,22 +96,6 @@ def check_fits(ratio: Ratio, config: RunConfig) -> None:
             f"{ratio.path} has shares for {', '.join(ratio.shares)}: {'; '.join(told)}. Sources are matched by file "
             "name without ending: name the files so, list all of them, or search again"
         )
-
-
-def equal_and_published(ratio: Ratio, rows: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Shares of the sources at the baselines."""
-    from .design import Design
-    from .study import source_shares
-
-    groups = ratio.content["groups"]
-    points = Design(len(groups), "joint", (0,)).baselines()
-    return {name: source_shares(groups, rows, point) for name, point in points.items()}
-
-
-def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    from .settings import parse_overrides
-
-    return parse_overrides(overrides)
 
 
 def _quoted(name: str) -> str:

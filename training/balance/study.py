@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -94,6 +95,7 @@ def open_study(
     from ..checkpoints import FREE
     from ..inputs import rows_of
 
+    _check_alone()
     output = Path(output)
     mixture = rows_of("data", config.data, config.seed)
     groups = group_sources(mixture, sources)
@@ -129,6 +131,14 @@ def open_study(
     }
     _keep_record(output, record)
     return Study(output, config, samples, groups, sizes, tokens, facts, tuple(rows), str(folder), limit)
+
+
+def _check_alone() -> None:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError(
+            "a balance runs one trial on one device: start one process a device, with --worker 1/4 to --worker 4/4 for "
+            "four, not torchrun or accelerate launch"
+        )
 
 
 def read_record(output: Path) -> dict[str, Any]:

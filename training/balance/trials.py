@@ -77,7 +77,6 @@ def run_trials(
 
     ``keep``: leave the folders of trials, with models and checkpoints. ``log``: takes the lines of the runs.
     """
-    _check_alone()
     done = {trial.key: trial for trial in read_trials(study.output)}
     mine = list(planned)[worker.number - 1 :: worker.of]
     left = [one for one in mine if study.key(one) not in done]
@@ -154,14 +153,6 @@ def _append(path: Path, study: Study, trial: Trial) -> None:
 def _told(trial: Trial) -> str:
     told = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
     return ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in told.items())
-
-
-def _check_alone() -> None:
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ConfigError(
-            "a balance runs one trial on one device: start one process a device, with --worker 1/4 to --worker 4/4 for "
-            "four, not torchrun or accelerate launch"
-        )
 
 
 def _silent(message: str) -> None:
