@@ -261,7 +261,9 @@ def _tell_begin(
     from .dataset import soft_label_gap, supervised_texts
     from .plan import plan_lines, plan_of
 
-    for line in plan_lines(plan_of(mixture, count=config.rows_per_epoch, world_size=arguments.world_size)):
+    for line in plan_lines(
+        plan_of(mixture, count=config.rows_per_epoch, shares=config.shares, world_size=arguments.world_size)
+    ):
         say(line)
     for text in supervised_texts(dataset, checkpoint.tokenizer):
         say(text)

@@ -1,5 +1,6 @@
 """qsit train balance: what it prints, what it writes, and its exit status."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def test_search_report_and_run_go_hand_in_hand(qsit, prepared: Path) -> None:
     run = qsit("train", "run", prepared.parent / "light.yaml", "max_steps=1", "--mixture", ratio)
     assert run.exit_code == 0, run.stderr
     shares = yaml.safe_load(ratio.read_text(encoding="utf-8"))["share"]
-    assert f"{shares['mos']:.1%}" in run.stderr
+    record = json.loads((prepared.parent / "out" / "run.json").read_text(encoding="utf-8"))
+    assert record["config"]["shares"] == shares
     refused = qsit("train", "run", prepared.parent / "light.yaml", "normalize=task", "--mixture", ratio)
     assert refused.exit_code == 2
     assert "was found with normalize: sample, this run has normalize: task" in refused.stderr

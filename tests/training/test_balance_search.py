@@ -159,12 +159,16 @@ def test_wrong_settings_stop_with_the_cure(tmp_path: Path, changes: dict, messag
 
 
 def test_a_run_takes_the_shares_of_a_ratio_and_keeps_where_they_come_from(found: Path, tmp_path: Path) -> None:
-    ratio = read_ratio(found / "found" / "ratio.yaml")
-    settings = as_settings(ratio, found / "light.yaml", [f"output={tmp_path / 'out'}", "max_steps=1"])
+    path, lines = tmp_path / "ratio.yaml", list[str]()
+    content = yaml.safe_load((found / "found" / "ratio.yaml").read_text(encoding="utf-8"))
+    ratio = read_ratio(write_yaml(path, content | {"share": {"mos": 0.3, "quality": 0.7}}))
+    changes = [f"output={tmp_path / 'out'}", "max_steps=1", "rows_per_epoch=10"]
+    settings = as_settings(ratio, found / "light.yaml", changes)
     config = read_config(found / "light.yaml", settings)
     check_fits(ratio, config)
     assert config.shares == ratio.shares
-    finetune.run(config, say=silent, ratio=ratio.note())
+    finetune.run(config, say=lines.append, ratio=ratio.note())
+    assert [line.split()[4:6] for line in lines[1:3]] == [["3", "30.0%"], ["7", "70.0%"]]  # the plan says so too
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert record["config"]["shares"] == ratio.shares
     assert record["facts"]["ratio"]["lambda_L"] == ratio.content["lambda_L"]
