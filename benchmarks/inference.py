@@ -189,7 +189,15 @@ def measure(args: argparse.Namespace, shape: str, work: Path) -> dict[str, Any]:
             stack.callback(truth.close)
             errors = accuracy(args, names, truth, work / "photos")
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    return {"shape": shape, **about, "exact": exact, "peak_flops": peaks, "rows": rows, "errors": errors, "config": config}
+    return {
+        "shape": shape,
+        **about,
+        "exact": exact,
+        "peak_flops": peaks,
+        "rows": rows,
+        "errors": errors,
+        "config": config,
+    }
 
 
 def short(rows: list[dict[str, Any]], task: str) -> str:

@@ -64,7 +64,12 @@ def checkpoint(shape: str, folder: Path, *, seed: int, device: str) -> Path:
 
 def _write(shape: str, target: Path, seed: int, device: str) -> None:
     import torch
-    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        Qwen2Config,
+        SiglipVisionConfig,
+    )
 
     from qsit_plugin.portable import CHAT_TEMPLATE, save_portable
     from tests.tiny import SPECIAL_TOKENS, preprocessor_for, profile_of, tiny_tokenizer

@@ -26,14 +26,19 @@ def useful_flops(config: dict[str, Any], crops: int, tokens: int, images: int) -
 
 def document(about: str, results: list[dict[str, Any]]) -> str:
     lines = ["# Inference: ours against the released procedure", "", about, ""]
-    lines += ["Ratio: time of the released procedure by time of this contender, median over the rounds; above 1 is faster."]
+    lines += [
+        "Ratio: time of the released procedure by time of this contender, median over the rounds; above 1 is faster."
+    ]
     for result in results:
         lines += ["", f"## {result['shape']}", "", f"{result['threads']} threads.", *_times(result), *_errors(result)]
     return "\n".join(lines) + "\n"
 
 
 def _times(result: dict[str, Any]) -> list[str]:
-    lines = ["", "| task | contender | ratio (lowest–highest) | s, p50 | p99 | model only, s | images/s | roofline | peak MiB |"]
+    lines = [
+        "",
+        "| task | contender | ratio (lowest–highest) | s, p50 | p99 | model only, s | images/s | roofline | peak MiB |",
+    ]
     lines[-1] += " vision passes | crops | LLM tokens | head rows | host reads |"
     lines += ["|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
     vocabulary = result["config"]["text_config"]["vocab_size"]
@@ -55,7 +60,11 @@ def _times(result: dict[str, Any]) -> list[str]:
         waits = counts.get("device_syncs", counts["host_reads"])
         low, high = min(row["ratios"]), max(row["ratios"])
         cells = [row["task"], row["contender"], f"{row['ratio']:.2f} ({low:.2f}–{high:.2f})", f"{middle:.3f}"]
-        cells += [f"{quantile(row['seconds'], 0.99):.3f}", f"{inner:.3f}" if inner else "", f"{row['images'] / middle:.2f}"]
+        cells += [
+            f"{quantile(row['seconds'], 0.99):.3f}",
+            f"{inner:.3f}" if inner else "",
+            f"{row['images'] / middle:.2f}",
+        ]
         cells += [share, f"{row['peak_mib']:.0f}" if row["peak_mib"] else "", str(counts["vision_passes"])]
         cells += [str(counts["crops"]), f"{counts['llm_tokens']:,}", head, str(waits)]
         lines.append(f"| {' | '.join(cells)} |")

@@ -74,9 +74,11 @@ class HF:
                     output_logits=True,
                     return_dict_in_generate=True,
                 ).logits[0][0]
-        levels = row[list(self.profile.level_token_ids)].float().cpu() if row.dtype != torch.float64 else row[
-            list(self.profile.level_token_ids)
-        ].cpu()
+        levels = (
+            row[list(self.profile.level_token_ids)].float().cpu()
+            if row.dtype != torch.float64
+            else row[list(self.profile.level_token_ids)].cpu()
+        )
         return float(levels.softmax(-1) @ self.weights.to(levels.dtype))
 
     def prepare(self, files: list[bytes], way: str) -> Any:
