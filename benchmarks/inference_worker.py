@@ -266,13 +266,14 @@ def peak_flops(dtype: torch.dtype, device: str) -> float:
     return best
 
 
-def timed(action: Callable[[], Any], device: str) -> tuple[float, Any]:
+def timed(action: Callable[[], Any], device: str) -> tuple[float, float, Any]:
+    """Seconds on the clock, seconds of processor time of all threads, and the result."""
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     wait()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     result = action()
     wait()
-    return time.perf_counter() - start, result
+    return time.perf_counter() - start, time.process_time() - busy, result
 
 
 def answer(contender: Any, command: dict[str, Any], device: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -294,8 +295,8 @@ def answer(contender: Any, command: dict[str, Any], device: str, dtype: torch.dt
         with counting(contender, device) as counts:
             result = action()
         return {"result": result, "counts": counts, "before_mib": before, "peak_mib": peak_mib(device, reset=False)}
-    seconds, result = timed(action, device)
-    row = {"seconds": seconds, "result": result}
+    seconds, busy, result = timed(action, device)
+    row = {"seconds": seconds, "busy": busy, "result": result}
     if command["do"] == "score":
         prepared = contender.prepare(files, way)
         row["model_seconds"] = timed(lambda: contender.model_only(prepared, way), device)[0]

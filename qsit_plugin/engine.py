@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("qsit_plugin")
 
 TOKEN_BUDGET = 16_384
-"""Tokens of one batch, padding included: two large photos at full size, a dozen small ones."""
+"""Tokens of one batch: two large photos at full size, a dozen small ones. Nothing is padded."""
 
 TILE_BUDGET = 96
 """Tiles of one batch: bounds the vision tower's share of memory for many small images."""
@@ -127,8 +127,7 @@ def _open(model: QSiT, image: Any) -> _Seen | ImageError:
 def _over_budget(batch: list[_Seen | ImageError]) -> bool:
     seen = [item for item in batch if isinstance(item, _Seen)]
     tiles = sum(len(item.tiles) for item in seen if item.tiles is not None)
-    longest = max((item.tokens for item in seen), default=0)
-    return len(seen) > 1 and (longest * len(seen) > TOKEN_BUDGET or tiles > TILE_BUDGET)
+    return len(seen) > 1 and (sum(item.tokens for item in seen) > TOKEN_BUDGET or tiles > TILE_BUDGET)
 
 
 def _flush(model: QSiT, batch: list[_Seen | ImageError]) -> Iterator[Reading | ImageError]:
@@ -190,7 +189,8 @@ def _level_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Float32 (B, 5) level logits and (B,) level mass, on the CPU.
 
-    Fresh images go through one padded pass without a cache; a Look reads on from its own prefix, which it keeps.
+    Fresh images go through one pass without a cache; a Look reads on from its own prefix, which it keeps. The level
+    logits take five rows of the head in float32; the level mass needs all rows once an image, at its last token only.
     """
     states = []
     fresh = iter(_fresh_states(network, prompt, batch))
@@ -211,7 +211,7 @@ def _fresh_states(network: Network, prompt: Prompt, batch: list[_Seen]) -> torch
     if not tiles:
         return []
     tokens = network.image_tokens(tiles, [seen.size for seen in batch if seen.tiles is not None])
-    return network.last_states([network.embed_prompt(prompt, t) for t in tokens])
+    return network.last_states(network.embed_prompts(prompt, tokens))
 
 
 def quality_map(model: QSiT, picture: Image.Image, *, window: int | None, overlap: float) -> np.ndarray:

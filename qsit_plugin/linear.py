@@ -1,8 +1,8 @@
-"""Linear layers without their module call: on x86 processors float32 goes to oneDNN, which torch itself asks less often.
+"""Linear layers by the faster of the two libraries that torch brings along: float32 on x86 processors goes to oneDNN.
 
-torch multiplies float32 matrices with MKL. On AMD processors MKL leaves out AVX-512 and reaches less than half of what
-oneDNN does, the other library that every x86 build of torch brings along (docs/performance.md has the figures). The
-operator is the one torch.compile puts in place of a linear layer; weights are read as they are, nothing is copied or kept.
+By itself torch multiplies float32 matrices with MKL, which on an AMD processor reached less than half of oneDNN's speed
+(figures in docs/performance.md). The operator is the one that torch.compile puts in place of a linear layer. Weights are
+read as they are; nothing is copied or kept.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def linear_gelu(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def _takes(layer: nn.Module, x: torch.Tensor) -> bool:
-    """Whether oneDNN's operator may stand in: it has no gradient and knows no subclass (adapters, quantized weights)."""
+    """Whether oneDNN may stand in: its operator has no gradient, and subclasses (quantized weights) work otherwise."""
     return (
         _ONEDNN
         and type(layer) is nn.Linear

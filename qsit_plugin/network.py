@@ -107,9 +107,10 @@ class Network:
         """(T, D) embeddings of token ids."""
         return self.hf.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
 
-    def embed_prompt(self, prompt: Prompt, image: torch.Tensor) -> torch.Tensor:
-        """(T, D) embeddings of a whole prompt around packed image tokens (n, D)."""
-        return torch.cat([self.embed(prompt.before), image.to(self.dtype), self.embed(prompt.after)])
+    def embed_prompts(self, prompt: Prompt, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """(T_i, D) embeddings of the whole prompt around the packed image tokens (n_i, D) of each image."""
+        before, after = self.embed(prompt.before), self.embed(prompt.after)  # goes to the device once for all images
+        return [torch.cat([before, image.to(self.dtype), after]) for image in images]
 
     def last_states(self, sequences: Sequence[torch.Tensor]) -> torch.Tensor:
         """Hidden state at the last token of each (T_i, D) sequence, as (B, D). Nothing is padded, see ``_read``."""
