@@ -9,10 +9,13 @@ the released procedure first and last; a ratio is its time (mean of the two) by 
 tables show the median over the rounds, so that load from elsewhere hits all alike. Counted work, peak memory and scores
 come from a pass of its own, which is not timed. Weights and photos follow from ``--seed``.
 
-Contenders: ``released`` is the authors' script (Pillow's processor, batch 1, ``generate``); ``fast processor`` the same
-with transformers' torchvision processor; ``pyiqa way`` is how pyiqa runs large multimodal models (tensor -> Pillow, batch
-1, logits of all positions); ``ours, one by one`` and ``ours`` (lists in one call) are this package. Optional:
+Contenders: ``released`` is the authors' script (Pillow's processor, batch 1, ``generate``); ``fast processor`` the
+same with transformers' torchvision processor; ``pyiqa way`` is how pyiqa runs large multimodal models (tensor -> Pillow,
+batch 1, logits of all positions); ``ours, one by one`` and ``ours`` (lists in one call) are this package. Optional:
 ``--compile``, and ``--reduced bfloat16`` for released and ours in another number format.
+
+The ratio of work is that of the processor time of all threads: other programs hardly touch it, while the clock on a busy
+machine says little. With several threads it also counts their waiting.
 """
 
 from __future__ import annotations
@@ -125,18 +128,20 @@ def run_task(task: dict[str, Any], names: dict[str, tuple[Process, str]], rounds
     taken: dict[str, list[float]] = {name: [] for name in part}
     inner: dict[str, list[float]] = {name: [] for name in part}
     ratios: dict[str, list[float]] = {name: [] for name in part}
+    work: dict[str, list[float]] = {name: [] for name in part}
     for _ in range(rounds):
         this = {name: process.ask(**command, way=way) for name, (process, way) in part.items()}
         again = part[FIRST][0].ask(**command, way=part[FIRST][1])
-        reference = (this[FIRST]["seconds"] + again["seconds"]) / 2
+        reference, busy = ((this[FIRST][key] + again[key]) / 2 for key in ("seconds", "busy"))
         for name, result in this.items():
             taken[name].append(result["seconds"])
             inner[name] += [result["model_seconds"]] if "model_seconds" in result else []
             ratios[name].append(reference / (reference if name == FIRST else result["seconds"]))
+            work[name].append(busy / (busy if name == FIRST else result["busy"]))
         taken[FIRST].append(again["seconds"])
     for name, row in rows.items():
         row |= {"seconds": taken[name], "model_seconds": inner[name], "ratio": statistics.median(ratios[name])}
-        row["ratios"] = ratios[name]
+        row |= {"ratios": ratios[name], "work_ratio": statistics.median(work[name])}
     return list(rows.values())
 
 
@@ -201,7 +206,8 @@ def measure(args: argparse.Namespace, shape: str, work: Path) -> dict[str, Any]:
 
 
 def short(rows: list[dict[str, Any]], task: str) -> str:
-    return ", ".join(f"{row['contender']} {row['ratio']:.2f}" for row in rows if row["task"] == task)
+    own = [row for row in rows if row["task"] == task]
+    return ", ".join(f"{row['contender']} {row['ratio']:.2f} (work {row['work_ratio']:.2f})" for row in own)
 
 
 def machine(args: argparse.Namespace) -> str:
@@ -213,8 +219,8 @@ def machine(args: argparse.Namespace) -> str:
         where = f"{torch.cuda.get_device_name()}; {where}"
     load = f"; load average at the start {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return (
-        f"{where}; {platform.system()}, Python {platform.python_version()}, {versions}; {args.dtype}; seed {args.seed}; "
-        f"{args.rounds} rounds; {datetime.date.today()}{load}"
+        f"{where}; {platform.system()}, Python {platform.python_version()}, {versions}; {args.dtype}; "
+        f"seed {args.seed}; {args.rounds} rounds; {datetime.date.today()}{load}"
     )
 
 

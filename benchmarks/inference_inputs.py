@@ -1,4 +1,4 @@
-"""What inference.py feeds every contender: seeded photos as JPEG files, and checkpoint folders of the shapes in question.
+"""What inference.py feeds every contender: seeded photos as JPEG files, and checkpoint folders of the shapes asked for.
 
 The weights of a shape are random, N(0, 1/fan_in), drawn on the device from the seed and the name of each parameter, so
 that one layer more or less changes no other. qsit-nano is taken as it ships.

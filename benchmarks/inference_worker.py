@@ -3,8 +3,8 @@
 python benchmarks/inference_worker.py hf|ours FOLDER DEVICE DTYPE [compile]
 
 ``hf`` is transformers alone: the released procedure (Pillow's processor, batch 1, ``generate``), the same with the fast
-processor, and pyiqa's way with large multimodal models (tensor -> Pillow, batch 1, logits of all positions). ``ours`` is
-this package. Pictures are bytes of JPEG files for all of them.
+processor, and pyiqa's way with large multimodal models (tensor -> Pillow, batch 1, logits of all positions). ``ours``
+is this package. Pictures are bytes of JPEG files for all of them.
 """
 
 from __future__ import annotations
@@ -74,11 +74,8 @@ class HF:
                     output_logits=True,
                     return_dict_in_generate=True,
                 ).logits[0][0]
-        levels = (
-            row[list(self.profile.level_token_ids)].float().cpu()
-            if row.dtype != torch.float64
-            else row[list(self.profile.level_token_ids)].cpu()
-        )
+        levels = row[list(self.profile.level_token_ids)].cpu()
+        levels = levels if levels.dtype == torch.float64 else levels.float()
         return float(levels.softmax(-1) @ self.weights.to(levels.dtype))
 
     def prepare(self, files: list[bytes], way: str) -> Any:
@@ -188,16 +185,15 @@ def watch(hf: Any, counts: dict[str, int]) -> list[Any]:
         counts["vision_passes"] += 1
         counts["crops"] += len(args[0] if args else kwargs["pixel_values"])
 
-    def tokens(module: Any, args: Any, kwargs: Any) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        counts["llm_tokens"] += hidden.shape[0] * hidden.shape[1]
+    def tokens(module: Any, args: Any) -> None:
+        counts["llm_tokens"] += args[0].numel() // args[0].shape[-1]
 
     def rows(module: Any, args: Any, output: torch.Tensor) -> None:
         counts["head_rows"] += output.numel()
 
     return [
         getattr(tower, "vision_model", tower).embeddings.register_forward_pre_hook(crops, with_kwargs=True),
-        hf.model.language_model.layers[0].register_forward_pre_hook(tokens, with_kwargs=True),
+        hf.model.language_model.layers[0].input_layernorm.register_forward_pre_hook(tokens),
         hf.lm_head.register_forward_hook(rows),
     ]
 

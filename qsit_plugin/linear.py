@@ -1,8 +1,8 @@
 """Linear layers by the faster of the two libraries that torch brings along: float32 on x86 processors goes to oneDNN.
 
 By itself torch multiplies float32 matrices with MKL, which on an AMD processor reached less than half of oneDNN's speed
-(figures in docs/performance.md). The operator is the one that torch.compile puts in place of a linear layer. Weights are
-read as they are; nothing is copied or kept.
+(figures in docs/performance.md). The operator is the one that torch.compile puts in place of a linear layer. Weights
+are read as they are; nothing is copied or kept.
 """
 
 from __future__ import annotations
