@@ -10,12 +10,12 @@ tables show the median over the rounds, so that load from elsewhere hits all ali
 come from a pass of its own, which is not timed. Weights and photos follow from ``--seed``.
 
 Contenders: ``released`` is the authors' script (Pillow's processor, batch 1, ``generate``); ``fast processor`` the
-same with transformers' torchvision processor; ``pyiqa way`` is how pyiqa runs large multimodal models (tensor -> Pillow,
+same with transformers' torchvision processor; ``pyiqa way`` is how pyiqa runs large multimodal models (tensor, Pillow,
 batch 1, logits of all positions); ``ours, one by one`` and ``ours`` (lists in one call) are this package. Optional:
 ``--compile``, and ``--reduced bfloat16`` for released and ours in another number format.
 
-The ratio of work is that of the processor time of all threads: other programs hardly touch it, while the clock on a busy
-machine says little. With several threads it also counts their waiting.
+The ratio of work is that of the processor time of all threads: other programs hardly touch it, while the clock on a
+busy machine says little. With several threads it also counts their waiting.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class Ours:
 
         batches: list[list[Any]] = [[]]
         for item in prepared:
-            if batches[-1] and (way == "one" or engine._over_budget([*batches[-1], item])):
+            if batches[-1] and (way == "one" or engine._over_budget(self.model, [*batches[-1], item])):
                 batches.append([])
             batches[-1].append(item)
         readings = [reading for batch in batches for reading in engine.read_batch(self.model, batch)]

@@ -33,6 +33,9 @@ TOKEN_BUDGET = 16_384
 TILE_BUDGET = 96
 """Tiles of one batch: bounds the vision tower's share of memory for many small images."""
 
+CPU_TOKEN_BUDGET = 1024
+"""Tokens of one batch on a CPU, where a second large image at once only takes memory and the caches of the first."""
+
 AHEAD = 8
 """Images that are opened and cut while the network works."""
 
@@ -87,7 +90,7 @@ def iter_readings(model: QSiT, images: Iterable[Any], *, errors: str = "raise") 
     for item in _opened(model, images):
         if isinstance(item, ImageError) and errors == "raise":
             raise item
-        if _over_budget([*batch, item]):
+        if _over_budget(model, [*batch, item]):
             yield from _flush(model, batch)
             batch = []
         batch.append(item)
@@ -124,10 +127,11 @@ def _open(model: QSiT, image: Any) -> _Seen | ImageError:
     return _Seen(picture.size, tiling.cut(picture), None, tiling.token_count(*picture.size))
 
 
-def _over_budget(batch: list[_Seen | ImageError]) -> bool:
+def _over_budget(model: QSiT, batch: list[_Seen | ImageError]) -> bool:
+    budget = CPU_TOKEN_BUDGET if model.device.type == "cpu" else TOKEN_BUDGET
     seen = [item for item in batch if isinstance(item, _Seen)]
     tiles = sum(len(item.tiles) for item in seen if item.tiles is not None)
-    return len(seen) > 1 and (sum(item.tokens for item in seen) > TOKEN_BUDGET or tiles > TILE_BUDGET)
+    return len(seen) > 1 and (sum(item.tokens for item in seen) > budget or tiles > TILE_BUDGET)
 
 
 def _flush(model: QSiT, batch: list[_Seen | ImageError]) -> Iterator[Reading | ImageError]:

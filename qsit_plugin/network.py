@@ -19,6 +19,9 @@ from .tiles import Tiling
 VISION_CHUNK = 64
 """Tiles that go through the vision tower at once: more cost memory and gain nothing on any device we know."""
 
+CPU_PATCHES = 2048
+"""On a CPU, patches of the tiles that go through at once: more gain nothing, and their activations leave its caches."""
+
 ROOM = 64
 """Tokens by which the memory of a sequence grows when it is full."""
 
@@ -66,23 +69,33 @@ class Network:
         All tiles of all images share the passes through the vision tower; nothing is padded.
         """
         pixels = self.tiling.normalise(torch.cat(list(tiles)).to(self.device)).to(self.dtype)
-        features = torch.cat([self._vision(chunk) for chunk in pixels.split(VISION_CHUNK)])
+        features = torch.cat([self._vision(chunk) for chunk in pixels.split(self._chunk)])
         return self._pack(features, [len(t) for t in tiles], sizes)
+
+    @property
+    def _chunk(self) -> int:
+        """Tiles that go through the vision tower at once."""
+        return max(1, CPU_PATCHES // self.tiling.side**2) if self.device.type == "cpu" else VISION_CHUNK
 
     def _pack(
         self, features: torch.Tensor, counts: Sequence[int], sizes: Sequence[tuple[int, int]]
     ) -> list[torch.Tensor]:
         """Features of all tiles (N, patches, width) -> packed image tokens, one (n, D) tensor an image."""
-        base = self.hf.model
-        projector = base.multi_modal_projector
+        projector = self.hf.model.multi_modal_projector
         projected = linear(projector.linear_2, projector.act(linear(projector.linear_1, features)))
-        packed, _ = base.pack_image_features(
-            projected.split(counts),
-            [(height, width) for width, height in sizes],
-            image_newline=base.image_newline,
-            vision_aspect_ratio=f"anyres_max_{self.tiling.max_tiles}",
-        )
-        return list(packed)
+        return [self._packed(own, *size) for own, size in zip(projected.split(list(counts)), sizes, strict=True)]
+
+    def _packed(self, tiles: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        """One image's projected features (1 + rows * columns, patches, D) -> its tokens (n, D)."""
+        rows, columns = self.tiling.unpadded(width, height)[2:]
+        picture = tiles.flatten(0, 1).index_select(0, self.tiling.feature_index(width, height, tiles.device))
+        picture = picture.view(rows, columns, -1)
+        reduced = self.tiling.features(width, height)
+        if reduced != (rows, columns):
+            planes = picture.permute(2, 0, 1)[None]
+            picture = functional.interpolate(planes, list(reduced), mode="bilinear")[0].permute(1, 2, 0)
+        newline = self.hf.model.image_newline.to(picture).expand(len(picture), 1, -1)
+        return torch.cat([tiles[0], torch.cat([picture, newline], 1).flatten(0, 1)])
 
     def _vision(self, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 3, S, S) normalised pixels -> (N, patches, width) features of the configured layer.

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 import qsit_plugin as qsit
 from qsit_plugin import engine
-from qsit_plugin.network import Network
-from tests.tiny import tiny_checkpoint, tiny_model, tiny_tokenizer
+from qsit_plugin.network import Network, Prompt
+from qsit_plugin.tiles import Tiling
+from tests.tiny import preprocessor_for, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 SIZES = [(80, 60), (300, 200), (129, 127), (40, 300), (256, 256), (500, 90), (200, 150), (64, 64)]
 QUESTIONS = ["Is it blurry?", "Is it noisy?", "Which distortion is most visible in this image?"]
@@ -118,7 +120,8 @@ def test_the_last_layer_follows_one_token_an_image(model, pictures):
 def test_level_logits_take_five_rows_of_the_head_and_all_rows_see_only_the_last_token(model, pictures):
     with counted(model) as work:
         model.score(pictures)
-    assert work.level_rows == [(len(pictures), 5)]
+    assert sum(images for images, _ in work.level_rows) == len(pictures)
+    assert {rows for _, rows in work.level_rows} == {5}
     assert work.head_positions == len(pictures)  # for the level mass
 
 
@@ -157,28 +160,16 @@ def test_a_batch_is_waited_for_once_however_many_images_it_holds(model, pictures
 
 def test_nothing_between_tiles_and_logits_waits_for_the_device():
     """On the meta device a tensor has no values: whatever needed one on the host would raise."""
+    if transformers.__version__.startswith("4."):
+        pytest.skip("the rotary embedding of transformers 4 does not run on the meta device")
     words = tiny_tokenizer()
     real = tiny_model(words, official=False)
-    tiling = _tiling_of(real)
+    tiling = Tiling.from_configs(real.config, preprocessor_for(real.config))
     network = Network(real.to("meta"), tiling)
     tiles = [torch.zeros((tiling.tile_count(*size), 3, 128, 128), dtype=torch.uint8) for size in SIZES]
     with torch.inference_mode():
         images = network.image_tokens(tiles, SIZES)
-        prompt = qsit_prompt()
-        states = network.last_states(network.embed_prompts(prompt, images))
+        states = network.last_states(network.embed_prompts(Prompt((260, 261), (262, 263, 264)), images))
         assert network.token_logits(states, range(5)).shape == (len(SIZES), 5)
         with pytest.raises((RuntimeError, NotImplementedError)):
             states.tolist()  # else the test would prove nothing
-
-
-def qsit_prompt():
-    from qsit_plugin.network import Prompt
-
-    return Prompt((260, 261), (262, 263, 264))
-
-
-def _tiling_of(model):
-    from qsit_plugin.tiles import Tiling
-    from tests.tiny import preprocessor_for
-
-    return Tiling.from_configs(model.config, preprocessor_for(model.config))
