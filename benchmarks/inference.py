@@ -122,8 +122,7 @@ def run_task(task: dict[str, Any], names: dict[str, tuple[Process, str]], rounds
     part = {name: at for name, at in names.items() if takes_part(name, at[1], task)}
     rows: dict[str, dict[str, Any]] = {}
     for name, (process, way) in part.items():
-        process.ask(**command, way=way)  # not counted: first touch of every size
-        counted = process.ask(**command, way=way, count=True)
+        counted = process.ask(**command, way=way, count=True)  # the first touch of every size, not timed
         rows[name] = {"task": task["task"], "contender": name, "images": len(task["files"]), **counted}
     taken: dict[str, list[float]] = {name: [] for name in part}
     inner: dict[str, list[float]] = {name: [] for name in part}

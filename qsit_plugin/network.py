@@ -89,7 +89,7 @@ class Network:
         """One image's projected features (1 + rows * columns, patches, D) -> its tokens (n, D)."""
         rows, columns = self.tiling.unpadded(width, height)[2:]
         picture = tiles.flatten(0, 1).index_select(0, self.tiling.feature_index(width, height, tiles.device))
-        picture = picture.view(rows, columns, -1)
+        picture = picture.view(rows, columns, tiles.shape[-1])  # a thin picture may leave no row
         reduced = self.tiling.features(width, height)
         if reduced != (rows, columns):
             planes = picture.permute(2, 0, 1)[None]
