@@ -99,6 +99,9 @@ def iter_readings(model: QSiT, images: Iterable[Any], *, errors: str = "raise") 
 
 def _opened(model: QSiT, images: Iterable[Any]) -> Iterator[_Seen | ImageError]:
     """Open and cut images in two threads, a few ahead; Pillow decodes and resizes without Python's lock."""
+    if isinstance(images, list) and len(images) == 1:  # nothing to open ahead: no thread, no memory pool of its own
+        yield _open(model, images[0])
+        return
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="qsit-open") as pool:
         waiting: deque[Future[_Seen | ImageError]] = deque()
         try:

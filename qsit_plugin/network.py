@@ -68,8 +68,9 @@ class Network:
         ``tiles``: an image's uint8 (1 + rows * columns, 3, S, S), base view first. ``sizes``: its (width, height).
         All tiles of all images share the passes through the vision tower; nothing is padded.
         """
-        pixels = self.tiling.normalise(torch.cat(list(tiles)).to(self.device)).to(self.dtype)
-        features = torch.cat([self._vision(chunk) for chunk in pixels.split(self._chunk)])
+        whole = torch.cat(list(tiles)).to(self.device)  # bytes; floats only for the tiles in work
+        parts = [self._vision(self.tiling.normalise(part).to(self.dtype)) for part in whole.split(self._chunk)]
+        features = torch.cat(parts)
         return self._pack(features, [len(t) for t in tiles], sizes)
 
     @property
