@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("qsit_plugin")
 
 TOKEN_BUDGET = 16_384
-"""Tokens of one batch, padding included: two large photos at full size, a dozen small ones."""
+"""Tokens of one batch: two large photos at full size, a dozen small ones. Nothing is padded."""
 
 TILE_BUDGET = 96
 """Tiles of one batch: bounds the vision tower's share of memory for many small images."""
+
+CPU_TOKEN_BUDGET = 1024
+"""Tokens of one batch on a CPU, where a second large image at once only takes memory and the caches of the first."""
 
 AHEAD = 8
 """Images that are opened and cut while the network works."""
@@ -87,7 +90,7 @@ def iter_readings(model: QSiT, images: Iterable[Any], *, errors: str = "raise") 
     for item in _opened(model, images):
         if isinstance(item, ImageError) and errors == "raise":
             raise item
-        if _over_budget([*batch, item]):
+        if _over_budget(model, [*batch, item]):
             yield from _flush(model, batch)
             batch = []
         batch.append(item)
@@ -96,6 +99,9 @@ def iter_readings(model: QSiT, images: Iterable[Any], *, errors: str = "raise") 
 
 def _opened(model: QSiT, images: Iterable[Any]) -> Iterator[_Seen | ImageError]:
     """Open and cut images in two threads, a few ahead; Pillow decodes and resizes without Python's lock."""
+    if isinstance(images, list) and len(images) == 1:  # nothing to open ahead: no thread, no memory pool of its own
+        yield _open(model, images[0])
+        return
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="qsit-open") as pool:
         waiting: deque[Future[_Seen | ImageError]] = deque()
         try:
@@ -124,11 +130,11 @@ def _open(model: QSiT, image: Any) -> _Seen | ImageError:
     return _Seen(picture.size, tiling.cut(picture), None, tiling.token_count(*picture.size))
 
 
-def _over_budget(batch: list[_Seen | ImageError]) -> bool:
+def _over_budget(model: QSiT, batch: list[_Seen | ImageError]) -> bool:
+    budget = CPU_TOKEN_BUDGET if model.device.type == "cpu" else TOKEN_BUDGET
     seen = [item for item in batch if isinstance(item, _Seen)]
     tiles = sum(len(item.tiles) for item in seen if item.tiles is not None)
-    longest = max((item.tokens for item in seen), default=0)
-    return len(seen) > 1 and (longest * len(seen) > TOKEN_BUDGET or tiles > TILE_BUDGET)
+    return len(seen) > 1 and (sum(item.tokens for item in seen) > budget or tiles > TILE_BUDGET)
 
 
 def _flush(model: QSiT, batch: list[_Seen | ImageError]) -> Iterator[Reading | ImageError]:
@@ -190,7 +196,8 @@ def _level_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Float32 (B, 5) level logits and (B,) level mass, on the CPU.
 
-    Fresh images go through one padded pass without a cache; a Look reads on from its own prefix, which it keeps.
+    Fresh images go through one pass without a cache; a Look reads on from its own prefix, which it keeps. The level
+    logits take five rows of the head in float32; the level mass needs all rows once an image, at its last token only.
     """
     states = []
     fresh = iter(_fresh_states(network, prompt, batch))
@@ -211,7 +218,7 @@ def _fresh_states(network: Network, prompt: Prompt, batch: list[_Seen]) -> torch
     if not tiles:
         return []
     tokens = network.image_tokens(tiles, [seen.size for seen in batch if seen.tiles is not None])
-    return network.last_states([network.embed_prompt(prompt, t) for t in tokens])
+    return network.last_states(network.embed_prompts(prompt, tokens))
 
 
 def quality_map(model: QSiT, picture: Image.Image, *, window: int | None, overlap: float) -> np.ndarray:

@@ -72,7 +72,7 @@ def _level_logits(model: QSiT, images: list[torch.Tensor]) -> torch.Tensor:
     prompt = model.prompt(profile.question, profile.answer_prefix)
     tiles = [normalise(network.tiling, cut(network.tiling, image.to(network.device))) for image in images]
     tokens = network.differentiable_tokens(tiles, [(image.shape[-1], image.shape[-2]) for image in images])
-    states = network.differentiable_last_states([network.embed_prompt(prompt, t) for t in tokens])
+    states = network.differentiable_last_states(network.embed_prompts(prompt, tokens))
     return network.token_logits(states, profile.level_token_ids)
 
 

@@ -195,11 +195,13 @@ class QSiT:
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
         """The tokens of a rendered question. Chat template and answer prefix are tokenised apart, as released."""
         key = (question, answer_prefix)
-        if key not in self._prompts:
+        found = self._prompts.get(key)
+        if found is None:
+            found = self.conversation.prompt(question, answer_prefix)
             if len(self._prompts) > 256:
                 self._prompts.clear()
-            self._prompts[key] = self.conversation.prompt(question, answer_prefix)
-        return self._prompts[key]
+            self._prompts[key] = found  # returned from here: another thread may clear the dictionary
+        return found
 
     @torch.inference_mode()
     def encode(self, image: Any) -> Any:

@@ -5,17 +5,26 @@ Shapes: B images, T tokens of a sequence, D width of the language model, V size 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from .linear import linear, linear_gelu
 from .tiles import Tiling
 
 VISION_CHUNK = 64
 """Tiles that go through the vision tower at once: more cost memory and gain nothing on any device we know."""
+
+CPU_PATCHES = 2048
+"""On a CPU, patches of the tiles that go through at once: more gain nothing, and their activations leave its caches."""
+
+ROOM = 64
+"""Tokens by which the memory of a sequence grows when it is full."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Prefix:
 
     before: tuple[int, ...]
     length: int
-    layers: list[tuple[torch.Tensor, torch.Tensor]]  # one (keys, values) a layer, each (1, heads, length, head size)
+    layers: list[tuple[torch.Tensor, torch.Tensor]]  # one (keys, values) a layer, each (heads, length, head size)
 
 
 class Network:
@@ -42,6 +51,9 @@ class Network:
         self.hf = model
         self.tiling = tiling
         self.config = model.config
+        strange = {type(block).__name__ for block in model.model.language_model.layers} - {"Qwen2DecoderLayer"}
+        if strange:
+            raise ValueError(f"the language model is made of {sorted(strange)}; only Qwen2, as in LLaVA-OneVision")
 
     @property
     def device(self) -> torch.device:
@@ -57,22 +69,35 @@ class Network:
         ``tiles``: an image's uint8 (1 + rows * columns, 3, S, S), base view first. ``sizes``: its (width, height).
         All tiles of all images share the passes through the vision tower; nothing is padded.
         """
-        pixels = self.tiling.normalise(torch.cat(list(tiles)).to(self.device)).to(self.dtype)
-        features = torch.cat([self._vision(chunk) for chunk in pixels.split(VISION_CHUNK)])
+        whole = torch.cat(list(tiles)).to(self.device)  # bytes; floats only for the tiles in work
+        parts = [self._vision(self.tiling.normalise(part).to(self.dtype)) for part in whole.split(self._chunk)]
+        features = torch.cat(parts)
         return self._pack(features, [len(t) for t in tiles], sizes)
+
+    @property
+    def _chunk(self) -> int:
+        """Tiles that go through the vision tower at once."""
+        return max(1, CPU_PATCHES // self.tiling.side**2) if self.device.type == "cpu" else VISION_CHUNK
 
     def _pack(
         self, features: torch.Tensor, counts: Sequence[int], sizes: Sequence[tuple[int, int]]
     ) -> list[torch.Tensor]:
         """Features of all tiles (N, patches, width) -> packed image tokens, one (n, D) tensor an image."""
-        base = self.hf.model
-        packed, _ = base.pack_image_features(
-            base.multi_modal_projector(features).split(counts),
-            [(height, width) for width, height in sizes],
-            image_newline=base.image_newline,
-            vision_aspect_ratio=f"anyres_max_{self.tiling.max_tiles}",
-        )
-        return list(packed)
+        projector = self.hf.model.multi_modal_projector
+        projected = linear(projector.linear_2, projector.act(linear(projector.linear_1, features)))
+        return [self._packed(own, *size) for own, size in zip(projected.split(list(counts)), sizes, strict=True)]
+
+    def _packed(self, tiles: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        """One image's projected features (1 + rows * columns, patches, D) -> its tokens (n, D)."""
+        rows, columns = self.tiling.unpadded(width, height)[2:]
+        picture = tiles.flatten(0, 1).index_select(0, self.tiling.feature_index(width, height, tiles.device))
+        picture = picture.view(rows, columns, tiles.shape[-1])  # a thin picture may leave no row
+        reduced = self.tiling.features(width, height)
+        if reduced != (rows, columns):
+            planes = picture.permute(2, 0, 1)[None]
+            picture = functional.interpolate(planes, list(reduced), mode="bilinear")[0].permute(1, 2, 0)
+        newline = self.hf.model.image_newline.to(picture).expand(len(picture), 1, -1)
+        return torch.cat([tiles[0], torch.cat([picture, newline], 1).flatten(0, 1)])
 
     def _vision(self, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 3, S, S) normalised pixels -> (N, patches, width) features of the configured layer.
@@ -84,7 +109,10 @@ class Network:
         layer = self.config.vision_feature_layer
         if layer == -1:
             inner = getattr(tower, "vision_model", tower)  # transformers 4 wraps the tower once more
-            features = inner.encoder(inputs_embeds=inner.embeddings(pixels)).last_hidden_state
+            features = inner.embeddings(pixels)
+            for block in inner.encoder.layers:
+                plain = type(block).__name__ == "SiglipEncoderLayer"
+                features = _vision_layer(block, features) if plain else block(features, attention_mask=None)
         else:
             states = tower(pixels, output_hidden_states=True).hidden_states
             features = states[layer] if isinstance(layer, int) else torch.cat([states[i] for i in layer], dim=-1)
@@ -94,21 +122,54 @@ class Network:
         """(T, D) embeddings of token ids."""
         return self.hf.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
 
-    def embed_prompt(self, prompt: Prompt, image: torch.Tensor) -> torch.Tensor:
-        """(T, D) embeddings of a whole prompt around packed image tokens (n, D)."""
-        return torch.cat([self.embed(prompt.before), image.to(self.dtype), self.embed(prompt.after)])
+    def embed_prompts(self, prompt: Prompt, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """(T_i, D) embeddings of the whole prompt around the packed image tokens (n_i, D) of each image."""
+        before, after = self.embed(prompt.before), self.embed(prompt.after)  # goes to the device once for all images
+        return [torch.cat([before, image.to(self.dtype), after]) for image in images]
 
     def last_states(self, sequences: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Hidden state at the last token of each (T_i, D) sequence, as (B, D).
+        """Hidden state at the last token of each (T_i, D) sequence, as (B, D). Nothing is padded, see ``_read``."""
+        return self._read(torch.cat(list(sequences)), [len(s) for s in sequences], None)
 
-        Sequences are padded on the right and need no mask: attention is causal, so the padding comes after everything
-        that counts. With a mask, attention would leave its fast path and keep a (T, T) matrix.
+    def _read(
+        self, hidden: torch.Tensor, lengths: Sequence[int], memory: _Memory | None, *, every: bool = False
+    ) -> torch.Tensor:
+        """Read sequences that lie one after the other, (sum of lengths, D), and return their last states (B, D).
+
+        Everything but attention works on all tokens of all sequences at once; attention takes one sequence after the
+        other, so that nothing is padded and no (T, T) mask exists. From the last layer on only each sequence's last
+        token is followed: of the others, just keys and values are needed there.
+
+        ``memory``: keys and values of what was read before (one sequence only); it learns this one's. ``every``: the
+        states at every token, (sum of lengths, D), instead.
         """
-        lengths = [len(s) for s in sequences]
-        batch = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
-        return _at_the_end(
-            self.hf.model.language_model(inputs_embeds=batch, use_cache=False).last_hidden_state, lengths
-        )
+        text = self.hf.model.language_model
+        before = memory.length if memory else 0
+        positions = torch.cat([torch.arange(n, device=hidden.device) for n in lengths]) + before
+        cos, sin = text.rotary_emb(hidden[None], positions[None])
+        ends = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
+        for index, block in enumerate(text.layers):
+            final = index == len(text.layers) - 1 and not every
+            attention, normed = block.self_attn, block.input_layernorm(hidden)
+            size = attention.head_dim
+            keys = _rotated(_heads(linear(attention.k_proj, normed), size), cos, sin)
+            values = _heads(linear(attention.v_proj, normed), size)
+            if memory:
+                keys, values = memory.learn(index, keys, values)
+            if final:
+                hidden, normed, cos, sin = hidden[ends], normed[ends], cos[:, ends], sin[:, ends]
+            queries = _rotated(_heads(linear(attention.q_proj, normed), size), cos, sin)
+            steps = [1] * len(lengths) if final else lengths
+            spans = [before + n for n in lengths]
+            mixed = _attend(queries.split(list(steps), 1), keys.split(spans, 1), values.split(spans, 1))
+            hidden = hidden + linear(attention.o_proj, mixed)
+            normed, mlp = block.post_attention_layernorm(hidden), block.mlp
+            hidden = hidden + linear(
+                mlp.down_proj, mlp.act_fn(linear(mlp.gate_proj, normed)) * linear(mlp.up_proj, normed)
+            )
+        if memory:
+            memory.length += sum(lengths)
+        return text.norm(hidden)
 
     def differentiable_tokens(
         self, pixels: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]
@@ -158,38 +219,119 @@ class Network:
         head = self.hf.lm_head
         rows = head.weight[list(ids)].float()
         bias = 0.0 if head.bias is None else head.bias[list(ids)].float()
-        with torch.autocast(states.device.type, enabled=False):  # a model that is being trained may be read under one
+        with _in_full_precision(states.device):
             return states.float() @ rows.T + bias
 
     def prefix(self, before: tuple[int, ...], image: torch.Tensor) -> Prefix:
         """Prefill the text before the image and the image itself, once for all questions."""
-        cache = _new_cache()
         embeddings = torch.cat([self.embed(before), image.to(self.dtype)])
-        self.hf.model.language_model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True)
-        return Prefix(before, len(embeddings), _layers(cache))
+        memory = _Memory()
+        self._read(embeddings, [len(embeddings)], memory)
+        return Prefix(before, len(embeddings), memory.layers)
 
     def states_after(self, prefix: Prefix, after: Sequence[int]) -> torch.Tensor:
         """Hidden states (T, D) at every token of a text that goes on from a prefix, which is not changed."""
-        return self._read(_cache_of(prefix), after)
+        return self._read(self.embed(after), [len(after)], _memory_of(prefix, len(after)), every=True)
 
     def stepper(self, prefix: Prefix, after: Sequence[int]) -> Callable[[int | None], torch.Tensor]:
         """A function that reads on from a prefix: ``step(None)`` reads ``after``, ``step(token)`` one token more.
 
         Each call returns the hidden state (1, D) at the last token. The prefix itself is never changed.
         """
-        cache = _cache_of(prefix)
+        memory = _memory_of(prefix, len(after) + ROOM)
 
         def step(token: int | None) -> torch.Tensor:
-            return self._read(cache, after if token is None else [token])[-1:]
+            ids = list(after) if token is None else [token]
+            return self._read(self.embed(ids), [len(ids)], memory)
 
         return step
 
-    def _read(self, cache: Any, ids: Sequence[int]) -> torch.Tensor:
-        """(T, D) states of these tokens, which the cache then holds, too."""
-        embeddings = self.embed(list(ids))[None]
-        return self.hf.model.language_model(
-            inputs_embeds=embeddings, past_key_values=cache, use_cache=True
-        ).last_hidden_state[0]
+
+class _Memory:
+    """Keys and values of one sequence, layer by layer, with room to grow in: one token more copies nothing."""
+
+    def __init__(self, layers: Iterable[tuple[torch.Tensor, torch.Tensor]] = (), length: int = 0):
+        self.layers = list(layers)
+        self.length = length
+
+    def learn(self, index: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take in one layer's (heads, T, head size) and return all that this layer has read by now."""
+        if index == len(self.layers):
+            self.layers.append((keys, values))
+            return keys, values
+        end = self.length + keys.shape[1]
+        if self.layers[index][0].shape[1] < end:
+            room = keys.shape[1] + ROOM
+            self.layers[index] = (_grown(self.layers[index][0], room), _grown(self.layers[index][1], room))
+        kept_keys, kept_values = self.layers[index]
+        kept_keys[:, self.length : end] = keys
+        kept_values[:, self.length : end] = values
+        return kept_keys[:, :end], kept_values[:, :end]
+
+
+def _memory_of(prefix: Prefix, room: int) -> _Memory:
+    """A memory that begins with the prefix and leaves it as it is."""
+    return _Memory([(_grown(k, room), _grown(v, room)) for k, v in prefix.layers], prefix.length)
+
+
+def _grown(kept: torch.Tensor, room: int) -> torch.Tensor:
+    """A copy of (heads, T, head size) with room for more tokens behind."""
+    larger = kept.new_empty(kept.shape[0], kept.shape[1] + room, kept.shape[2])
+    larger[:, : kept.shape[1]] = kept
+    return larger
+
+
+def _heads(x: torch.Tensor, size: int) -> torch.Tensor:
+    """(..., T, heads * size) -> (..., heads, T, size)."""
+    return x.unflatten(-1, (-1, size)).transpose(-2, -3)
+
+
+def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding of (heads, T, size) by (1, T, size)."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def _attend(
+    queries: Sequence[torch.Tensor], keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Causal attention inside each sequence: (heads, T_i, size) each -> (sum of T_i, heads * size).
+
+    The queries stand at the end of their keys. Fewer heads of keys than of queries are shared by groups.
+    """
+    mixed = []
+    for q, k, v in zip(queries, keys, values, strict=True):
+        groups, asked, known = q.shape[0] // k.shape[0], q.shape[1], k.shape[1]
+        partly = 1 < asked < known  # only then a mask is needed, and masked attention shares no heads on its fast path
+        if groups > 1 and (partly or q.device.type == "mps"):
+            k, v, groups = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0), 1
+        mask = torch.ones(asked, known, dtype=torch.bool, device=q.device).tril(known - asked) if partly else None
+        out = functional.scaled_dot_product_attention(
+            q[None], k[None], v[None], attn_mask=mask, is_causal=1 < asked == known, enable_gqa=groups > 1
+        )
+        mixed.append(out[0].transpose(0, 1).flatten(1))
+    return torch.cat(mixed)
+
+
+def _vision_layer(block: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """One SigLIP layer, (N, patches, width) -> the same."""
+    attention, mlp, normed = block.self_attn, block.mlp, block.layer_norm1(hidden)
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    q, k, v = (_heads(linear(part, normed), attention.head_dim) for part in parts)
+    mixed = functional.scaled_dot_product_attention(q, k, v, scale=attention.scale)
+    hidden = hidden + linear(attention.out_proj, mixed.transpose(1, 2).flatten(2))
+    normed = block.layer_norm2(hidden)
+    if mlp.config.hidden_act == "gelu_pytorch_tanh":
+        inner = linear_gelu(mlp.fc1, normed)
+    else:
+        inner = mlp.activation_fn(linear(mlp.fc1, normed))
+    return hidden + linear(mlp.fc2, inner)
+
+
+def _in_full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Autocast switched off where it is on: a model that is being trained is read under one."""
+    on = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
 
 
 def _at_the_end(hidden: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
@@ -202,21 +344,3 @@ def _recomputed(layers: Iterable[Callable[..., torch.Tensor]], hidden: torch.Ten
     for layer in layers:
         hidden = checkpoint(layer, hidden, use_reentrant=False, preserve_rng_state=False, **options)
     return hidden
-
-
-def _new_cache() -> Any:
-    from transformers import DynamicCache
-
-    return DynamicCache()
-
-
-def _cache_of(prefix: Prefix) -> Any:
-    """A cache that begins with the prefix and leaves it as it is."""
-    cache = _new_cache()
-    for index, (keys, values) in enumerate(prefix.layers):
-        cache.update(keys, values, index)
-    return cache
-
-
-def _layers(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return [(layer.keys, layer.values) for layer in cache.layers]

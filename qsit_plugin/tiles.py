@@ -161,6 +161,11 @@ class Tiling:
         rows, columns = self.features(width, height)
         return self.side**2 + rows * columns + rows
 
+    def feature_index(self, width: int, height: int, device: torch.device) -> torch.Tensor:
+        """For each patch of the unpadded feature map, row by row, its place among all patches of all tiles: int64."""
+        columns = self.grid(width, height)[1]
+        return _feature_index(self.side, columns, self.unpadded(width, height), device)
+
     def cut(self, image: Image.Image | torch.Tensor) -> torch.Tensor:
         """Base view first, then the canvas row by row: uint8 (tiles, 3, tile, tile), on the device of the input.
 
@@ -211,6 +216,16 @@ class Tiling:
             chosen = table[channel].index_select(0, values.reshape(-1).to(torch.int32))
             result[..., channel, :, :] = chosen.view(values.shape)
         return result
+
+
+@lru_cache(maxsize=32)
+def _feature_index(side: int, columns: int, window: tuple[int, int, int, int], device: torch.device) -> torch.Tensor:
+    """Kept for the last few shapes: photos of one camera share it, and a GPU gets it once."""
+    top, left, height, width = window
+    with torch.inference_mode(False):  # kept for passes that want a gradient, too
+        y, x = torch.arange(top, top + height)[:, None], torch.arange(left, left + width)
+        tile = 1 + y // side * columns + x // side
+        return (tile * side**2 + y % side * side + x % side).flatten().to(device)
 
 
 def resize_exact(image: torch.Tensor, height: int, width: int) -> torch.Tensor:

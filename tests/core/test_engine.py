@@ -24,15 +24,15 @@ def pictures():
 
 
 def refuse_batches_above(model: QSiT, most: int) -> list[int]:
-    """Let the language model run out of memory above ``most`` sequences; returns the sizes it was asked for."""
+    """Let the head run out of memory above ``most`` images at once; returns the numbers it was asked for."""
     asked = []
 
-    def check(module, args, kwargs):
-        asked.append(len(kwargs["inputs_embeds"]))
+    def check(module, args):
+        asked.append(len(args[0]))
         if asked[-1] > most:
             raise torch.OutOfMemoryError("out of memory")
 
-    model.network.hf.model.language_model.register_forward_pre_hook(check, with_kwargs=True)
+    model.network.hf.lm_head.register_forward_pre_hook(check)
     return asked
 
 

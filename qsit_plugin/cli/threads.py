@@ -1,0 +1,44 @@
+"""How the command line's process uses the cores of a machine that others use too.
+
+For this process alone, and only where the user has not said otherwise: the library never changes these settings, since
+they belong to the program that it runs in.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def share_the_cores() -> None:
+    """Set OMP_WAIT_POLICY, and OMP_NUM_THREADS in a container with a quota, unless they are set. Call before torch.
+
+    OpenMP's threads spin while they wait for each other. Where another process has a core, the thread on that core is
+    late at every step and the others burn their time, and its: on two busy cores five times as slow as waiting asleep.
+    And torch counts the cores of the machine, whatever share of them its container may use.
+    """
+    if "torch" in sys.modules:  # it has read them already; in somebody else's process they are not ours to set
+        return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    quota = cpu_quota()
+    if quota is not None and quota < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(quota))))
+
+
+def cpu_quota(group: Path = _GROUP) -> float | None:
+    """CPUs' worth of time that this container may use (cgroup 2 or 1); None without a limit or outside Linux."""
+    try:
+        if (group / "cpu.max").is_file():
+            limit, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            limit, period = (
+                (group / "cpu" / name).read_text(encoding="ascii").strip()
+                for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            )
+    except OSError:
+        return None
+    return None if limit in ("max", "-1") else int(limit) / int(period)

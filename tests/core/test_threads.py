@@ -1,0 +1,62 @@
+"""Several threads calling one model get the answers that one thread gets."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import qsit_plugin as qsit
+from tests.tiny import tiny_checkpoint
+
+THREADS = 4
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return qsit.load(tiny_checkpoint(tmp_path_factory.mktemp("tiny"), official=False), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    sizes = [(80, 60), (300, 200), (129, 127), (40, 300)]
+    return [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
+
+
+def everything(model, picture, number):
+    """Score, batch, answer, choice, description: texts and values rounded to what float32 keeps."""
+    look = model.encode(picture)
+    return (
+        [round(score.value, 5) for score in (model.score(picture), look.score(), *model.score([picture] * 2))],
+        model.ask(picture, f"Is it blurry, case {number}?", max_new_tokens=6).text,
+        look.explain(max_new_tokens=6).text,
+        [round(value, 5) for value in look.choose("Which?", ["noise", "blur"])],
+    )
+
+
+def together(work, count):
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, range(count)))
+
+
+def test_threads_with_images_of_their_own_get_what_one_thread_gets(model, pictures):
+    alone = [everything(model, picture, number) for number, picture in enumerate(pictures)]
+    assert len({str(result) for result in alone}) == len(pictures), "the pictures must differ, else this proves nothing"
+    model._prompts.clear()
+    assert together(lambda i: everything(model, pictures[i % 4], i % 4), 8) == alone * 2
+
+
+def test_threads_that_share_one_look_get_what_one_thread_gets(model, pictures):
+    questions = ["Is it blurry?", "Is it noisy?", "What is wrong?", "Is it dark?"]
+    alone = [model.encode(pictures[1]).ask(question, max_new_tokens=6).text for question in questions]
+    look = model.encode(pictures[1])
+    assert together(lambda i: look.ask(questions[i % 4], max_new_tokens=6).text, 8) == alone * 2
+
+
+def test_threads_with_questions_of_their_own_get_the_same_tokens(model):
+    asked = [f"Is it blurry, case {number}?" for number in range(600)]  # more than the model remembers
+    alone = [model.conversation.prompt(question) for question in asked]
+    assert together(lambda i: model.prompt(asked[i]), 600) == alone
