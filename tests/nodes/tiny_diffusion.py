@@ -8,9 +8,10 @@ Run in a process of its own: it imports ComfyUI's modules.
 """
 
 import sys
+from typing import Any
 
 
-def state(seed: int) -> dict:
+def state(seed: int) -> dict[str, Any]:
     import comfy.ops
     import torch
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -36,12 +37,21 @@ def state(seed: int) -> dict:
     )
     text = SD1ClipModel(dtype=torch.float16)
     parts = {
-        "model.diffusion_model": {key: torch.randn(v.shape) * 0.03 for key, v in unet.state_dict().items()},
+        "model.diffusion_model": {key: started(key, v) for key, v in unet.state_dict().items()},
         "cond_stage_model": {key: torch.zeros(v.shape) for key, v in text.clip_l.state_dict().items()},
-        "first_stage_model": TAESD().state_dict(),
+        "first_stage_model": {key: started(key, v) for key, v in TAESD().state_dict().items()},
     }
     named = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
     return {name: value.half().contiguous() for name, value in named.items()}
+
+
+def started(key: str, like: Any) -> Any:
+    """A first value of a parameter that keeps signals at their size: ComfyUI's layers leave theirs unwritten."""
+    import torch
+
+    if like.ndim < 2:
+        return torch.zeros(like.shape) if key.endswith(("bias", "shift")) else torch.ones(like.shape)
+    return torch.randn(like.shape) * like[0].numel() ** -0.5
 
 
 def main(comfyui: str, file: str, seed: str) -> None:
