@@ -61,7 +61,7 @@ class Page:
         before = set(self.server.get("/history"))
         self.tab.evaluate(LISTEN)
         self.tab.evaluate("async () => { await window.app.queuePrompt(0) }")
-        for _ in range(600):
+        for _ in range(2400):
             new = {key: entry for key, entry in self.server.get("/history").items() if key not in before}
             if new:
                 time.sleep(1)  # a newer page clears the nodes' own texts only now
