@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from PIL import Image
@@ -228,3 +229,11 @@ def test_help_pages_and_translations_are_served(server):
     translations = server.get("/i18n")
     assert "QSiT_Score" in translations["zh"]["nodeDefs"]
     assert "QSiT_Score" in translations["en"]["nodeDefs"]
+
+
+def test_the_list_of_templates_has_every_workflow_with_its_picture(server):
+    names = server.get("/api/workflow_templates")["comfyui-q-sit.v1"]
+    assert sorted(names) == [path.stem for path in WORKFLOWS]
+    for name in names:
+        with urllib.request.urlopen(f"{server.url}/api/workflow_templates/comfyui-q-sit.v1/{name}.jpg") as answer:
+            assert answer.headers["Content-Type"] == "image/jpeg"
