@@ -66,6 +66,9 @@ def test_the_page_sends_what_the_api_form_of_the_workflow_says(browser, path):
     load(browser, path)
     sent = browser.tab.evaluate("async () => (await window.app.graphToPrompt()).output")
     stored = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    for node in sent.values():
+        if node["class_type"] == "PreviewAny":  # the page of 0.3.64 sends along what it shows
+            node["inputs"] = {"source": node["inputs"]["source"]}
     assert {key: (node["class_type"], node["inputs"]) for key, node in sent.items()} == {
         key: (node["class_type"], node["inputs"]) for key, node in stored.items()
     }
