@@ -34,6 +34,8 @@ class QSiTNode(io.ComfyNode):
 
     UI = ("text", "qsit")
     """What every call shows: ComfyUI joins these keys over a list's items and needs the same ones each time."""
+    HAS_INTERMEDIATE_OUTPUT = True
+    """Newer versions (0.33, not 0.3.64) leave nodes that their cache answers for out of /history otherwise."""
 
     @classmethod
     def run(cls, **inputs: Any) -> io.NodeOutput:

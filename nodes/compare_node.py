@@ -49,7 +49,7 @@ class Compare(QSiTNode):
                     display_name="difference",
                     tooltip="Score of A minus score of B, the mean over all pairs.",
                 ),
-                io.String.Output("report", display_name="report", tooltip="One line a pair."),
+                io.String.Output("report", display_name="report", tooltip="One line a pair, and one for all of them."),
             ],
         )
 
@@ -70,6 +70,9 @@ class Compare(QSiTNode):
             f"A is better with probability {p:.2f}"
             for i, (pair, p) in enumerate(zip(pairs, odds, strict=True), 1)
         )
+        if len(pairs) > 1:
+            better = sum(p > 0.5 for p in odds)
+            text += f"\nall {len(pairs)} pairs: A is better in {better}, mean probability {fmean(odds):.2f}"
         records = [
             {"a": pair.score_a.to_dict(), "b": pair.score_b.to_dict(), "probability_a_better": p}
             for pair, p in zip(pairs, odds, strict=True)

@@ -69,7 +69,7 @@ class FirstGoodEnough(QSiTNode):
         waiting = [name for name in NAMES if name in given and given[name] is None]
         made = {name: given[name] for name in NAMES if given.get(name) is not None}
         try:
-            scores = [score for score, _ in _looked_at(model, made)]
+            scores = [score for score, _ in _looked_at(model, made, threshold)]
         except BAD_INPUT:
             return []  # run meets it again and reports it; an error here would end the whole prompt
         wanted = next_wanted(scores, waiting, threshold)
@@ -80,20 +80,20 @@ class FirstGoodEnough(QSiTNode):
         fraction(threshold, "threshold")
         given = {NAMES[0]: candidate_1, **more}
         made = {name: given[name] for name in NAMES if given.get(name) is not None}
-        looked_at = _looked_at(model, made)
+        looked_at = _looked_at(model, made, threshold)
         scores = [score for score, _ in looked_at]
         index, passed = chosen(scores, threshold)
         names = list(made)
-        lines = [f"{name}: {score:.3f}" for name, score in zip(names, scores, strict=True)]
+        lines = [f"{name}: {score:.3f}" for name, score in zip(names, scores, strict=False)]  # cached ones may follow
         lines.append(f"taken: {names[index]}" if passed else f"none reaches {threshold:g}; the best: {names[index]}")
         text = "\n".join(lines)
         if not passed and if_none == "error":
-            raise InputError(f"none of {len(made)} candidates reaches {threshold:g}; the best: {scores[index]:.3f}")
+            raise InputError(f"none of {len(scores)} candidates reaches {threshold:g}; the best: {scores[index]:.3f}")
         stop = not passed and if_none == "stop silently"
         return cls.show(
             ExecutionBlocker(None) if stop else made[names[index]],
             scores[index],
-            len(made),
+            len(scores),
             passed,
             ExecutionBlocker(None) if stop else looked_at[index][1],
             text,
@@ -102,12 +102,17 @@ class FirstGoodEnough(QSiTNode):
         )
 
 
-def _looked_at(model: Any, made: dict[str, Any]) -> list[tuple[float, list[Record]]]:
-    """(mean score, records) of each candidate; pictures that were looked at before are not looked at again."""
+def _looked_at(model: Any, made: dict[str, Any], threshold: float) -> list[tuple[float, list[Record]]]:
+    """(mean score, records) of each candidate up to the first good enough; later ones may come from ComfyUI's cache.
+
+    Pictures that were looked at before are not looked at again.
+    """
     from qsit_plugin.nodes.handle import records_of
 
     found = []
     for name, images in made.items():
         records = records_of(model.remembered_scores(pictures_of(images, name)))
         found.append((fmean(record["value"] for record in records), records))
+        if found[-1][0] >= threshold:
+            break
     return found

@@ -62,7 +62,9 @@ class QualityMap(QSiTNode):
         if 0 < window < 8:
             raise InputError(f"window must be 0 or at least 8 pixels, got {window}")
         pictures = pictures_of(images)
-        maps = model.for_each(pictures, lambda qsit, p: qsit.quality_map(p, window=window or None, overlap=overlap))
+        cancel = mm.throw_exception_if_processing_interrupted
+        options = {"window": window or None, "overlap": overlap, "on_region": cancel}
+        maps = model.for_each(pictures, lambda qsit, picture: qsit.quality_map(picture, **options))
         colors = [Image.fromarray(colors_of(values)) for values in maps]
         covered = [Image.blend(picture, color, strength) for picture, color in zip(pictures, colors, strict=True)]
         text = "\n".join(f"{i}: from {m.min():.3f} to {m.max():.3f}" for i, m in enumerate(maps, 1))

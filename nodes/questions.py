@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from qsit_plugin.nodes.errors import InputError
-from qsit_plugin.protocol import EXPLAIN
+from qsit_plugin.protocol import ATTRIBUTES, EXPLAIN
 
 OWN = "own question"
 PRESETS = {
     "describe the quality": EXPLAIN,
     "what is wrong": "What distortions are visible in this image?",
     "most visible distortion": "Which distortion is most visible in this image?",
-    "sharpness": "How is the sharpness of this image?",
-    "noise": "How clean of noise is this image?",
-    "exposure": "How is the exposure of this image?",
-    "color": "How is the color of this image?",
+    **ATTRIBUTES,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -221,12 +221,20 @@ def _fresh_states(network: Network, prompt: Prompt, batch: list[_Seen]) -> torch
     return network.last_states(network.embed_prompts(prompt, tokens))
 
 
-def quality_map(model: QSiT, picture: Image.Image, *, window: int | None, overlap: float) -> np.ndarray:
+def quality_map(
+    model: QSiT,
+    picture: Image.Image,
+    *,
+    window: int | None,
+    overlap: float,
+    on_region: Callable[[], None] | None = None,
+) -> np.ndarray:
     """Float32 (H, W) in [0, 1]: every pixel's blend of the scores of the square regions that cover it.
 
     Args:
         window: side of a region in pixels; None takes a quarter of the shorter side, but at least one tile.
         overlap: share of a region that its neighbour covers too, 0 to 0.9.
+        on_region: called when a region's score is there; what it raises ends the map. Regions are scored in batches.
 
     The regions are scored as images of their own: a local opinion, not a decomposition of the whole image's score.
     """
@@ -249,6 +257,8 @@ def quality_map(model: QSiT, picture: Image.Image, *, window: int | None, overla
         assert isinstance(score, Score)  # errors="raise": an unreadable region has raised already
         total[top:bottom, left:right] += score.value * bump
         weight[top:bottom, left:right] += bump
+        if on_region is not None:
+            on_region()
     return (total / weight).clip(0.0, 1.0).astype(np.float32)
 
 

@@ -328,10 +328,17 @@ class QSiT:
         """(index, Score) of every image, best first; equal values keep their order."""
         return sorted(enumerate(self.score(list(as_items(images)))), key=lambda pair: -pair[1].value)
 
-    def quality_map(self, image: ImageInput, *, window: int | None = None, overlap: float = 0.5) -> np.ndarray:
+    def quality_map(
+        self,
+        image: ImageInput,
+        *,
+        window: int | None = None,
+        overlap: float = 0.5,
+        on_region: Callable[[], None] | None = None,
+    ) -> np.ndarray:
         """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended. See ``engine.quality_map``."""
         picture = image.image if isinstance(image, Look) else read_image(image, exif_rotation=self.exif_rotation)
-        return engine.quality_map(self, picture, window=window, overlap=overlap)
+        return engine.quality_map(self, picture, window=window, overlap=overlap, on_region=on_region)
 
 
 def _picker(temperature: float | None, seed: int) -> Callable[[torch.Tensor], int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -230,6 +232,19 @@ def test_a_quality_map_covers_the_image_and_stays_in_range(model, pictures):
 def test_a_quality_map_of_one_region_is_the_score_of_the_image(model, pictures):
     local = model.quality_map(pictures[0], window=64)
     assert np.allclose(local, model.score(pictures[0]).value, atol=1e-6)
+
+
+def test_a_quality_map_tells_of_each_region_and_can_be_stopped_there(model, pictures):
+    seen = []
+    model.quality_map(pictures[1], window=64, overlap=0.0, on_region=lambda: seen.append(1))
+    regions = math.ceil(pictures[1].width / 64) * math.ceil(pictures[1].height / 64)
+    assert len(seen) == regions > 1
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.quality_map(pictures[1], window=64, overlap=0.0, on_region=stop)
 
 
 @pytest.mark.parametrize(("window", "overlap", "message"), [(3, 0.5, "at least 8"), (64, 0.95, "between 0 and 0.9")])

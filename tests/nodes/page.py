@@ -8,6 +8,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 READY = "window.app && window.app.graph && window.app.extensionManager"
 NOT_YET = ("user.css", "/userdata", "favicon.ico")  # the page asks for them; a fresh base directory has none of them
 NEWER = ("/jobs?", "JobsApiError", "/global_subgraphs", "/index_logo")  # what a newer page misses in ComfyUI 0.3.64
+LISTEN = """() => { const told = window.told = [];
+    window.app.api.addEventListener("progress_text", ({detail}) => told.push([`${detail.nodeId}`, detail.text])); }"""
 
 
 class Page:
@@ -57,17 +59,23 @@ class Page:
         self.server.post("/free", {"unload_models": True, "free_memory": True})
         time.sleep(1.5)
         before = set(self.server.get("/history"))
+        self.tab.evaluate(LISTEN)
         self.tab.evaluate("async () => { await window.app.queuePrompt(0) }")
-        for _ in range(600):
+        for _ in range(2400):
             new = {key: entry for key, entry in self.server.get("/history").items() if key not in before}
             if new:
+                time.sleep(1)  # a newer page clears the nodes' own texts only now
                 return next(iter(new.values()))
             time.sleep(0.1)
         raise AssertionError("the workflow did not finish")
 
-    def text_on(self, node: int) -> str:
-        """The text that the page shows on a node, once it is there."""
-        value = f"window.app.graph.getNodeById({node}).widgets.find(w => w.name.includes('text-preview'))?.value"
+    def told(self, node: int) -> list[str]:
+        """The texts that a node sent while the last queued workflow ran."""
+        return self.tab.evaluate("node => window.told.filter(([id]) => id === node).map(([, text]) => text)", str(node))
+
+    def preview(self, node: int) -> str:
+        """The text that a Preview Any node shows, once it is there."""
+        value = f"window.app.graph.getNodeById({node}).widgets.find(w => w.name.startsWith('preview'))?.value"
         self.tab.wait_for_function(value, timeout=20_000)
         return self.tab.evaluate(value)
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import importlib
+import inspect
 import logging
 import sys
 from pathlib import Path
@@ -40,7 +41,10 @@ class Host:
 
     def fresh(self) -> None:
         """Forget every cached output and unload models, as ComfyUI does on POST /free with free_memory."""
-        self.executor = self.execution.PromptExecutor(self.server)
+        options: dict[str, Any] = {}
+        if "cache_args" in inspect.signature(self.execution.PromptExecutor).parameters:  # newer than 0.3.64
+            options["cache_args"] = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
+        self.executor = self.execution.PromptExecutor(self.server, **options)
         importlib.import_module("comfy.model_management").unload_all_models()
         gc.collect()
 

@@ -54,6 +54,15 @@ def test_candidates_after_the_first_good_one_are_never_made(host, four, needed):
     assert arrived("score") == [pytest.approx(scores[needed - 1], abs=1e-5)]
 
 
+def test_candidates_that_an_earlier_run_made_do_not_count_as_tried(host, four):
+    """ComfyUI hands over what its cache holds, asked for or not."""
+    pictures, scores = four
+    host.run(first_good(pictures, 1.0))
+    host.run(first_good(pictures, (scores[0] + scores[1]) / 2))
+    assert (arrived("tries"), arrived("is_pass")) == ([4, 2], [False, True])
+    assert arrived("report")[1].splitlines()[-1] == "taken: candidate_2"
+
+
 def test_each_candidate_is_looked_at_once(host, four, monkeypatch):
     from qsit_plugin.nodes.handle import Handle
 

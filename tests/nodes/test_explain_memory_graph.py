@@ -91,6 +91,29 @@ def test_cancelling_stops_scoring_between_images(host, monkeypatch):
     assert batches == [1]
 
 
+def test_cancelling_stops_a_quality_map_between_its_batches_of_regions(host, monkeypatch):
+    import comfy.model_management as mm
+
+    from qsit_plugin import engine
+
+    batches = []
+    original = engine.read_batch
+
+    def read_batch(model, group):
+        batches.append(len(group))
+        mm.interrupt_current_processing()
+        return original(model, group)
+
+    monkeypatch.setattr(engine, "read_batch", read_batch)
+    monkeypatch.setattr(engine, "TOKEN_BUDGET", 1)  # as large models: every region is a batch
+    prompt = graph(batch(photo(0)))
+    inputs = {"model": ["model", 0], "images": ["images", 0], "window": 32, "overlap": 0.0, "strength": 1.0}
+    prompt["map"] = {"class_type": "QSiT_QualityMap", "inputs": inputs}
+    result = host.run(prompt | {"k": keep(["map", 2], "mask")})
+    assert not result.success and arrived("mask") == []
+    assert batches == [1]
+
+
 def loaded():
     import comfy.model_management as mm
 

@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import shutil
+import subprocess
+import sys
 import time
+import urllib.request
 
 import pytest
 from PIL import Image
@@ -60,6 +64,78 @@ def test_of_a_workflow_that_generates_only_the_diffusion_weights_are_missing(ser
     kinds = {e["type"] for about in answer["node_errors"].values() for e in about["errors"]}
     names = {about["class_type"] for about in answer["node_errors"].values()}
     assert (kinds, names) == ({"value_not_in_list"}, {"CheckpointLoaderSimple"})
+
+
+@pytest.fixture(scope="module")
+def checkpoints(server):
+    """Two Stable Diffusion checkpoints that know nothing, where ComfyUI looks for them."""
+    folder = server.base / "models" / "checkpoints"
+    folder.mkdir(parents=True)
+    script, names = CHECKOUT / "tests" / "nodes" / "tiny_diffusion.py", ["one.safetensors", "two.safetensors"]
+    for seed, name in enumerate(names):
+        subprocess.run([sys.executable, str(script), live.COMFYUI, str(folder / name), str(seed)], check=True)
+    yield names
+    shutil.rmtree(folder)  # 600 MB: the size of the text encoder is fixed
+
+
+def small(name, checkpoints):
+    """A workflow that generates, with the checkpoints at hand, two steps and pictures of 64x64."""
+    path = CHECKOUT / "example_workflows" / "api" / f"{name}.json"
+    prompt, left = json.loads(path.read_text(encoding="utf-8")), iter(checkpoints)
+    changes = {"KSampler": {"steps": 2}, "EmptyLatentImage": {"width": 64, "height": 64}}
+    for about in prompt.values():
+        about["inputs"] |= changes.get(about["class_type"], {})
+        if about["class_type"] == "CheckpointLoaderSimple":
+            about["inputs"]["ckpt_name"] = next(left)
+    return prompt
+
+
+def test_the_best_of_four_generated_images_is_saved(server, checkpoints):
+    outputs = server.run(small("generate_and_keep_the_best", checkpoints))["outputs"]
+    values = [record["value"] for record in outputs["5"]["qsit"]]
+    assert len(values) == 4 and len(set(values)) > 1
+    assert outputs["6"]["qsit"] == [{"kept": [values.index(max(values))]}]
+    assert len(outputs["7"]["images"]) == 1
+
+
+def test_four_seeds_are_tried_and_the_first_good_enough_is_saved(server, checkpoints):
+    prompt = small("generate_until_good_enough", checkpoints)
+    prompt["6"]["inputs"]["threshold"] = 1.0
+    scores = server.run(prompt)["outputs"]["6"]["qsit"][0]["scores"]
+    assert len(scores) == 4
+    order = sorted(range(4), key=lambda i: scores[i])  # worst first, and only the third good enough
+    links = [prompt["6"]["inputs"][f"candidate_{i + 1}"] for i in order]
+    prompt["6"]["inputs"] |= {f"candidate_{i}": link for i, link in enumerate(links, 1)}
+    prompt["6"]["inputs"]["threshold"] = scores[order[2]]
+    outputs = server.run(prompt)["outputs"]
+    assert outputs["6"]["qsit"] == [{"scores": [scores[i] for i in order[:3]], "taken": 2}]
+    assert len(outputs["7"]["images"]) == 1
+
+
+def test_two_checkpoints_are_compared_on_the_same_seeds(server, checkpoints):
+    outputs = server.run(small("compare_two_checkpoints", checkpoints))["outputs"]
+    pairs = outputs["5"]["qsit"]
+    assert len(pairs) == 4 and all(pair["a"]["value"] != pair["b"]["value"] for pair in pairs)
+    assert len(outputs["8"]["images"]) == 4
+    assert outputs["9"]["text"][0].splitlines()[-1].startswith("all 4 pairs: A is better in ")
+
+
+def test_only_what_passed_the_gate_is_upscaled(server):
+    path = CHECKOUT / "example_workflows" / "api" / "gate_then_upscale.json"
+    outputs = server.run(json.loads(path.read_text(encoding="utf-8")))["outputs"]
+    (image,) = outputs["8"]["images"]
+    with Image.open(server.base / "output" / image["subfolder"] / image["filename"]) as file:
+        assert file.size == (512, 512)
+    assert len(outputs["9"]["images"]) == 1
+
+
+def test_failures_are_saved_and_put_in_words(server):
+    path = CHECKOUT / "example_workflows" / "api" / "explain_failures.json"
+    outputs = server.run(json.loads(path.read_text(encoding="utf-8")))["outputs"]
+    assert outputs["6"]["qsit"] == [{"passed": [0], "rejected": [1]}]
+    assert "Blur is strongly visible" in outputs["8"]["text"][0]
+    (row,) = outputs["9"]["qsit"]
+    assert row["score"] < 0.5 and (server.base / "output" / row["path"]).is_file()
 
 
 def test_a_missing_model_is_told_at_once_and_other_branches_run(server):
@@ -153,3 +229,11 @@ def test_help_pages_and_translations_are_served(server):
     translations = server.get("/i18n")
     assert "QSiT_Score" in translations["zh"]["nodeDefs"]
     assert "QSiT_Score" in translations["en"]["nodeDefs"]
+
+
+def test_the_list_of_templates_has_every_workflow_with_its_picture(server):
+    names = server.get("/api/workflow_templates")["comfyui-q-sit.v1"]
+    assert sorted(names) == [path.stem for path in WORKFLOWS]
+    for name in names:
+        with urllib.request.urlopen(f"{server.url}/api/workflow_templates/comfyui-q-sit.v1/{name}.jpg") as answer:
+            assert answer.headers["Content-Type"] == "image/jpeg"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from tests.nodes.hosts import CHECKOUT
 
@@ -11,14 +12,31 @@ NAMES = sorted(path.stem for path in (FOLDER / "api").glob("*.json"))
 
 
 def test_there_is_a_browser_form_of_every_api_form():
-    assert sorted(path.stem for path in FOLDER.glob("*.json")) == NAMES and len(NAMES) == 12
+    assert sorted(path.stem for path in FOLDER.glob("*.json")) == NAMES and len(NAMES) == 15
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_template_browser_finds_a_picture_of_every_workflow(name):
+    path = FOLDER / f"{name}.jpg"
+    with Image.open(path) as picture:
+        assert picture.format == "JPEG" and picture.width >= 600
+    assert path.stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_workflow_keeps_a_result_in_words_on_the_page(name):
+    """Newer pages take a node's own text away at the end of a run, and leave that of ComfyUI's Preview Any."""
+    nodes = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    sources = [about["inputs"]["source"][0] for about in nodes.values() if about["class_type"] == "PreviewAny"]
+    assert sources and all(nodes[source]["class_type"].startswith("QSiT_") for source in sources)
 
 
 def widgets_in_order(node):
     """Names of the widgets of a browser-form node, as widgets_values holds them."""
     names = [slot["widget"]["name"] for slot in node["inputs"] if "widget" in slot]
-    if "seed" in names:  # the browser puts "what happens after a run" behind a seed
-        names.insert(names.index("seed") + 1, None)
+    seed = "value" if node["type"] == "PrimitiveInt" else "seed"
+    if seed in names:  # the browser puts "what happens after a run" behind a seed
+        names.insert(names.index(seed) + 1, None)
     return names
 
 
