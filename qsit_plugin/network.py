@@ -158,7 +158,8 @@ class Network:
         head = self.hf.lm_head
         rows = head.weight[list(ids)].float()
         bias = 0.0 if head.bias is None else head.bias[list(ids)].float()
-        return states.float() @ rows.T + bias
+        with torch.autocast(states.device.type, enabled=False):  # a model that is being trained may be read under one
+            return states.float() @ rows.T + bias
 
     def prefix(self, before: tuple[int, ...], image: torch.Tensor) -> Prefix:
         """Prefill the text before the image and the image itself, once for all questions."""
@@ -167,23 +168,28 @@ class Network:
         self.hf.model.language_model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True)
         return Prefix(before, len(embeddings), _layers(cache))
 
+    def states_after(self, prefix: Prefix, after: Sequence[int]) -> torch.Tensor:
+        """Hidden states (T, D) at every token of a text that goes on from a prefix, which is not changed."""
+        return self._read(_cache_of(prefix), after)
+
     def stepper(self, prefix: Prefix, after: Sequence[int]) -> Callable[[int | None], torch.Tensor]:
         """A function that reads on from a prefix: ``step(None)`` reads ``after``, ``step(token)`` one token more.
 
         Each call returns the hidden state (1, D) at the last token. The prefix itself is never changed.
         """
-        cache = _new_cache()
-        for index, (keys, values) in enumerate(prefix.layers):
-            cache.update(keys, values, index)
+        cache = _cache_of(prefix)
 
         def step(token: int | None) -> torch.Tensor:
-            ids = list(after) if token is None else [token]
-            out = self.hf.model.language_model(
-                inputs_embeds=self.embed(ids)[None], past_key_values=cache, use_cache=True
-            )
-            return out.last_hidden_state[:, -1]
+            return self._read(cache, after if token is None else [token])[-1:]
 
         return step
+
+    def _read(self, cache: Any, ids: Sequence[int]) -> torch.Tensor:
+        """(T, D) states of these tokens, which the cache then holds, too."""
+        embeddings = self.embed(list(ids))[None]
+        return self.hf.model.language_model(
+            inputs_embeds=embeddings, past_key_values=cache, use_cache=True
+        ).last_hidden_state[0]
 
 
 def _at_the_end(hidden: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
@@ -202,6 +208,14 @@ def _new_cache() -> Any:
     from transformers import DynamicCache
 
     return DynamicCache()
+
+
+def _cache_of(prefix: Prefix) -> Any:
+    """A cache that begins with the prefix and leaves it as it is."""
+    cache = _new_cache()
+    for index, (keys, values) in enumerate(prefix.layers):
+        cache.update(keys, values, index)
+    return cache
 
 
 def _layers(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -21,7 +21,7 @@ WEIGHTS = "trained.safetensors"
 COMPLETE = "complete.json"
 FREE = {
     *("save_every", "keep_checkpoints", "log_every", "tensorboard", "workers", "memory_probe", "max_tokens"),
-    *("result", "result_dtype", "scope", "output", "images", "base", "data", "profile"),
+    *("result", "result_dtype", "scope", "output", "images", "base", "data", "profile", "validation"),
 }
 """Settings that may differ when a run goes on: the steps that are left stay the same. Folders may have been moved, so
 what they hold is compared instead: the rows by their hashes, the base by its fingerprint."""

@@ -19,6 +19,7 @@ SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "float32", "bf16")
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu")
+BALANCES = ("feedback",)
 LEARNING_RATES = {"lora": 1e-4, "full": 1e-5}
 VISION_SHARE = 0.2
 """The vision tower's learning rate as a share of the others', where none is given: 2e-6 of 1e-5, as in
@@ -105,6 +106,23 @@ class RunConfig:
     workers: int = 2
     """Processes that open and cut images, on each device."""
 
+    validation: str | None = None
+    """Rows or a mixture, as ``data``, on which the model is measured on the way; their images are below ``images``."""
+    validate_every: int | None = None
+    """Steps; at the end of each epoch by default. The last step is always validated."""
+    validate_rows: int = 200
+    """How many of the rows on the way, always the same ones; after the last step all."""
+    balance: str | None = None
+    """feedback: after each epoch the share of ratings moves towards the task whose validation loss is too high."""
+    balance_lambda: float | None = None
+    """The score loss divided by the interpret loss that is aimed at: the light model's at its best mixture."""
+    balance_step: float = 0.05
+    """By how much the share of ratings moves at most from one epoch to the next."""
+    balance_bounds: tuple[float, float] = (0.05, 0.95)
+    """Which it never leaves."""
+    scoring_sources: tuple[str, ...] | None = None
+    """The sources whose share is that of ratings; by default those whose rows are all ratings."""
+
     seed: int = 0
     save_every: int = 500
     """Steps from one checkpoint to the next."""
@@ -123,7 +141,7 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ConfigError(f"{name} is {value}: it must be {_range_text(low, high)}")
-        for name in ("learning_rate", "level_weight", "lora_alpha", "max_grad_norm"):
+        for name in ("learning_rate", "level_weight", "lora_alpha", "max_grad_norm", "balance_step"):
             if getattr(self, name) == 0:
                 raise ConfigError(f"{name} is 0: it must be above 0")
         self._check_parts()
@@ -131,6 +149,28 @@ class RunConfig:
             raise ConfigError("result is 'adapter', but full fine-tuning has none: take the line out, or method: lora")
         if self.result == "adapter" and self.result_dtype is not None:
             raise ConfigError("result_dtype is that of a merged result: take it out, or give result: merged")
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        if self.validation is None and self.balance is not None:
+            raise ConfigError(
+                "balance: feedback needs validation, a file of rows (ratings and conversations) on which the losses of "
+                "the two tasks are compared"
+            )
+        if self.validation is None and self.validate_every is not None:
+            raise ConfigError("validate_every needs validation, a file of rows: give it, or take validate_every out")
+        if self.balance is None:
+            given = [name for name in ("balance_lambda", "scoring_sources") if getattr(self, name) is not None]
+            if given:
+                raise ConfigError(f"{given[0]} is that of balance: feedback: add this, or take {given[0]} out")
+        elif not self.balance_lambda:
+            raise ConfigError(
+                "balance: feedback needs balance_lambda above 0: score loss divided by interpret loss of the light "
+                "model at its best mixture (qsit train evaluate gives both)"
+            )
+        low, high = self.balance_bounds
+        if not 0 < low < high < 1:
+            raise ConfigError(f"balance_bounds is [{low:g}, {high:g}]: give two shares, 0 < low < high < 1")
 
     def _check_parts(self) -> None:
         if self.parts is None:
@@ -172,6 +212,7 @@ _CHOICES = {
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
     "device": DEVICES,
+    "balance": BALANCES,
 }
 _ANY = float("inf")
 _RANGES: dict[str, tuple[float, float]] = {
@@ -193,6 +234,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_grad_norm": (0, 1e6),
     "max_tokens": (1, _ANY),
     "workers": (0, 1024),
+    "validate_every": (1, _ANY),
+    "validate_rows": (2, _ANY),
+    "balance_lambda": (0, 1e6),
+    "balance_step": (0, 1),
     "seed": (0, 2**32 - 1),
     "save_every": (1, _ANY),
     "keep_checkpoints": (1, _ANY),
@@ -247,7 +292,8 @@ def _check_names(path: Path, content: dict[Any, Any]) -> None:
 
 def _below(config: RunConfig, folder: Path) -> RunConfig:
     """Paths relative to the file made relative to the current folder; names of checkpoints and profiles stay."""
-    paths: dict[str, Any] = {name: str(folder / getattr(config, name)) for name in ("data", "images", "output")}
+    names = ("data", "images", "output", *(("validation",) if config.validation else ()))
+    paths: dict[str, Any] = {name: str(folder / getattr(config, name)) for name in names}
     if (folder / config.base).is_dir():
         paths["base"] = str(folder / config.base)
     if config.profile is not None and (folder / config.profile).exists():
@@ -279,13 +325,21 @@ def _typed(name: str, value: Any) -> Any:
             return value
         if origin is str and isinstance(value, str) and value:
             return value
-        if origin is tuple and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
+        if origin is tuple and isinstance(value, list | tuple):
+            numbers = float in typing.get_args(kind)
+            if numbers and len(value) == 2 and not any(isinstance(item, bool) for item in value):
+                return tuple(float(item) for item in value)
+            if not numbers and all(isinstance(item, str) for item in value):
+                return tuple(value)
         if origin is dict and isinstance(value, dict):
             return {str(key): float(share) for key, share in value.items()}
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ConfigError(f"{name} is {value!r}: it must be {_WORDS[origin]}")
+    words = _PAIR if origin is tuple and float in typing.get_args(kind) else _WORDS[origin]
+    raise ConfigError(f"{name} is {value!r}: it must be {words}")
+
+
+_PAIR = "two numbers, as in [0.05, 0.95]"
 
 
 _WORDS = {

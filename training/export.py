@@ -43,7 +43,8 @@ def export(
     """
     profile = result_profile(checkpoint.profile, config.scope)
     if not config.merged:
-        model.save_pretrained(folder, state_dict=None if gathered is None else dict(gathered))
+        state = None if gathered is None else dict(gathered)
+        model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)  # "auto" asks the Hub each time
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
         _sort_targets(folder / "adapter_config.json")
         profile.save(folder)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qsit_plugin.checkpoint import Checkpoint
 
     from .dataset import QualityDataset
+    from .feedback import Balance
     from .mixture import Mixture
     from .trainer import QSiTTrainer
 
@@ -46,7 +47,7 @@ def run(config: RunConfig, *, resume: bool = False, say: Callable[[str], None] =
     ``say``: takes the lines that people read; called by the first process only.
 
     Raises ConfigError for everything that is wrong before the first step, WeightsError and ProfileError for a base
-    checkpoint that cannot be opened, MixtureError for the data. Sets the random generators of torch, NumPy and Python.
+    checkpoint that cannot be opened. Sets the random generators of torch, NumPy and Python.
     """
     prepared = prepare(config, resume=resume, say=say)
     return finish(prepared, train(prepared, resume=resume))
@@ -59,12 +60,15 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     arguments = _arguments(config)
     tell = say if arguments.process_index == 0 else _silent
     from .checkpoints import fingerprint
+    from .collator import Collator
+    from .feedback import Balance
+    from .inputs import dataset_of, rows_of, validation_of
     from .tokens import check_profile
     from .trainer import QSiTTrainer
 
     checkpoint = _open(config, arguments)
     check_profile(checkpoint.profile, checkpoint.tokenizer)
-    mixture = _mixture(config)
+    mixture = rows_of("data", config.data, config.seed)
     try:
         sampler = mixture.sampler(
             count=config.rows_per_epoch,
@@ -74,7 +78,9 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
         )
     except ValueError as error:
         raise ConfigError(f"shares: {error}") from None
-    dataset, collator = _data(config, checkpoint, mixture)
+    dataset = dataset_of(config, checkpoint, mixture)
+    balance = None if config.balance is None else Balance(config, mixture, sampler)
+    validation = None if config.validation is None else validation_of(config.validation, config, checkpoint)
     base = fingerprint(checkpoint.model)
     model = _trainable(config, checkpoint)
     _tell_begin(config, checkpoint, mixture, dataset, arguments, tell)
@@ -83,17 +89,20 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
         _with_warmup(arguments, config, len(sampler)),
         dataset=dataset,
         sampler=sampler,
-        collator=collator,
+        collator=Collator(checkpoint.model.config.image_token_id, checkpoint.tokenizer.eos_token_id, config),
         config=config,
         profile=checkpoint.profile,
         tiling=checkpoint.tiling,
         say=tell,
     )
     _set_callbacks(trainer, config, tell)
+    if validation is not None:
+        _add_validation(trainer, checkpoint, validation, balance, tell)
     facts = {
         "devices": arguments.world_size,
         "base": base,
         "rows": {source.name: source.selection_sha256 for source in mixture.sources},
+        "validation": None if validation is None else {s.name: s.selection_sha256 for s in validation.sources},
         "question": checkpoint.profile.question,
         "answer_prefix": checkpoint.profile.answer_prefix,
     }
@@ -112,6 +121,8 @@ def train(prepared: Run, *, resume: bool = False) -> QSiTTrainer:
     elif trainer.args.process_index == 0:
         output.mkdir(parents=True, exist_ok=True)
         write_record(output / RECORD, prepared.config, prepared.facts, _versions())
+    if prepared.config.tensorboard and trainer.args.process_index == 0:
+        _log_to_tensorboard(trainer, output)
     trainer.train(resume_from_checkpoint=None if found is None else str(found))
     return trainer
 
@@ -147,8 +158,6 @@ def _arguments(config: RunConfig) -> Any:
     from transformers import TrainingArguments
 
     output, cuda = Path(config.output), torch.cuda.is_available() and config.device != "cpu"
-    if config.tensorboard:
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
     return TrainingArguments(
         output_dir=str(output / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
@@ -165,7 +174,7 @@ def _arguments(config: RunConfig) -> Any:
         logging_nan_inf_filter=False,  # a loss that is not a number is shown as it is
         save_steps=config.save_every,
         save_total_limit=config.keep_checkpoints,
-        report_to=["tensorboard"] if config.tensorboard else [],
+        report_to=[],
         log_level="error",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -196,39 +205,23 @@ def _open(config: RunConfig, arguments: Any) -> Checkpoint:
     )
 
 
-def _mixture(config: RunConfig) -> Mixture:
-    from .mixture import mixture_of_one, read_mixture
+def _add_validation(
+    trainer: QSiTTrainer, checkpoint: Checkpoint, found: Mixture, balance: Balance | None, say: Callable[[str], None]
+) -> None:
+    from .on_the_way import Validation
 
-    path = Path(config.data)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return read_mixture(path, seed=config.seed)
-    if not path.is_file():
-        raise ConfigError(f"data: no file {path}; qsit train convert writes one")
-    return mixture_of_one(path, seed=config.seed)
-
-
-def _data(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture) -> tuple[QualityDataset, Any]:
-    from qsit_plugin.conversation import Conversation, stop_ids
-
-    from .collator import Collator
-    from .dataset import QualityDataset
-
-    if not Path(config.images).is_dir():
-        raise ConfigError(f"images: no folder {config.images}; give the one that the rows' image paths are relative to")
-    settings, tokenizer = checkpoint.model.config, checkpoint.tokenizer
-    possible = int(settings.text_config.max_position_embeddings)
-    if config.max_tokens is not None and config.max_tokens > possible:
-        raise ConfigError(f"max_tokens is {config.max_tokens}, but the model has positions for {possible} only")
-    dataset = QualityDataset(
-        mixture.rows(),
-        config.images,
-        conversation=Conversation(tokenizer, checkpoint.chat_template, settings.image_token_id),
-        profile=checkpoint.profile,
-        tiling=checkpoint.tiling,
-        stop_ids=stop_ids(checkpoint.model, tokenizer),
-        max_tokens=config.max_tokens or possible,
-    )
-    return dataset, Collator(settings.image_token_id, tokenizer.eos_token_id, config)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise ConfigError(
+            "validation needs the whole model on one device, which FSDP and DeepSpeed do not leave there: take it out "
+            "(and balance), and measure the result with qsit train evaluate"
+        )
+    rows = found.rows()
+    callback = Validation(trainer, checkpoint, rows, trainer.config, balance, say)
+    trainer.add_callback(callback)
+    images, seen = {row.image for row in rows}, {row.image for row in trainer.dataset.rows}
+    say(f"validation: {len(rows):,} rows of {len(images):,} images, {len(callback.some):,} rows on the way")
+    if common := images & seen:
+        say(f"{len(common):,} of the {len(images):,} validation images are trained on: figures on them say little")
 
 
 def _trainable(config: RunConfig, checkpoint: Checkpoint) -> Any:
@@ -278,6 +271,15 @@ def _set_callbacks(trainer: QSiTTrainer, config: RunConfig, say: Callable[[str],
     trainer.remove_callback(PrinterCallback)
     rows = config.batch_size * config.gradient_accumulation * trainer.args.world_size
     trainer.add_callback(Progress(say, rows))
+
+
+def _log_to_tensorboard(trainer: QSiTTrainer, output: Path) -> None:
+    """Into the run's own folder: the callback alone takes it from the environment, for all runs of a process."""
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    folder = os.environ.get("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
+    trainer.add_callback(TensorBoardCallback(SummaryWriter(folder)))
 
 
 def _versions() -> dict[str, str]:

@@ -91,6 +91,21 @@ def mixture_of_one(path: str | Path, *, seed: int = 0) -> Mixture:
     return _mixture([{"json_path": path.name, "sampling_strategy": "all"}], path, seed, None)
 
 
+def read_rows(path: str | Path, *, seed: int = 0) -> list[TrainingRow]:
+    """All rows of a file, or those that a mixture (``.yaml``) chooses. Raises MixtureError as ``read_mixture`` does."""
+    return read_data(path, seed=seed).rows()
+
+
+def read_data(path: str | Path, *, seed: int = 0) -> Mixture:
+    """What a file of rows, or the YAML of a mixture, holds. Raises MixtureError as ``read_mixture`` does."""
+    path = Path(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return read_mixture(path, seed=seed)
+    if not path.is_file():
+        raise MixtureError(f"no file {path}; qsit train convert writes one")
+    return mixture_of_one(path, seed=seed)
+
+
 def _mixture(entries: Sequence[dict[str, str]], path: Path, seed: int, folder: str | Path | None) -> Mixture:
     if seed < 0:
         raise MixtureError(f"the seed must be at least 0, got {seed}")

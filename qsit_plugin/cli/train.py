@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .evaluate import evaluate
 from .failures import SOME_FAILED, WRONG_USAGE, note, report, stop
 
 if TYPE_CHECKING:
@@ -244,6 +245,9 @@ def _stop_run(message: str) -> NoReturn:
     for line in lines:
         typer.echo(line, err=True)
     stop(last, WRONG_USAGE)
+
+
+app.command()(evaluate)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from qsit_plugin import protocol
 from .json_records import read_records
 
 if TYPE_CHECKING:
-    from qsit_plugin.model import QSiT
+    from qsit_plugin.model import Look, QSiT
 
 TYPES = ("yes-no", "what", "how")
 CONCERNS = ("distortion", "other", "in-context distortion", "in-context other")
@@ -164,9 +164,14 @@ def answer_questions(
         except ImageError as error:
             yield Answered(question, error=str(error))
             continue
-        text = look.ask(prompt(question)).text if "string" in rules else None
-        shares = tuple(look.choose(question.text, question.options)) if "letters" in rules else None
-        yield Answered(question, text, shares)
+        yield answer_question(look, question, rules=rules)
+
+
+def answer_question(look: Look, question: Question, *, rules: Sequence[str] = RULES) -> Answered:
+    """Put one question to an image that has been seen; its file name is not looked at."""
+    text = look.ask(prompt(question)).text if "string" in rules else None
+    shares = tuple(look.choose(question.text, question.options)) if "letters" in rules else None
+    return Answered(question, text, shares)
 
 
 def accuracy(answered: Sequence[Answered], rules: Sequence[str] = RULES) -> dict[str, Any]:

@@ -19,8 +19,9 @@ def written(folder: Path, **settings) -> Path:
 
 
 def test_paths_are_relative_to_the_file_and_names_stay_names(tmp_path: Path) -> None:
-    config = read_config(written(tmp_path, profile="training"))
+    config = read_config(written(tmp_path, profile="training", validation="held.jsonl"))
     assert (config.data, config.images) == (str(tmp_path / "rows.jsonl"), str(tmp_path))
+    assert config.validation == str(tmp_path / "held.jsonl")
     assert (config.base, config.profile) == ("qsit-nano", "training")
     (tmp_path / "mine").mkdir()
     assert read_config(written(tmp_path, base="mine")).base == str(tmp_path / "mine")

@@ -38,7 +38,7 @@ def finished(command: list[str], environment: dict[str, str], folder: Path) -> t
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, cwd=folder, **pipes) as process:
         try:
-            out, err = process.communicate(timeout=100)
+            out, err = process.communicate(timeout=300)
         except subprocess.TimeoutExpired:
             process.terminate()
             raise
