@@ -9,7 +9,7 @@ import importlib.metadata
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,16 +40,25 @@ class Run:
     facts: dict[str, Any]
 
 
-def run(config: RunConfig, *, resume: bool = False, say: Callable[[str], None] = log.info) -> Path:
+def run(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = log.info,
+    ratio: Mapping[str, Any] | None = None,
+) -> Path:
     """Fine-tune, and return the folder of the result: ``model`` or ``adapter`` below ``config.output``.
 
     ``resume``: go on from the newest checkpoint of ``config.output``; from the beginning where it has none yet.
-    ``say``: takes the lines that people read; called by the first process only.
+    ``say``: takes the lines that people read; called by the first process only. ``ratio``: where the shares come from,
+    kept in run.json.
 
     Raises ConfigError for everything that is wrong before the first step, WeightsError and ProfileError for a base
     checkpoint that cannot be opened. Sets the random generators of torch, NumPy and Python.
     """
     prepared = prepare(config, resume=resume, say=say)
+    if ratio is not None:
+        prepared.facts["ratio"] = dict(ratio)
     return finish(prepared, train(prepared, resume=resume))
 
 
@@ -252,7 +261,9 @@ def _tell_begin(
     from .dataset import soft_label_gap, supervised_texts
     from .plan import plan_lines, plan_of
 
-    for line in plan_lines(plan_of(mixture, count=config.rows_per_epoch, world_size=arguments.world_size)):
+    for line in plan_lines(
+        plan_of(mixture, count=config.rows_per_epoch, shares=config.shares, world_size=arguments.world_size)
+    ):
         say(line)
     for text in supervised_texts(dataset, checkpoint.tokenizer):
         say(text)

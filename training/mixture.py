@@ -134,6 +134,18 @@ def _row(place: str, record: dict[str, Any], number: int, name: str) -> Training
         ) from None
 
 
+def source_names(path: str | Path) -> list[str]:
+    """The names of the sources of a mixture, or of one file, without reading the rows. Raises MixtureError as
+    ``read_mixture`` does."""
+    path = Path(path)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return [path.stem]
+    names: list[str] = []
+    for entry in _entries(path):
+        names.append(_free_name(PurePosixPath(entry["json_path"].replace("\\", "/")).stem, names))
+    return names
+
+
 def choose(strategy: str, rows: int, seed: int, name: str) -> Sequence[int]:
     """The rows that a strategy takes of a file with so many. Raises ValueError for an unknown one, or one of no rows.
 

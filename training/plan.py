@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qsit_plugin import __version__
@@ -10,13 +10,20 @@ from qsit_plugin import __version__
 from .mixture import Mixture
 
 
-def plan_of(mixture: Mixture, *, count: int | None = None, world_size: int = 1) -> dict[str, Any]:
+def plan_of(
+    mixture: Mixture,
+    *,
+    count: int | None = None,
+    shares: Mapping[str, float] | None = None,
+    world_size: int = 1,
+) -> dict[str, Any]:
     """The plan of a mixture's first epoch, JSON-ready.
 
-    ``count``: rows an epoch, by default all chosen ones. Of each source: ``rows`` is what its file has, ``chosen`` what
-    the strategy takes, of these ``ratings`` are questions for a score, ``per_epoch`` is what an epoch has.
+    ``count``: rows an epoch, by default all chosen ones. ``shares``: of each source, by default by its rows. Of each
+    source: ``rows`` is what its file has, ``chosen`` what the strategy takes, of these ``ratings`` are questions for a
+    score, ``per_epoch`` is what an epoch has.
     """
-    sampler = mixture.sampler(count=count, world_size=world_size)
+    sampler = mixture.sampler(count=count, shares=shares, world_size=world_size)
     counts = sampler.counts()
     return {
         "seed": mixture.seed,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from . import balance
 from .evaluate import evaluate
 from .failures import SOME_FAILED, WRONG_USAGE, note, report, stop
 
@@ -213,12 +214,17 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")
     ] = False,
+    mixture: Annotated[
+        str | None,
+        typer.Option(metavar="RATIO.yaml", help="Take the shares that qsit train balance search has found."),
+    ] = None,
 ) -> None:
     """Fine-tune a model on rated images and conversations: LoRA or full.
 
     Settings, files, wording and lengths are checked before the first step. Several devices: torchrun --nproc-per-node N
     -m qsit_plugin.cli train run CONFIG, or accelerate launch. The folder of the result is printed on stdout.
     """
+    from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio
     from qsit_plugin.training.config import ConfigError, read_config
     from qsit_plugin.training.mixture import MixtureError
 
@@ -226,13 +232,17 @@ def run(
         typer.echo(text, err=True)
 
     try:
-        chosen = read_config(config, settings or [])
+        ratio = None if mixture is None else read_ratio(mixture)
+        changes = settings or []
+        chosen = read_config(config, changes if ratio is None else as_settings(ratio, config, changes))
+        if ratio is not None:
+            check_fits(ratio, chosen)
         from qsit_plugin.training.requirements import require_training
 
         require_training(chosen.tensorboard)
         from qsit_plugin.training import finetune
 
-        result = finetune.run(chosen, resume=resume, say=say)
+        result = finetune.run(chosen, resume=resume, say=say, ratio=None if ratio is None else ratio.note())
     except (ConfigError, MixtureError, ModuleNotFoundError) as error:
         _stop_run(str(error))
     if finetune.is_first():
@@ -248,6 +258,7 @@ def _stop_run(message: str) -> NoReturn:
 
 
 app.command()(evaluate)
+app.add_typer(balance.app, name="balance")
 
 
 @app.command()

@@ -1,0 +1,69 @@
+"""qsit train balance: what it prints, what it writes, and its exit status."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.training.balances import make_search
+from tests.training.runs import make_data, require_training
+
+require_training()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings of a search of two groups, before it is run."""
+    folder = tmp_path_factory.mktemp("balance")
+    (folder / "data").mkdir()
+    return make_search(folder, make_data(folder / "data"), general=False, seeds=[0], samples=3)
+
+
+def test_search_report_and_run_go_hand_in_hand(qsit, prepared: Path) -> None:
+    result = qsit("train", "balance", "search", prepared)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("4 trials of 3 rows; base; validated on 5 ratings and 1 choices (chance 33.3%)")
+    assert len(result.stdout.splitlines()) <= 10
+    assert "trial 4 of 4: scoring 100%, quality 0%, seed 0: srcc" in result.stderr
+    assert "written: " in result.stderr
+    again = qsit("train", "balance", "report", prepared.parent / "found")
+    assert again.stdout == result.stdout
+    ratio = prepared.parent / "found" / "ratio.yaml"
+    run = qsit("train", "run", prepared.parent / "light.yaml", "max_steps=1", "--mixture", ratio)
+    assert run.exit_code == 0, run.stderr
+    shares = yaml.safe_load(ratio.read_text(encoding="utf-8"))["share"]
+    record = json.loads((prepared.parent / "out" / "run.json").read_text(encoding="utf-8"))
+    assert record["config"]["shares"] == shares
+    refused = qsit("train", "run", prepared.parent / "light.yaml", "normalize=task", "--mixture", ratio)
+    assert refused.exit_code == 2
+    assert "was found with normalize: sample, this run has normalize: task" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "none.yaml"], "none.yaml: no such file"),
+        (["search", "SETTINGS", "sample=3"], "unknown setting 'sample' (did you mean samples?)"),
+        (["search", "SETTINGS", "samples"], "'samples' is no setting: write NAME=VALUE"),
+        (["search", "SETTINGS", "--worker", "2"], "--worker 2: write it as 1/4, 2/4, 3/4 and 4/4"),
+        (["search", "SETTINGS", "--worker", "3/2"], "worker 3/2: write it as 1/4"),
+        (["report", "nowhere"], "nowhere holds no search: give the output folder of qsit train balance search"),
+        (
+            ["verify", "SETTINGS", "run.yaml", "--validation", "v.jsonl", "--out", "o"],
+            "is no ratio.yaml, it lacks share",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_what_to_do(qsit, prepared: Path, arguments: list, message: str) -> None:
+    result = qsit("train", "balance", *(prepared if argument == "SETTINGS" else argument for argument in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_torchrun_is_refused_with_the_way_that_works(qsit, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = qsit("train", "balance", "search", prepared, "output=elsewhere")
+    assert result.exit_code == 2
+    assert "start one process a device, with --worker 1/4 to --worker 4/4" in result.stderr

@@ -1,0 +1,102 @@
+"""ratio.yaml: the mixture that a search has found, with everything that a run needs to know to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import ConfigError, RunConfig
+from .settings import parse_overrides, read_yaml
+from .study import write_whole
+
+NAME = "ratio.yaml"
+REQUIRED = ("share", "groups", "objective", "normalize", "lambda_L", "metrics", "verified")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """``content`` is the file's; the properties are what others use of it."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of each source."""
+        return self.content["share"]
+
+    def note(self) -> dict[str, Any]:
+        """What run.json keeps of it."""
+        names = ("light_model", "objective", "tied_interval", "flat", "lambda_L", "normalize")
+        return {name: self.content.get(name) for name in names}
+
+
+def read_ratio(path: str | Path) -> Ratio:
+    """Raises ConfigError for a file that is not a ratio.yaml."""
+    path = Path(path)
+    content = read_yaml(path)
+    missing = [name for name in REQUIRED if name not in content]
+    if missing:
+        raise ConfigError(
+            f"{path} is no ratio.yaml, it lacks {', '.join(missing)}: qsit train balance search writes one"
+        )
+    shares = content["share"]
+    if not isinstance(shares, dict) or not all(
+        isinstance(share, int | float) and not isinstance(share, bool) and share >= 0 for share in shares.values()
+    ):
+        raise ConfigError(f"{path}: share must be names of sources with numbers from 0 up, got {shares!r}")
+    return Ratio(path, content)
+
+
+def write_ratio(ratio: Ratio) -> Path:
+    import yaml
+
+    text = yaml.safe_dump(ratio.content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    write_whole(ratio.path, text)
+    return ratio.path
+
+
+def as_settings(ratio: Ratio, config: str | Path, overrides: Sequence[str] = ()) -> list[str]:
+    """The settings, as ``read_config`` takes them, that a run has from a ratio: shares, and for ``balance: feedback``
+    the ratio of losses that it aims at. Settings that are given by hand go first.
+
+    Raises ConfigError where shares are given by hand as well.
+    """
+    given = {override.partition("=")[0] for override in overrides}
+    if "shares" in given:
+        raise ConfigError("shares are given twice: leave shares=… or --mixture out")
+    shares = ", ".join(f"{_quoted(name)}: {share!r}" for name, share in ratio.shares.items())
+    settings = [*overrides, f"shares={{{shares}}}"]
+    content = read_yaml(Path(config)) | parse_overrides(overrides)
+    if content.get("balance") == "feedback" and content.get("balance_lambda") is None:
+        if ratio.content["lambda_L"] is None:
+            raise ConfigError(f"balance: feedback needs balance_lambda, and {ratio.path} has no lambda_L: give it")
+        settings.append(f"balance_lambda={ratio.content['lambda_L']!r}")
+    return settings
+
+
+def check_fits(ratio: Ratio, config: RunConfig) -> None:
+    """Raise ConfigError where a ratio was not found for such a run."""
+    from ..mixture import source_names
+
+    found_with = ratio.content["normalize"]
+    if config.normalize != found_with:
+        raise ConfigError(
+            f"{ratio.path} was found with normalize: {found_with}, this run has normalize: {config.normalize}: the "
+            f"best shares depend on it. Give normalize: {found_with}, or search again"
+        )
+    names = source_names(config.data)
+    missing, unknown = [n for n in ratio.shares if n not in names], [n for n in names if n not in ratio.shares]
+    if missing or unknown:
+        told = [f"{', '.join(missing)} missing in {config.data}"] if missing else []
+        told += [f"{', '.join(unknown)} without a share"] if unknown else []
+        raise ConfigError(
+            f"{ratio.path} has shares for {', '.join(ratio.shares)}: {'; '.join(told)}. Sources are matched by file "
+            "name without ending: name the files so, list all of them, or search again"
+        )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

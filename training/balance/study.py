@@ -1,0 +1,275 @@
+"""What all trials of a search share: the light model, its run, the groups of data, the rows to validate on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import ConfigError, RunConfig
+from .design import GROUPS, Planned, Point
+
+if TYPE_CHECKING:
+    from ..mixture import Mixture
+    from ..rows import TrainingRow
+
+RECORD = "search.json"
+OWN: dict[str, Any] = {
+    "epochs": 1,
+    "max_steps": None,
+    "keep_checkpoints": 1,
+    "tensorboard": False,
+    "validation": None,
+    "validate_every": None,
+    "balance": None,
+    "balance_lambda": None,
+    "scoring_sources": None,
+}
+"""Settings of a run that every trial has, whatever the config says; so are output, shares, seed and rows_per_epoch."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """
+    ``groups``: group -> its sources. ``rows``: rows of each source; within a group sources have shares by these.
+    ``tokens``: supervised tokens of each source's row, on average. ``facts``: what must be the same for trials to be
+    compared. ``limit``: of validation images.
+    """
+
+    output: Path
+    config: RunConfig
+    samples: int
+    groups: dict[str, tuple[str, ...]]
+    rows: dict[str, int]
+    tokens: dict[str, float]
+    facts: dict[str, Any]
+    validation: tuple[TrainingRow, ...]
+    images: str
+    limit: int | None
+
+    def shares(self, point: Point) -> dict[str, float]:
+        """The share of each source at a point."""
+        return source_shares(self.groups, self.rows, point)
+
+    def key(self, planned: Planned) -> str:
+        """What tells a finished trial: a hash of the facts, the mixture and the seed."""
+        return _hash([self.facts, list(planned.point), planned.seed])[:16]
+
+    def run_of(self, planned: Planned, folder: Path) -> RunConfig:
+        """The trial's run: a fixed number of rows, whatever the mixture, so that all trials cost the same."""
+        return replace(
+            self.config,
+            output=str(folder),
+            shares=self.shares(planned.point),
+            seed=planned.seed,
+            rows_per_epoch=self.samples,
+            **OWN,
+        )
+
+
+def open_study(
+    config: RunConfig,
+    output: str | Path,
+    *,
+    samples: int,
+    validation: str | Path,
+    sources: Mapping[str, Sequence[str]] | None = None,
+    images: str | None = None,
+    limit: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Study:
+    """Open the model and read all data once, so that what is wrong shows before the first trial.
+
+    ``settings``: kept in search.json for the report.
+
+    Raises ConfigError for everything that a run would refuse, data that are no two or three groups, validation rows
+    without ratings or without choices, and an output of a search of other trials.
+    """
+    from .. import finetune
+    from ..checkpoints import FREE
+    from ..inputs import rows_of
+
+    _check_alone()
+    output = Path(output)
+    mixture = rows_of("data", config.data, config.seed)
+    groups = group_sources(mixture, sources)
+    rows = rows_of("validation", str(validation), config.seed).rows()
+    folder = images or config.images
+    counts = _check_validation(rows, Path(folder), str(validation))
+    with tempfile.TemporaryDirectory() as nowhere:  # Trainer makes its folder at once
+        trial = replace(config, output=nowhere, shares=None, rows_per_epoch=samples, **OWN)
+        prepared = finetune.prepare(trial)
+    sizes = {source.name: len(source.rows) for source in mixture.sources}
+    free = FREE | OWN.keys() | {"shares", "seed", "rows_per_epoch"}
+    plain = {name: value for name, value in config.to_dict().items() if name not in free}
+    facts = {
+        **prepared.facts,
+        "config": plain,
+        "samples": samples,
+        "rows": {source.name: source.sha256 for source in mixture.sources},
+        "groups": {name: list(members) for name, members in groups.items()},
+        "validation": _hash([[row.id, row.image, row.messages, row.mos] for row in rows]),
+        "validation_limit": limit,
+    }
+    shared = {row.image for row in rows} & {row.image for row in mixture.rows()}
+    tokens = _tokens_per_row(mixture, prepared.trainer.dataset.tokens)
+    record = {
+        "facts": facts,
+        "settings": dict(settings or {}),
+        "light_model": model_name(config.base),
+        "normalize": config.normalize,
+        "rows": sizes,
+        "tokens": tokens,
+        "validation": {**counts, "images_trained_on": len(shared)},
+        "versions": versions(),
+    }
+    _keep_record(output, record)
+    return Study(output, config, samples, groups, sizes, tokens, facts, tuple(rows), str(folder), limit)
+
+
+def _check_alone() -> None:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError(
+            "a balance runs one trial on one device: start one process a device, with --worker 1/4 to --worker 4/4 for "
+            "four, not torchrun or accelerate launch"
+        )
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """search.json of a folder. Raises ConfigError where there is none."""
+    try:
+        return json.loads((output / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{output} holds no search: give the output folder of qsit train balance search") from None
+
+
+def source_shares(groups: Mapping[str, Sequence[str]], rows: Mapping[str, int], point: Point) -> dict[str, float]:
+    """Shares of groups as shares of sources; the sources of a group divide its share by their rows."""
+    shares: dict[str, float] = {}
+    for (_, members), share in zip(groups.items(), point, strict=True):
+        total = sum(rows[name] for name in members)
+        shares |= {name: share * rows[name] / total for name in members}
+    return {name: shares[name] for name in rows}
+
+
+def token_shares(shares: Mapping[str, float], tokens: Mapping[str, float]) -> dict[str, float]:
+    """Shares of the supervised tokens, from shares of the rows and tokens of a row."""
+    amounts = {name: share * tokens[name] for name, share in shares.items()}
+    return {name: amount / sum(amounts.values()) for name, amount in amounts.items()}
+
+
+def group_sources(mixture: Mixture, given: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    """The sources of each group, in the order of ``GROUPS``; by the tasks of their rows unless given."""
+    names = [source.name for source in mixture.sources]
+    if given is not None:
+        groups = {name: tuple(given[name]) for name in GROUPS if name in given}
+        listed = [name for members in groups.values() for name in members]
+        if sorted(listed) != sorted(names):
+            raise ConfigError(
+                f"sources lists {', '.join(listed)}, the data are {', '.join(names)}: list each file once, by its name "
+                "without ending"
+            )
+        return groups
+    tasks = {source.name: {row.task for row in source.rows} for source in mixture.sources}
+    mixed = [name for name in names if len(tasks[name]) > 1]
+    if mixed:
+        raise ConfigError(
+            f"{', '.join(mixed)} holds ratings and conversations: make two files of it, or give sources: which files "
+            "are scoring, quality and general data"
+        )
+    scoring = tuple(name for name in names if tasks[name] == {"score"})
+    others = [name for name in names if name not in scoring]
+    if not scoring or not 1 <= len(others) <= 2:
+        raise ConfigError(
+            f"of the data {', '.join(names)}, {len(scoring)} files are ratings and {len(others)} are conversations: "
+            "there must be ratings and one or two files of conversations; with more, give sources: which files are "
+            "scoring, quality and general data"
+        )
+    return {"scoring": scoring, **{name: (file,) for name, file in zip(GROUPS[1:], others, strict=False)}}
+
+
+def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> dict[str, Any]:
+    """Counts of what is validated on, and the chance of its questions."""
+    from ..lettered import choice_of
+    from ..validation import LEAST
+
+    try:
+        questions = [question for row in rows if (question := choice_of(row)) is not None]
+    except ValueError as error:
+        raise ConfigError(f"validation: {error}") from None
+    ratings = sum(row.task == "score" for row in rows)
+    if ratings < LEAST or not questions:
+        raise ConfigError(
+            f"validation: {name} has {ratings} ratings and {len(questions)} questions with lettered options: a balance "
+            f"needs {LEAST} ratings and a question at least, and hundreds of both to tell mixtures apart"
+        )
+    missing = [row.image for row in rows if not (folder / row.image).is_file()]
+    if missing:
+        raise ConfigError(
+            f"validation: {len(missing)} images are not in {folder}, first: {missing[0]}; validation_images gives "
+            "their folder"
+        )
+    chance = sum(1 / len(question.options) for question in questions) / len(questions)
+    return {"ratings": ratings, "choices": len(questions), "chance": chance}
+
+
+def _tokens_per_row(mixture: Mixture, tokens: Sequence[Any]) -> dict[str, float]:
+    learned, begin, found = [int(one.learned.sum()) for one in tokens], 0, {}
+    for source in mixture.sources:
+        part = learned[begin : begin + len(source.rows)]
+        found[source.name] = sum(part) / len(part)
+        begin += len(part)
+    return found
+
+
+def _keep_record(output: Path, record: dict[str, Any]) -> None:
+    """Write search.json, or see that what is there is of the same trials."""
+    if (output / RECORD).is_file():
+        before = read_record(output)["facts"]
+        changed = _differences(before, record["facts"])
+        if changed:
+            raise ConfigError(
+                f"{output} holds trials of another search: {'; '.join(changed)}. Give what it had, or another output"
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> list[str]:
+    told = []
+    for name in {**before, **now}:
+        was, is_ = before.get(name), now.get(name)
+        if isinstance(was, dict) and isinstance(is_, dict):
+            told += _differences(was, is_, f"{above}{name}.")
+        elif was != is_:
+            told.append(f"{above}{name} was {was!r}, is {is_!r}")
+    return told
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(path)
+
+
+def model_name(base: str) -> str:
+    """A checkpoint's name; of a folder its last part, which means the same elsewhere."""
+    return Path(base).resolve().name if Path(base).is_dir() else base
+
+
+def versions() -> dict[str, str]:
+    """Of what figures depend on."""
+    from qsit_plugin import __version__
+
+    return {"qsit-plugin": __version__} | {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

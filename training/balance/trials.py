@@ -1,0 +1,159 @@
+"""Trials: one short run of the light model each, its figures kept as a line of trials.jsonl, the rest thrown away."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import ConfigError
+from .design import Planned, Point
+from .study import Study
+
+TRIALS = "trials.jsonl"
+RESULTS = ("model", "adapter")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished one. ``figures``: those of ``validation.Figures``."""
+
+    key: str
+    point: Point
+    seed: int
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Takes every ``of``-th trial, ``number`` from 1 up, and keeps lines of its own: two processes that append to one
+    file over a network lose lines."""
+
+    number: int = 1
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of:
+            raise ConfigError(f"worker {self.number}/{self.of}: write it as 1/4, 2/4, 3/4 and 4/4 for four")
+
+    @property
+    def file(self) -> str:
+        return TRIALS if self.of == 1 else f"trials.{self.number}of{self.of}.jsonl"
+
+
+def read_trials(output: Path) -> list[Trial]:
+    """All finished trials of all workers, without a last line that was cut off."""
+    found: dict[str, Trial] = {}
+    for path in [output / TRIALS, *sorted(output.glob("trials.*of*.jsonl"))]:
+        if not path.is_file():
+            continue
+        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+            try:
+                content = json.loads(line)
+                trial = Trial(content["key"], tuple(content["point"]), content["seed"], content["figures"])
+            except (ValueError, KeyError, TypeError):
+                raise ConfigError(
+                    f"{path}, line {number} is no trial: take the line out, it is then run again"
+                ) from None
+            found.setdefault(trial.key, trial)
+    return list(found.values())
+
+
+def run_trials(
+    study: Study,
+    planned: Sequence[Planned],
+    *,
+    worker: Worker,
+    keep: bool = False,
+    say: Callable[[str], None] = print,
+    log: Callable[[str], None] | None = None,
+) -> list[Trial]:
+    """Run this worker's part of what is not finished; return what is finished of all workers' parts.
+
+    ``keep``: leave the folders of trials, with models and checkpoints. ``log``: takes the lines of the runs.
+    """
+    done = {trial.key: trial for trial in read_trials(study.output)}
+    mine = list(planned)[worker.number - 1 :: worker.of]
+    left = [one for one in mine if study.key(one) not in done]
+    for number, one in enumerate(left, len(mine) - len(left) + 1):
+        trial = run_trial(study, one, worker, keep=keep, log=log)
+        done[trial.key] = trial
+        say(f"trial {number} of {len(mine)}: {point_text(study.groups, one.point)}, seed {one.seed}: {_told(trial)}")
+    keys = [study.key(one) for one in planned]
+    return [done[key] for key in keys if key in done]
+
+
+def run_trial(
+    study: Study, planned: Planned, worker: Worker, *, keep: bool = False, log: Callable[[str], None] | None = None
+) -> Trial:
+    """Run one, or what is left of it, and keep its figures."""
+    import torch
+
+    from .. import finetune
+    from ..checkpoints import newest
+
+    key = study.key(planned)
+    folder = study.output / "trials" / key
+    resume = newest(folder / "checkpoints") is not None
+    for stale in [folder / name for name in RESULTS] if resume else [folder]:
+        shutil.rmtree(stale, ignore_errors=True)  # what a killed trial had half written
+    run = study.run_of(planned, folder)
+    result = finetune.run(run, resume=resume, say=log or _silent)
+    gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trial = Trial(key, planned.point, planned.seed, _figures(study, result))
+    _append(study.output / worker.file, study, trial)
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    return trial
+
+
+def point_text(groups: Iterable[str], point: Point) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in zip(groups, point, strict=True))
+
+
+def _figures(study: Study, result: Path) -> dict[str, Any]:
+    """Of the result as a user would load it."""
+    import qsit_plugin
+
+    from ..validation import validate
+
+    config, adapter = study.config, result.name == "adapter"
+    model = qsit_plugin.load(
+        config.base if adapter else result, adapter=result if adapter else None, device=config.device
+    )
+    return validate(model, study.validation, study.images, images=study.limit).to_dict()
+
+
+def _append(path: Path, study: Study, trial: Trial) -> None:
+    """One whole line at the end of the file; a line that a kill has cut off is dropped first."""
+    content = path.read_bytes() if path.is_file() else b""
+    line = {
+        "key": trial.key,
+        "point": list(trial.point),
+        "seed": trial.seed,
+        "shares": {name: round(share, 6) for name, share in study.shares(trial.point).items()},
+        "samples": study.samples,
+        "figures": trial.figures,
+    }
+    with open(path, "r+b" if content else "wb") as stream:
+        stream.truncate(content.rfind(b"\n") + 1)
+        stream.seek(0, os.SEEK_END)
+        stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _told(trial: Trial) -> str:
+    told = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
+    return ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in told.items())
+
+
+def _silent(message: str) -> None:
+    pass
