@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from qsit_plugin.training.nano.distortions import NAMES
 from qsit_plugin.training.nano.evaluate import rank_correlation
-from qsit_plugin.training.nano.text import NAMING
+from qsit_plugin.training.nano.vocabulary import NAMING
 
 data = pytest.importorskip("skimage.data", reason="test photos come from scikit-image")
 PHOTOS = ("astronaut", "chelsea", "coffee")

@@ -11,7 +11,8 @@ from qsit_plugin.conversation import Conversation
 from qsit_plugin.network import Network
 from qsit_plugin.portable import CHAT_TEMPLATE
 from qsit_plugin.tiles import Tiling
-from qsit_plugin.training.nano import architecture, distortions, photos, text, tokenizer
+from qsit_plugin.training.nano import architecture, distortions, photos, text, tokenizer, vocabulary
+from qsit_plugin.training.nano.distortions import Defect
 from qsit_plugin.training.nano.evaluate import rank_correlation
 
 data = pytest.importorskip("skimage.data", reason="test photos come from scikit-image")
@@ -26,7 +27,25 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("name", distortions.NAMES)
+def test_the_ten_names_are_as_designed_and_twenty_kinds_are_known():
+    assert distortions.NAMES == (
+        "blur",
+        "motion blur",
+        "noise",
+        "compression artifacts",
+        "underexposure",
+        "overexposure",
+        "low contrast",
+        "faded color",
+        "banding",
+        "pixelation",
+    )
+    assert len(set(distortions.KINDS)) == 20
+    for table in (vocabulary.SYNONYMS, vocabulary.ADJECTIVES, vocabulary.EVIDENCE, distortions.HARM):
+        assert set(table) == set(distortions.KINDS)
+
+
+@pytest.mark.parametrize("name", distortions.KINDS)
 def test_a_distortion_grows_with_its_strength_and_repeats_with_its_seed(photo, name):
     clean = np.asarray(photo, float)
     changed = [np.asarray(distortions.distort(photo, name, s, rng(3)), float) for s in (0.1, 0.5, 1.0)]
@@ -45,11 +64,37 @@ def test_a_strength_outside_its_range_is_refused(photo):
         distortions.distort(photo, "blur", 1.5, rng())
 
 
-@pytest.mark.parametrize("name", distortions.NAMES)
+@pytest.mark.parametrize("name", distortions.KINDS)
 def test_the_severity_score_falls_as_the_strength_rises(name):
-    scores = [distortions.severity_score(name, s) for s in (0.0, 0.2, 0.6, 1.0)]
+    scores = [distortions.severity_score([Defect(name, s)]) for s in (0.0, 0.2, 0.6, 1.0)]
     assert scores == sorted(scores, reverse=True)
     assert 1.0 <= scores[-1] < scores[0] <= 5.0
+
+
+def test_two_defects_cost_more_than_either_and_less_than_the_scale():
+    first, second = Defect("noise", 0.8), Defect("banding", 0.6)
+    both = distortions.severity_score([first, second])
+    assert 1.0 < both < min(distortions.severity_score([first]), distortions.severity_score([second]))
+
+
+@pytest.mark.parametrize("name", ("underexposure", "overexposure"))
+def test_every_rendering_of_an_exposure_gives_the_same_brightness(photo, name):
+    means = [np.asarray(distortions.distort(photo, name, 0.5, rng(seed)), float).mean() for seed in range(12)]
+    assert max(means) - min(means) < 8
+
+
+def test_a_pair_differs_in_strength_only_and_the_milder_view_comes_first(photo):
+    for seed in range(60):
+        mild, strong = photos.sample_pair([photo], rng(seed))
+        assert mild.score >= strong.score
+        names = [defect.name for defect in strong.defects]
+        assert {defect.name for defect in mild.defects} <= set(names) or not names
+
+
+def test_an_image_under_the_same_plan_and_seed_is_the_same(photo):
+    plan = (("noise", 0.4), ("blur", 0.2))
+    first, second = (np.asarray(photos.apply(photo, plan, 5)) for _ in range(2))
+    assert np.array_equal(first, second)
 
 
 def test_a_smaller_view_hides_blur_but_not_darkness():
@@ -75,17 +120,37 @@ def test_a_folder_without_photos_is_an_error(tmp_path):
 
 def test_the_right_letter_stands_before_the_right_option():
     for seed in range(200):
-        turn = text.naming_turn("noise", rng(seed))
+        turn = text.naming_turn([Defect("noise", 0.5)], rng(seed))
         letter, _, option = turn.answer.partition(". ")
         assert f"\n{letter}. {option}" in turn.question
-        assert option.lower() in {o.lower() for o in ("noise", *text.SYNONYMS["noise"])}
+        assert option.lower() in {o.lower() for o in ("noise", *vocabulary.SYNONYMS["noise"])}
 
 
 def test_a_clean_view_is_never_given_a_distortion():
     for seed in range(50):
-        for turn in text.turns_for(None, 0.0, 4.9, rng(seed)):
+        for turn in text.turns_for([], 4.9, rng(seed)):
             assert not turn.answer.startswith("Yes")
-        assert text.naming_turn(None, rng(seed)).answer.partition(". ")[2].lower() in text.NONE
+        assert text.naming_turn([], rng(seed)).answer.partition(". ")[2].lower() in vocabulary.NONE
+
+
+def test_the_second_of_two_defects_is_never_a_wrong_option():
+    for seed in range(100):
+        turn = text.naming_turn([Defect("noise", 0.9), Defect("banding", 0.4)], rng(seed))
+        assert "banding" not in turn.question.lower()
+
+
+def test_nothing_like_a_defect_is_asked_for_as_if_it_were_absent():
+    absent = text.askable([Defect("motion blur", 0.5)])
+    assert not {"motion blur", "blur", "ghosting"} & set(absent)
+    assert "noise" in absent
+    assert "impulse noise" not in text.askable([Defect("noise", 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("noun", "verb"), [("stripes", "are"), ("compression artifacts", "are"), ("defocus", "is"), ("darkness", "is")]
+)
+def test_sentences_agree_with_their_nouns(noun, verb):
+    assert text.be(noun) == verb
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +171,7 @@ def test_any_text_survives_the_tokenizer(words):
 
 def test_an_options_line_is_marked_at_its_end_with_its_letter_and_whether_it_fits(words):
     from qsit_plugin.training.nano.choice import NO_OPTION
-    from qsit_plugin.training.nano.joint import tokens_of
+    from qsit_plugin.training.nano.turns import tokens_of
 
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
     turn = text.lettered("Which?", ["motion blur", "noise", "banding"], 1)
@@ -131,16 +196,18 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
     joint = pytest.importorskip("qsit_plugin.training.nano.joint")
     from transformers import LlavaOnevisionForConditionalGeneration
 
+    from qsit_plugin.training.nano.batches import Batches
+
     torch.manual_seed(0)
     model = LlavaOnevisionForConditionalGeneration(architecture.model_config(words.get_vocab())).eval()
     tiling = Tiling.from_configs(model.config, architecture.PREPROCESSOR)
     network = Network(model, tiling)
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
-    batches = joint.Batches([photo], conversation, tiling, seed=0, early_minutes=1.0)
+    batches = Batches([photo], conversation, tiling, seed=0, early=1)
     batch = batches.batch(rng(1), (0.0, 1.0, 0.0, 0.0))
     before = conversation.prompt("").before
     with torch.no_grad():
-        together = joint.forward(network, before, batch, freeze_tower=True)[0][0]
+        together = joint.forward(network, before, batch, choice_layer=2, freeze_tower=True)[0][0]
         image = network.image_tokens([batch.tiles[0]], [batch.size])[0]
         for number in range(int(batch.turn[0].max()) + 1):
             own = batch.turn[0] == number
@@ -149,25 +216,97 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
             assert torch.allclose(together[own][-1], alone, atol=1e-4), number
 
 
-def test_all_stages_run_and_leave_a_checkpoint_that_loads(tmp_path, photo):
-    pytest.importorskip("scipy", reason="training needs scipy")
-    from argparse import Namespace
+SMALL = """
+tower: {steps: 4, batch: 8, save_every: 2}
+language: {steps: 4, batch: 8, save_every: 2}
+evidence: {views: 64, steps: 2, batch: 8, projector_steps: 2}
+joint: {steps: 4, frozen: 0.5, early: 1.0, save_every: 2}
+"""
 
-    import qsit_plugin
-    from qsit_plugin.training.nano import joint, language, tower
 
-    (tmp_path / "photos").mkdir()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photo):
+    """Twelve photos and a recipe of a few steps."""
+    place = tmp_path_factory.mktemp("recipe")
+    (place / "photos").mkdir()
     for i in range(12):
-        photo.rotate(30 * i).save(tmp_path / "photos" / f"{i}.png")
-    state = tmp_path / "tower.safetensors"
-    tower.train(str(tmp_path / "photos"), str(state), 0.02, batch=8, learning_rate=1e-3, seed=0, threads=1)
-    common = {"photos": str(tmp_path / "photos"), "minutes": 0.02, "learning_rate": 1e-3, "seed": 0, "threads": 1}
-    start = str(tmp_path / "start.safetensors")
-    few = {"resume": None, "evidence_minutes": 0.02, "projector_minutes": 0.01, "views": 128}
-    language.train(Namespace(**common, **few, tower=str(state), out=start))
-    options = {"start": start, "resume": None, "tower": None, "frozen": 0.5, "early": 0.5, "bfloat16": True}
-    joint.train(Namespace(**common, **options, out=str(tmp_path / "nano")))
-    assert 0.0 <= qsit_plugin.load(tmp_path / "nano").score(photo).value <= 1.0
+        photo.rotate(30 * i).save(place / "photos" / f"{i}.png")
+    (place / "small.yaml").write_text(SMALL, encoding="utf-8")
+    return place
+
+
+@pytest.fixture(scope="module")
+def made(folder):
+    pytest.importorskip("scipy", reason="training needs scipy")
+    pytest.importorskip("yaml", reason="a recipe needs pyyaml")
+    from qsit_plugin.training.nano import make
+
+    threads = torch.get_num_threads()
+    nano = make.make(folder / "photos", folder / "out", make.read_recipe(folder / "small.yaml"))
+    yield nano
+    torch.set_num_threads(threads)
+
+
+def test_a_recipe_leads_from_photos_to_a_checkpoint_that_loads(made, photo):
+    import qsit_plugin
+
+    assert 0.0 <= qsit_plugin.load(made).score(photo).value <= 1.0
+
+
+def test_a_stopped_stage_goes_on_to_the_same_weights(made, folder, monkeypatch):
+    from safetensors.torch import load_file
+
+    from qsit_plugin.training.nano import make, tower
+
+    again = folder / "again.safetensors"
+    stage = make.read_recipe(folder / "small.yaml").tower
+    state_after = tower.save_state
+
+    def stop_after_saving(*arguments):
+        state_after(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tower, "save_state", stop_after_saving)
+        with pytest.raises(KeyboardInterrupt):
+            tower.train(folder / "photos", again, stage)
+    assert not again.exists()
+    tower.train(folder / "photos", again, stage)
+    whole, resumed = load_file(folder / "out" / "tower.safetensors"), load_file(again)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_finished_stages_are_not_done_again_and_another_recipe_needs_another_folder(made, folder, capsys):
+    from dataclasses import replace
+
+    from qsit_plugin.training.nano import make
+
+    recipe = make.read_recipe(folder / "small.yaml")
+    make.make(folder / "photos", folder / "out", recipe)
+    assert capsys.readouterr().out.count("done before") == 4
+    other = replace(recipe, joint=replace(recipe.joint, steps=5))
+    with pytest.raises(make.RecipeError, match="another recipe or other photos: give another --out"):
+        make.make(folder / "photos", folder / "out", other)
+
+
+def test_the_published_recipe_is_read_and_a_wrong_setting_is_named(tmp_path):
+    pytest.importorskip("yaml", reason="a recipe needs pyyaml")
+    from qsit_plugin.training.nano import make
+
+    assert make.read_recipe(make.RECIPE).tower.learning_rate > 0
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("tower: {step: 4}", encoding="utf-8")
+    with pytest.raises(make.RecipeError, match="unknown setting step; there are steps, batch"):
+        make.read_recipe(wrong)
+
+
+def test_rows_from_photos_can_be_trained_on(folder):
+    from qsit_plugin.training.nano import rows
+
+    files = rows.dataset(folder / "photos", folder / "rows", images=6, validation=4)
+    assert [len(files[name]) for name in ("scoring", "quality", "general", "validation")] == [6, 6, 6, 8]
+    assert all((folder / "rows" / "images" / row.image).is_file() for row in files["scoring"])
+    assert all("\nA. " in row.messages[0]["content"][1]["text"] for row in files["validation"] if row.task != "score")
 
 
 def test_rank_correlation_knows_ties_and_constants():

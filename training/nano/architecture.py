@@ -45,11 +45,11 @@ def vision_config() -> SiglipVisionConfig:
     )
 
 
-def text_config(vocabulary_size: int, end_of_turn: int, pad: int) -> Qwen2Config:
+def text_config(vocabulary_size: int, end_of_turn: int, pad: int, layers: int = TEXT_LAYERS) -> Qwen2Config:
     return Qwen2Config(
         hidden_size=WIDTH,
         intermediate_size=3 * WIDTH,
-        num_hidden_layers=TEXT_LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
         vocab_size=vocabulary_size,
@@ -62,11 +62,11 @@ def text_config(vocabulary_size: int, end_of_turn: int, pad: int) -> Qwen2Config
     )
 
 
-def model_config(tokens: dict[str, int]) -> LlavaOnevisionConfig:
+def model_config(tokens: dict[str, int], layers: int = TEXT_LAYERS) -> LlavaOnevisionConfig:
     """Config for a vocabulary with the Qwen special tokens; ``tokens`` maps a token to its id."""
     return LlavaOnevisionConfig(
         vision_config=vision_config(),
-        text_config=text_config(len(tokens), tokens["<|im_end|>"], tokens["<|endoftext|>"]),
+        text_config=text_config(len(tokens), tokens["<|im_end|>"], tokens["<|endoftext|>"], layers),
         image_token_index=tokens["<image>"],
         video_token_index=tokens["<video>"],
         image_grid_pinpoints=GRID_POINTS,

@@ -1,28 +1,35 @@
-"""What nano is worth: ladder correlation and naming on photos that it never saw, through the public interface.
+"""What a nano is worth, on photos that it never saw, through the public interface.
 
     python -m qsit_plugin.training.nano.evaluate --photos FOLDER --checkpoint nano --json figures.json
 
-A ladder is one photo, clean and at five rising strengths of one distortion: Spearman's correlation of score against
-step, sign turned; a constant ladder counts 0. Mean over photos, then over distortions. Naming: the right one of the ten
-names, chosen at the three strongest steps.
+- Ladder correlation: one photo, clean and at five rising strengths of one distortion: Spearman's correlation of score
+  against step, sign turned; a constant ladder counts 0. Mean over photos, then over distortions.
+- Naming: the right name, chosen at the three strongest steps; one of the ten among the ten, another among eight.
+- Pooled: Spearman's correlation of score with the recipe's severity score over all views, two combined ones a photo
+  included.
+- Yes/no: whether a distortion is there, asked freely, as often of one that is there as of one that is not.
+- Order: the share of photos whose ladder is in order without a mistake, see order.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from . import photos
-from .distortions import NAMES, distort
-from .text import NAMING
+from . import order, photos
+from .distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score
+from .text import askable, whether
+from .vocabulary import NAMING
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
+OPTIONS = 8
 
 
 def ladder(photo: Image.Image, name: str, seed: int) -> list[Image.Image]:
@@ -35,30 +42,107 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
     def ranks(values: Sequence[float]) -> np.ndarray:
         array = np.asarray(values, float)
-        return np.array([(array < v).sum() + ((array == v).sum() - 1) / 2 for v in array])
+        ordered = np.sort(array)
+        return (np.searchsorted(ordered, array, "left") + np.searchsorted(ordered, array, "right") - 1) / 2
 
     x, y = ranks(a) - np.mean(ranks(a)), ranks(b) - np.mean(ranks(b))
     norm = float(np.sqrt((x**2).sum() * (y**2).sum()))
     return float((x * y).sum()) / norm if norm > 0 else 0.0
 
 
-def evaluate(model: Any, images: Sequence[Image.Image], seed: int = 0) -> dict[str, Any]:
-    """Figures of a ``QSiT`` on clean photos: per distortion and their mean."""
+@dataclass
+class Pool:
+    """What was scored, over all photos and distortions."""
+
+    values: list[float] = field(default_factory=list)
+    severities: list[float] = field(default_factory=list)
+    masses: list[float] = field(default_factory=list)
+
+    def add(self, score: Any, defects: tuple[Defect, ...]) -> float:
+        self.values.append(score.value)
+        self.severities.append(severity_score(defects))
+        self.masses.append(score.level_mass)
+        return score.value
+
+
+def shown_scale(model: Any, size: tuple[int, int]) -> float:
+    """Pixels of the model's view per pixel of a photo, at most 1."""
+    tiling = model.network.tiling
+    rows, columns = tiling.grid(*size)
+    return min(1.0, columns * tiling.tile / size[0], rows * tiling.tile / size[1])
+
+
+def evaluate(model: Any, images: Sequence[Image.Image], seed: int = 0, kinds: Iterable[str] = KINDS) -> dict[str, Any]:
+    """Figures of a ``QSiT`` on clean photos."""
     table: dict[str, dict[str, float]] = {}
-    for name in NAMES:
-        ladders, named = [], []
+    pool, answers = Pool(), list[bool]()
+    for name in kinds:
+        ladders, named, asked = [], [], []
         for number, photo in enumerate(images):
-            if name == "faded color" and not photos.is_colorful(photo):
+            if name in NEEDS_COLOR and not photos.is_colorful(photo):
                 continue
-            steps = ladder(photo, name, seed * 1000 + number)
-            values = [score.value for score in model.score(steps)]
+            rng = np.random.default_rng([seed, number, KINDS.index(name)])
+            looks = [model.encode(step) for step in ladder(photo, name, seed * 1000 + number)]
+            plans = [()] + [((name, s),) for s in STRENGTHS]
+            scale = shown_scale(model, photo.size)
+            values = [pool.add(v.score(), photos.defects_of(p, scale)) for v, p in zip(looks, plans, strict=True)]
             ladders.append(-rank_correlation(values, range(len(values))))
-            named += [NAMES[int(np.argmax(model.choose(step, NAMING[0], NAMES)))] == name for step in steps[3:]]
-        table[name] = {"ladder": float(np.mean(ladders)), "named": float(np.mean(named)), "photos": len(ladders)}
-        print(f"{name:24s} ladder {table[name]['ladder']:.3f}  named {table[name]['named']:.3f}", flush=True)
-    mean = {key: float(np.mean([row[key] for row in table.values()])) for key in ("ladder", "named")}
-    print(f"{'mean':24s} ladder {mean['ladder']:.3f}  named {mean['named']:.3f}  ({len(images)} photos)", flush=True)
-    return {"mean": mean, "per_distortion": table, "photos": len(images), "seed": seed}
+            named += [_named(model, look, name, rng) for look in looks[3:]]
+            asked += _answers(looks[int(rng.integers(2, 6))], name, rng)
+        table[name] = {
+            "ladder": float(np.mean(ladders)),
+            "named": float(np.mean(named)),
+            "yes_no": float(np.mean(asked)),
+            "photos": len(ladders),
+        }
+        answers += asked
+        print(_line(name, table[name]), flush=True)
+    add_combined(model, images, pool, seed)
+    ten = [table[name] for name in NAMES if name in table]
+    figures = {
+        "mean": {key: float(np.mean([row[key] for row in ten])) for key in ("ladder", "named", "yes_no")},
+        "per_distortion": table,
+        "pooled": {"srcc": rank_correlation(pool.values, pool.severities), "views": len(pool.values)},
+        "yes_no": {"accuracy": float(np.mean(answers)), "questions": len(answers)},
+        "level_mass": {"mean": float(np.mean(pool.masses)), "lowest": float(np.min(pool.masses))},
+        "order": order.without_mistake(model, images),
+        "photos": len(images),
+        "seed": seed,
+    }
+    print(_line("mean of the ten", figures["mean"]), flush=True)
+    print(f"pooled {figures['pooled']} yes/no {figures['yes_no']} order {figures['order']}", flush=True)
+    return figures
+
+
+def _line(name: str, row: dict[str, float]) -> str:
+    return f"{name:24s} ladder {row['ladder']:.3f}  named {row['named']:.3f}  yes/no {row['yes_no']:.3f}"
+
+
+def _named(model: Any, look: Any, name: str, rng: np.random.Generator) -> bool:
+    options = list(NAMES)
+    if name not in NAMES:
+        options = [name, *rng.permutation([n for n in KINDS if n != name])[: OPTIONS - 1].tolist()]
+        rng.shuffle(options)
+    return options[int(np.argmax(model.choose(look, NAMING[0], options)))] == name
+
+
+def _answers(look: Any, name: str, rng: np.random.Generator) -> list[bool]:
+    """Whether two free answers are right: about the distortion that is there, and about one that is not."""
+    absent = askable([Defect(name, 0.5)])
+    there = look.ask(whether(name, rng), max_new_tokens=12).text
+    other = look.ask(whether(absent[int(rng.integers(len(absent)))], rng), max_new_tokens=12).text
+    return [there.startswith("Yes"), other.startswith("No")]
+
+
+def add_combined(model: Any, images: Sequence[Image.Image], pool: Pool, seed: int) -> None:
+    """Two views a photo under two distortions each."""
+    for number, photo in enumerate(images):
+        rng = np.random.default_rng([seed, number, 99])
+        for _ in range(2):
+            first, second = rng.choice([n for n in KINDS if n not in NEEDS_COLOR], size=2, replace=False)
+            plan = ((str(first), float(rng.random())), (str(second), float(rng.random())))
+            image = photos.apply(photo, plan, int(rng.integers(2**31)))
+            pool.add(model.score(image), photos.defects_of(plan, shown_scale(model, photo.size)))
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from .architecture import TILE
-from .distortions import LOG_RANGE, NAMES, camera_jpeg, distort, severity_score, visible_strength
+from .detail import camera_jpeg
+from .distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score, visible_strength
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -32,15 +33,28 @@ def load(files: list[Path]) -> list[Image.Image]:
     return [Image.open(p).convert("RGB") for p in files]
 
 
-HARD = {"motion blur": 2.5, "compression artifacts": 4.0, "banding": 1.5, "pixelation": 1.2, "faded color": 1.2}
-"""How much more often the tower is shown what it names worst."""
-
 BLOCK = 8
 """Side of a JPEG block: half of the views are cut at a random place of that grid, as a fitted canvas cuts them."""
 
-DOUBTFUL = {"motion blur": 1.4, "compression artifacts": 1.6, "banding": 1.3}
+TEN = 1.6
+"""How much more often one of the ten is shown than one of the others: nano is measured by them, and they are harder."""
+
+HARD = {
+    **dict.fromkeys(NAMES, TEN),
+    "motion blur": 3.0,
+    "compression artifacts": 4.5,
+    "banding": 2.4,
+    "pixelation": 1.8,
+    "faded color": 2.4,
+}
+"""Weights of the kinds for the tower: more of what it names worst. 1 where none is given."""
+
+DOUBTFUL = {**dict.fromkeys(NAMES, TEN), "motion blur": 2.2, "compression artifacts": 2.5, "banding": 2.0}
 """The same where the language model learns, milder: with HARD motion blur was said for blur, with equal ones the
 reverse."""
+
+COMBINED = 0.2
+"""Share of the views that carry a second distortion."""
 
 
 @dataclass
@@ -48,18 +62,20 @@ class View:
     """One tile as the model sees it, with what was done to it."""
 
     pixels: np.ndarray  # uint8 (TILE, TILE, 3)
-    name: str | None  # the distortion, None for a clean view
-    visible: float  # its strength as far as this view shows it
+    defects: tuple[Defect, ...]  # the more harmful first; empty for a clean view
     score: float  # synthetic severity score on [1, 5]
 
 
 def _scale(rng: np.random.Generator) -> float:
-    """View scale: often pixel for pixel; enlarged (between two grid points) or shrunk (large photos, base view)."""
+    """View scale: often pixel for pixel; enlarged (small photos, or between two grid points) or shrunk (large photos,
+    base view)."""
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.42:
         return 1.0
-    if kind < 0.67:
+    if kind < 0.60:
         return rng.uniform(1.0, 1.35)
+    if kind < 0.68:
+        return rng.uniform(1.35, 2.2)
     return rng.uniform(0.5, 1.0) if kind < 0.92 else rng.uniform(0.25, 0.5)
 
 
@@ -85,11 +101,16 @@ def _region(photo: Image.Image, rng: np.random.Generator) -> Region:
         width, height = min(width + dx, photo.width), min(height + dy, photo.height)
         x, y = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
         image = photo.crop((x, y, x + width, y + height))
-        if np.asarray(image.convert("L").resize((32, 32))).std() > 14:
+        if has_content(image):
             break
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return Region(image, int(dx), int(dy), TILE / max(width - dx, height - dy))
+
+
+def has_content(image: Image.Image) -> bool:
+    """Whether there is anything in it that could be spoilt: in plain sky or wall no blur is seen."""
+    return float(np.asarray(image.convert("L").resize((32, 32))).std()) > 14
 
 
 def is_colorful(image: Image.Image) -> bool:
@@ -98,34 +119,61 @@ def is_colorful(image: Image.Image) -> bool:
 
 
 def pick_name(image: Image.Image, rng: np.random.Generator, weights: dict[str, float]) -> str:
-    """A distortion at random, weights 1 where none is given; never faded colour on a photo that has none."""
-    shares = np.array([weights.get(name, 1.0) for name in NAMES])
-    if not is_colorful(image):
-        shares[NAMES.index("faded color")] = 0.0
-    return NAMES[rng.choice(len(NAMES), p=shares / shares.sum())]
+    """A distortion at random, weights 1 where none is given; never one of colours on a photo that has none."""
+    colorful = is_colorful(image)
+    shares = np.array([0.0 if n in NEEDS_COLOR and not colorful else weights.get(n, 1.0) for n in KINDS])
+    return KINDS[rng.choice(len(KINDS), p=shares / shares.sum())]
 
 
-def _view(region: Region, name: str | None, strength: float, seed: int) -> View:
-    rng, image = np.random.default_rng(seed), region.image
-    if name is not None:
-        changed = distort(image, name, strength, rng)
-    else:
-        changed = camera_jpeg(image, rng) if rng.random() < 0.3 else image
-    inside = changed.crop((region.x, region.y, *changed.size))
+Plan = tuple[tuple[str, float], ...]
+"""What is done to a view, in this order: names and strengths."""
+
+
+def pick_pair(image: Image.Image, rng: np.random.Generator, weights: dict[str, float], clean: float) -> list[Plan]:
+    """Two plans for one region, the milder first: one distortion at two strengths, in ``clean`` of the cases nothing
+    against one; in COMBINED of the others both under the same second one."""
+    name = pick_name(image, rng, weights)
+    low, high = (float(s) for s in np.sort(rng.random(2)))
+    if rng.random() < clean:
+        return [(), ((name, high),)]
+    pair: list[Plan] = [((name, low),), ((name, high),)]
+    if rng.random() > COMBINED:
+        return pair
+    other = pick_name(image, rng, {})
+    if other == name:
+        return pair
+    second = (other, float(rng.random()))
+    first = rng.random() < 0.5
+    return [(second, *plan) if first else (*plan, second) for plan in pair]
+
+
+def apply(image: Image.Image, plan: Plan, seed: int) -> Image.Image:
+    """The image under a plan. The same seed gives the same renderings at any strength; three in ten clean images get
+    a camera's compression."""
+    rng = np.random.default_rng(seed)
+    for name, strength in plan:
+        image = distort(image, name, strength, np.random.default_rng([seed, KINDS.index(name)]))
+    return camera_jpeg(image, rng) if not plan and rng.random() < 0.3 else image
+
+
+def defects_of(plan: Plan, scale: float) -> tuple[Defect, ...]:
+    """What is left of a plan to be seen at ``scale``, the more harmful first."""
+    defects = [Defect(name, float(visible_strength(name, strength, scale))) for name, strength in plan]
+    return tuple(sorted((d for d in defects if d.visible > 0), key=lambda d: -d.harm))
+
+
+def _view(region: Region, plan: Plan, seed: int) -> View:
+    inside = apply(region.image, plan, seed).crop((region.x, region.y, *region.image.size))
     pixels = np.asarray(inside.resize((TILE, TILE), Image.Resampling.BICUBIC))
-    visible = 0.0 if name is None else visible_strength(name, strength, region.scale)
-    if name in LOG_RANGE and visible == 0.0 and name != "noise":
-        return View(pixels, None, 0.0, severity_score(None, 0.0))
-    return View(pixels, name, visible, severity_score(name, visible))
+    defects = defects_of(plan, region.scale)
+    return View(pixels, defects, severity_score(defects))
 
 
 def sample_pair(
     photos: list[Image.Image], rng: np.random.Generator, weights: dict[str, float] = HARD
 ) -> tuple[View, View]:
-    """The same region twice, under one distortion at two strengths (one in five times one of them is clean)."""
+    """The same region twice, the milder view first; one pair in five is clean against distorted."""
     region = _region(photos[rng.integers(len(photos))], rng)
-    name, seed = pick_name(region.image, rng, weights), int(rng.integers(2**31))
-    low, high = np.sort(rng.random(2))
-    if rng.random() < 0.2:
-        return _view(region, None, 0.0, seed), _view(region, name, high, seed)
-    return _view(region, name, low, seed), _view(region, name, high, seed)
+    seed = int(rng.integers(2**31))
+    mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, clean=0.2))
+    return mild, strong

@@ -18,6 +18,7 @@ from qsit_plugin.checkpoint import open_checkpoint
 from qsit_plugin.portable import save_portable
 
 from .architecture import PREPROCESSOR
+from .distortions import KINDS, NAMES
 
 LIMIT = 16 * 2**20
 """Bytes of safetensors that the package may carry."""
@@ -64,11 +65,26 @@ def write_goldens(folder: Path) -> None:
 
 
 def figures_table(figures: dict[str, Any]) -> str:
-    """Markdown rows: a distortion, its ladder correlation, its share of right names."""
-    rows = [f"| {n} | {r['ladder']:.2f} | {100 * r['named']:.0f} % |" for n, r in figures["per_distortion"].items()]
-    mean = figures["mean"]
-    rows.append(f"| **mean** | **{mean['ladder']:.2f}** | **{100 * mean['named']:.0f} %** |")
-    return "\n".join(["| distortion | ladder correlation | named right |", "|---|---|---|", *rows])
+    """Markdown: a row a distortion, the mean of the first ten, and what is measured over all."""
+    table, mean = figures["per_distortion"], figures["mean"]
+    rows = ["| distortion | ladder correlation | named right | yes/no |", "|---|---|---|---|"]
+    rows += [_row(name, table[name]) for name in NAMES]
+    rows.append(_row("**mean of these ten**", mean))
+    rows += [_row(name, table[name]) for name in KINDS if name not in NAMES]
+    order = ", ".join(f"{name} {100 * share:.0f} %" for name, share in figures["order"].items())
+    mass = figures["level_mass"]
+    rows += [
+        "",
+        f"- Pooled over {figures['pooled']['views']:,} views: {figures['pooled']['srcc']:.2f}.",
+        f"- Yes/no over {figures['yes_no']['questions']:,} questions: {100 * figures['yes_no']['accuracy']:.0f} %.",
+        f"- In order: {order}.",
+        f"- Probability of the five level words: mean {mass['mean']:.3f}, lowest {mass['lowest']:.3f}.",
+    ]
+    return "\n".join(rows)
+
+
+def _row(name: str, row: dict[str, float]) -> str:
+    return f"| {name} | {row['ladder']:.2f} | {100 * row['named']:.0f} % | {100 * row['yes_no']:.0f} % |"
 
 
 def main() -> None:
@@ -87,7 +103,10 @@ def main() -> None:
     write_goldens(target)
     figures = json.loads(Path(args.figures).read_text(encoding="utf-8"))
     card = CARD.read_text(encoding="utf-8").replace("FIGURES_TABLE", figures_table(figures))
-    card = card.replace("PHOTO_COUNT", str(figures["photos"]))
+    words = json.loads((target / "config.json").read_text(encoding="utf-8"))["text_config"]["vocab_size"]
+    values = {"PHOTO_COUNT": figures["photos"], "TOKEN_COUNT": words, "WEIGHT_SIZE": f"{size / 1e6:.1f}"}
+    for place, value in values.items():
+        card = card.replace(place, str(value))
     (target / "README.md").write_text(card, encoding="utf-8")
     print(f"{target}: {size / 2**20:.1f} MiB of weights, figures of {figures['photos']} photos")
 

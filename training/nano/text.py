@@ -13,78 +13,26 @@ import numpy as np
 
 from qsit_plugin import protocol
 
-from .distortions import NAMES
+from .distortions import KINDS, NAMES, Defect
+from .vocabulary import (
+    ADJECTIVES,
+    ALIKE,
+    ATTRIBUTE_OF,
+    CLEAN_EVIDENCE,
+    DESCRIBE,
+    EVIDENCE,
+    KIND_OF,
+    NAMING,
+    NONE,
+    SYNONYMS,
+    WHAT,
+)
 
 PROFILE_QUESTION = protocol.TRAINING_CONSISTENT.question
 PROFILE_PREFIX = protocol.TRAINING_CONSISTENT.answer_prefix
 
-SYNONYMS = {
-    "blur": ("gaussian blur", "out-of-focus blur", "defocus", "lack of sharpness"),
-    "motion blur": ("camera shake", "movement blur", "directional blur"),
-    "noise": ("grain", "image noise", "graininess"),
-    "compression artifacts": ("JPEG artifacts", "blocking artifacts", "compression"),
-    "underexposure": ("darkness", "too dark", "insufficient light"),
-    "overexposure": ("too bright", "excessive brightness", "blown-out highlights"),
-    "low contrast": ("flat contrast", "weak contrast", "lack of contrast"),
-    "faded color": ("desaturation", "dull colors", "weak colors"),
-    "banding": ("posterization", "color banding", "quantization"),
-    "pixelation": ("mosaic", "visible pixels", "low resolution"),
-}
-ADJECTIVES = {
-    "blur": ("blurry", "out of focus", "unsharp"),
-    "motion blur": ("blurred by motion", "shaken"),
-    "noise": ("noisy", "grainy"),
-    "compression artifacts": ("heavily compressed", "damaged by compression"),
-    "underexposure": ("too dark", "underexposed"),
-    "overexposure": ("too bright", "overexposed"),
-    "low contrast": ("low in contrast", "flat"),
-    "faded color": ("faded", "pale in color"),
-    "banding": ("posterized", "banded"),
-    "pixelation": ("pixelated", "blocky"),
-}
-EVIDENCE = {
-    "blur": ("fine detail and edges are soft", "textures are smoothed away", "contours lack sharpness"),
-    "motion blur": ("edges are smeared along one direction", "detail is dragged into streaks"),
-    "noise": ("random grain covers smooth areas", "speckles hide fine detail", "flat areas are grainy"),
-    "compression artifacts": ("blocks and ringing surround the edges", "textures break up into blocks"),
-    "underexposure": ("shadows hide most of the detail", "the whole picture is too dark"),
-    "overexposure": ("highlights are blown out", "the whole picture is too bright"),
-    "low contrast": ("tones are squeezed into a narrow range", "light and dark areas look alike"),
-    "faded color": ("colors look pale and close to grey", "the colors have lost their strength"),
-    "banding": ("smooth gradients turn into steps", "few distinct tones are left"),
-    "pixelation": ("the picture falls apart into square blocks", "edges turn into stairs of large pixels"),
-}
-CLEAN_EVIDENCE = ("details are crisp and colors are natural", "edges are sharp and tones are balanced")
-NAMING = (
-    "Which distortion is most visible in this image?",
-    "Which of these distortions does this image suffer from?",
-    "What is the main quality problem of this image?",
-    "Which degradation affects this image most?",
-    "What kind of distortion is most apparent in this image?",
-)
-WHAT = (
-    "What distortion does this image have?",
-    "What is wrong with this image?",
-    "Which distortion is visible in this image?",
-    "What degrades the quality of this image?",
-)
-DESCRIBE = (
-    protocol.EXPLAIN,
-    "Describe the quality of this image.",
-    "Explain the quality of this image.",
-    "Why is the quality of this image not better?",
-    "Why is it poor?",
-)
-NONE = ("none", "no distortion", "nothing")
-ATTRIBUTE_OF = {
-    "sharpness": ("blur", "motion blur", "pixelation"),
-    "noise": ("noise",),
-    "exposure": ("underexposure", "overexposure"),
-    "color": ("faded color", "banding"),
-    "contrast": ("low contrast",),
-    "compression": ("compression artifacts",),
-}
-"""Distortions that make an aspect poor."""
+HARDLY = 0.06
+"""A distortion up to this strength lowers the score a little, but in words it is not there."""
 
 
 @dataclass(frozen=True)
@@ -122,16 +70,22 @@ def score_turn(score: float) -> Turn:
     return Turn("level", PROFILE_QUESTION, f"{PROFILE_PREFIX} {level_word(score)}.")
 
 
-def naming_turn(name: str | None, rng: np.random.Generator) -> Turn:
-    """All ten names in some order, or a few of them; a clean view needs an option that says so."""
+def naming_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
+    """All ten names in some order, or a few of all; a clean view needs an option that says so.
+
+    Of two defects the more harmful one is right, and the other is no option.
+    """
     question = NAMING[0] if rng.random() < 0.5 else pick(NAMING, rng)
+    name = defects[0].name if defects else None
+    hidden = {defect.name for defect in defects[1:]}
     kind = rng.random()
-    if kind < 0.3 and name is not None:
+    if kind < 0.3 and name in NAMES and not hidden:
         names: list[str | None] = list(NAMES)
     else:
-        count = len(NAMES) if kind < 0.6 else int(rng.integers(2, 7))
-        others = [n for n in NAMES if n != name]
+        ten = kind < 0.6 and (name is None or name in NAMES)
+        others = [n for n in (NAMES if ten else KINDS) if n != name and n not in hidden]
         rng.shuffle(others)
+        count = len(NAMES) if ten else int(rng.integers(2, 9))
         names = [*others[: count - 1], name]
         rng.shuffle(names)
         if name is not None and rng.random() < 0.1:
@@ -143,46 +97,78 @@ def naming_turn(name: str | None, rng: np.random.Generator) -> Turn:
     return lettered(question, options, names.index(name))
 
 
-def attribute_turn(name: str | None, visible: float, rng: np.random.Generator) -> Turn:
-    """An aspect, good or poor: half the time the one that the distortion spoils."""
-    spoilt = [aspect for aspect, causes in ATTRIBUTE_OF.items() if name in causes]
-    aspect = spoilt[0] if spoilt and rng.random() < 0.5 else pick(tuple(ATTRIBUTE_OF), rng)
-    poor = name in ATTRIBUTE_OF[aspect] and visible > 0.2
+def attribute_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
+    """An aspect, good or poor: half the time one that a defect spoils."""
+    spoilt = [aspect for aspect, causes in ATTRIBUTE_OF.items() if any(d.name in causes for d in defects)]
+    aspect = pick(spoilt, rng) if spoilt and rng.random() < 0.5 else pick(tuple(ATTRIBUTE_OF), rng)
+    poor = any(d.name in ATTRIBUTE_OF[aspect] and d.visible > 0.2 for d in defects)
     options = ["good", "poor"] if rng.random() < 0.5 else ["poor", "good"]
     return lettered(protocol.ATTRIBUTES[aspect], options, options.index("poor" if poor else "good"))
 
 
-def yes_no_turn(name: str | None, visible: float, rng: np.random.Generator) -> Turn:
-    asked = name if name is not None and rng.random() < 0.5 else pick(NAMES, rng)
+def askable(defects: Sequence[Defect]) -> list[str]:
+    """What is surely not there: neither a defect, nor its kind, nor anything like it."""
+    there = {d.name for d in defects} | {KIND_OF.get(d.name, d.name) for d in defects}
+    kinds = {name for name, kind in KIND_OF.items() if kind in there}
+    return [n for n in KINDS if n not in there | kinds and not any({n, t} in ALIKE for t in there)]
+
+
+def whether(name: str, rng: np.random.Generator) -> str:
+    """A question that is answered by yes or no."""
     if rng.random() < 0.5:
-        question = f"Is {pick(('this image', 'the image', 'it'), rng)} {pick(ADJECTIVES[asked], rng)}?"
+        return f"Is {pick(('this image', 'the image', 'it'), rng)} {pick(ADJECTIVES[name], rng)}?"
+    called = alias(name, rng)
+    forms = ("Is there {} in this image?", "Does this image suffer from {}?", "Is {} visible?")
+    plural = ("Are there {} in this image?", forms[1], "Are {} visible?")
+    return pick(plural if be(called) == "are" else forms, rng).format(called)
+
+
+def yes_no_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
+    """Whether a distortion is there; half of the answers on a distorted view are yes."""
+    defect = defects[int(rng.integers(len(defects)))] if defects and rng.random() < 0.5 else None
+    if defect is None:
+        asked = pick(askable(defects), rng)
     else:
-        form = pick(("Is there {} in this image?", "Does this image suffer from {}?", "Is {} visible?"), rng)
-        question = form.format(alias(asked, rng))
-    if {asked, name} == {"blur", "motion blur"} and asked == "blur":
-        asked = name  # a shaken photo is blurry too
+        asked = KIND_OF.get(defect.name, defect.name) if rng.random() < 0.3 else defect.name
+    question = whether(asked, rng)
     if rng.random() < 0.3:
         options = ["Yes", "No"] if rng.random() < 0.5 else ["No", "Yes"]
-        return lettered(question, options, options.index("Yes" if asked == name else "No"))
-    if asked != name:
-        return Turn("text", question, "No." if rng.random() < 0.5 else f"No, there is no visible {asked}.")
-    return Turn("text", question, f"Yes, there is {severity(visible)} {name}." if rng.random() < 0.7 else "Yes.")
+        return lettered(question, options, options.index("No" if defect is None else "Yes"))
+    if defect is None:
+        return Turn("text", question, "No." if rng.random() < 0.5 else f"No, there {be(asked)} no visible {asked}.")
+    there = f"Yes, there {be(defect.name)} {severity(defect.visible)} {defect.name}."
+    return Turn("text", question, there if rng.random() < 0.7 else "Yes.")
 
 
-def what_turn(name: str | None, visible: float, rng: np.random.Generator) -> Turn:
-    if name is not None and rng.random() < 0.3:
-        form = pick(("How strong is the {}?", "How severe is the {}?"), rng)
-        return Turn("text", form.format(alias(name, rng)), f"The {name} is {severity(visible)}.")
-    return Turn("text", pick(WHAT, rng), "No visible distortion." if name is None else f"{name.capitalize()}.")
+def be(noun: str) -> str:
+    """The verb to a noun of the vocabulary: stripes are, darkness and defocus is."""
+    return "are" if noun.endswith("s") and not noun.endswith(("ness", "us")) else "is"
 
 
-def describe_turn(name: str | None, visible: float, score: float, rng: np.random.Generator) -> Turn:
+def what_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
+    if not defects:
+        return Turn("text", pick(WHAT, rng), "No visible distortion.")
+    if rng.random() < 0.3:
+        defect = defects[int(rng.integers(len(defects)))]
+        word = pick(("strong", "severe"), rng)
+        called = alias(defect.name, rng)
+        answer = f"The {defect.name} {be(defect.name)} {severity(defect.visible)}."
+        return Turn("text", f"How {word} {be(called)} the {called}?", answer)
+    return Turn("text", pick(WHAT, rng), f"{' and '.join(d.name for d in defects).capitalize()}.")
+
+
+def describe_turn(defects: Sequence[Defect], score: float, rng: np.random.Generator) -> Turn:
     question = DESCRIBE[0] if rng.random() < 0.5 else pick(DESCRIBE, rng)
     verdict = f"The quality of the image is {level_word(score)}."
-    if name is None:
+    if not defects:
         return Turn("text", question, f"No distortion is visible: {pick(CLEAN_EVIDENCE, rng)}. {verdict}")
-    how = {"slight": "slightly", "moderate": "clearly", "severe": "strongly"}[severity(visible)]
-    return Turn("text", question, f"{name.capitalize()} is {how} visible: {pick(EVIDENCE[name], rng)}. {verdict}")
+    first, *others = (f"{d.name.capitalize()} {be(d.name)} {extent(d.visible)} visible" for d in defects)
+    too = "".join(f" {other} too." for other in others)
+    return Turn("text", question, f"{first}: {pick(EVIDENCE[defects[0].name], rng)}.{too} {verdict}")
+
+
+def extent(visible: float) -> str:
+    return {"slight": "slightly", "moderate": "clearly", "severe": "strongly"}[severity(visible)]
 
 
 def rating_turn(score: float, rng: np.random.Generator) -> Turn:
@@ -194,17 +180,14 @@ def rating_turn(score: float, rng: np.random.Generator) -> Turn:
     return lettered(question, options, options.index(level_word(score).capitalize()))
 
 
-def turns_for(name: str | None, visible: float, score: float, rng: np.random.Generator) -> list[Turn]:
+def turns_for(defects: Sequence[Defect], score: float, rng: np.random.Generator) -> list[Turn]:
     """Five turns about one view: score, name, aspect or yes/no, and two of text, each seeing only the image."""
+    named = [defect for defect in defects if defect.visible > HARDLY]
     last = rng.random()
     return [
         score_turn(score),
-        naming_turn(name, rng),
-        attribute_turn(name, visible, rng) if rng.random() < 0.6 else yes_no_turn(name, visible, rng),
-        describe_turn(name, visible, score, rng),
-        what_turn(name, visible, rng)
-        if last < 0.5
-        else yes_no_turn(name, visible, rng)
-        if last < 0.85
-        else rating_turn(score, rng),
+        naming_turn(named, rng),
+        attribute_turn(named, rng) if rng.random() < 0.5 else yes_no_turn(named, rng),
+        describe_turn(named, score, rng),
+        what_turn(named, rng) if last < 0.4 else yes_no_turn(named, rng) if last < 0.87 else rating_turn(score, rng),
     ]

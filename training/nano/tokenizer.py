@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from qsit_plugin import protocol
 
 from . import text
-from .distortions import NAMES
+from .distortions import KINDS, Defect
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 VOCABULARY = 1536
@@ -22,9 +22,11 @@ def corpus(samples: int = 20_000, seed: int = 0) -> Iterator[str]:
     rng = np.random.default_rng(seed)
     yield from (protocol.OFFICIAL.question, protocol.EXPLAIN, *protocol.ATTRIBUTES.values())
     for i in range(samples):
-        name = None if i % 16 == 0 else NAMES[i % len(NAMES)]
-        visible = float(rng.random())
-        for turn in text.turns_for(name, visible, 1 + 4 * float(rng.random()), rng):
+        defects = [Defect(KINDS[i % len(KINDS)], float(rng.uniform(0.07, 1.0)))] if i % 16 else []
+        if defects and rng.random() < 0.15:
+            other = KINDS[int(rng.integers(len(KINDS)))]
+            defects += [Defect(other, float(rng.uniform(0.07, 1.0)))] if other != defects[0].name else []
+        for turn in text.turns_for(defects, 1 + 4 * float(rng.random()), rng):
             yield f"system\nuser\n{turn.question}\nassistant\n{turn.answer}"
 
 

@@ -1,0 +1,143 @@
+"""Batches of the joint stage: whole images, cut by the processor's own tiling, with five questions each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from qsit_plugin.conversation import Conversation
+from qsit_plugin.tiles import Tiling
+
+from . import photos, text
+from .architecture import TILE
+from .choice import NO_OPTION
+from .distortions import Defect, severity_score
+from .turns import Tokens, tokens_of
+
+GRIDS = (
+    ((1, 1),),
+    ((1, 2), (2, 1), (2, 2)),
+    ((2, 3), (3, 2), (3, 3)),
+    ((3, 4), (4, 3), (4, 4), (4, 6), (6, 4)),
+)
+EARLY, LATE = (0.85, 0.12, 0.03, 0.0), (0.5, 0.27, 0.14, 0.09)
+"""Tile grids (rows, columns) by cost, and their shares early and late: a large grid costs as much as ten small ones,
+and questions are learned on the small ones just as well."""
+
+TOKENS_PER_BATCH = 12_000
+
+
+@dataclass
+class Batch:
+    """B images of one size, in pairs (milder, stronger), with five turns each."""
+
+    tiles: torch.Tensor  # uint8 (B, views, 3, S, S)
+    size: tuple[int, int]  # width, height of every image
+    scores: torch.Tensor  # (B,) severity scores on [1, 5]
+    ids: torch.Tensor  # (B, T) text tokens after the image, all turns in a row, padded with 0
+    turn: torch.Tensor  # (B, T) number of the turn a token belongs to, -1 = padding
+    position: torch.Tensor  # (B, T) place of the token inside its turn
+    labels: torch.Tensor  # (B, T) token that follows, -100 where nothing is to be learned
+    role: torch.Tensor  # (B, T) what the label is: 0 rest, 1 level, 2 letter, 3 first word of a text
+    mark: torch.Tensor  # (B, T) ends of options, see choice.option_marks
+
+
+class Batches(torch.utils.data.Dataset):
+    """Batches by number, each of one tile grid; every one follows from (seed, number). The first ``early`` ones are
+    mostly of small grids."""
+
+    def __init__(self, images: list[Image.Image], conversation: Conversation, tiling: Tiling, seed: int, early: int):
+        self.images, self.conversation, self.tiling, self.seed = images, conversation, tiling, seed
+        self.early = early
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng([self.seed, 1, number])
+        return self.batch(rng, EARLY if number < self.early else LATE)
+
+    def loader(self, start: int, stop: int) -> torch.utils.data.DataLoader:
+        """Batches ``start`` to ``stop``, made by one process beside this one."""
+        return torch.utils.data.DataLoader(self, sampler=range(start, stop), batch_size=None, num_workers=1)
+
+    def batch(self, rng: np.random.Generator, shares: tuple[float, ...] = LATE) -> Batch:
+        grids = GRIDS[rng.choice(len(GRIDS), p=shares)]
+        rows, columns = grids[int(rng.integers(len(grids)))]
+        size = self._size(rows, columns, rng)
+        pairs = max(1, min(16, TOKENS_PER_BATCH // (self.tiling.token_count(*size) + 300) // 2))
+        tiles, scores, texts = [], [], []
+        for _ in range(pairs):
+            for image, defects in self._pair(size, rng):
+                score = severity_score(defects)
+                tiles.append(self.tiling.cut(image))
+                scores.append(score)
+                texts.append(self._turns(text.turns_for(defects, score, rng), rng))
+        return Batch(torch.stack(tiles), size, torch.tensor(scores, dtype=torch.float32), *_pad(texts))
+
+    def _size(self, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
+        """A (width, height) that the tiling puts on this grid: exact, or enlarged to it, a small photo up to twice."""
+        for _ in range(50):
+            width, height = (round(n * TILE * rng.uniform(max(0.5, 1 - 1 / n), 1.0)) for n in (columns, rows))
+            if rng.random() < 0.4:
+                width, height = columns * TILE, rows * TILE
+            if self.tiling.grid(width, height) == (rows, columns):
+                return width, height
+        return columns * TILE, rows * TILE
+
+    def _pair(
+        self, size: tuple[int, int], rng: np.random.Generator
+    ) -> Iterator[tuple[Image.Image, tuple[Defect, ...]]]:
+        """Two versions of one region. Three in ten are distorted larger and shrunk, as big photos are."""
+        photo = self.images[int(rng.integers(len(self.images)))]
+        region, shown = self._region(photo, size, rng)
+        seed = int(rng.integers(2**31))
+        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean=0.25):
+            image = photos.apply(region, plan, seed)
+            resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
+            yield resized, photos.defects_of(plan, shown)
+
+    def _region(self, photo: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> tuple[Image.Image, float]:
+        """A region with something to see in it, and how many pixels of the view one of its pixels becomes."""
+        width, height = size
+        scale = rng.uniform(0.35, 1.0) if rng.random() < 0.3 else 1.0
+        fit = min(1.0, photo.width / (width / scale), photo.height / (height / scale))
+        box_width, box_height = int(width / scale * fit), int(height / scale * fit)
+        shown = width / box_width
+        region = photo
+        for _ in range(4):
+            x, y = rng.integers(photo.width - box_width + 1), rng.integers(photo.height - box_height + 1)
+            region = photo.crop((x, y, x + box_width, y + box_height))
+            if photos.has_content(region):
+                break
+        if rng.random() < 0.5:
+            region = region.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if shown > 1.0:
+            return region.resize(size, Image.Resampling.LANCZOS), 1.0  # a small photo: enlarge before distorting
+        return region, shown
+
+    def _turns(self, turns: list[text.Turn], rng: np.random.Generator) -> list[Tokens]:
+        """The turns as tokens. One in seven times the naming follows the description in one conversation: there the
+        answer stands in the text, which teaches how a choice is made before the image is understood."""
+        score, naming, aspect, describe, more = (tokens_of(turn, self.conversation) for turn in turns)
+        if rng.random() > 0.15:
+            return [score, naming, aspect, describe, more]
+        glue = self.conversation.tokenizer.encode("\n<|im_start|>user", add_special_tokens=False)
+        quiet = ([-100] * len(glue), [0] * len(glue), [NO_OPTION] * len(glue))
+        joined = tuple(a + g + b for a, g, b in zip(describe, (glue, *quiet), naming, strict=True))
+        return [score, joined, aspect, more]  # type: ignore[list-item]
+
+
+def _pad(texts: list[list[Tokens]]) -> tuple[torch.Tensor, ...]:
+    """(ids, turn, position, labels, role, mark), each (B, T): an image's turns in a row, padded on the right."""
+    rows: list[list[list[int]]] = []
+    for turns in texts:
+        row: list[list[int]] = [[], [], [], [], [], []]
+        for number, (ids, *others) in enumerate(turns):
+            for column, values in zip(row, (ids, [number] * len(ids), range(len(ids)), *others), strict=True):
+                column.extend(values)
+        rows.append(row)
+    length = max(len(row[0]) for row in rows)
+    fill = (0, -1, 0, -100, 0, NO_OPTION)
+    return tuple(torch.tensor([row[i] + [fill[i]] * (length - len(row[i])) for row in rows]) for i in range(len(fill)))
