@@ -22,6 +22,7 @@ from PIL import Image
 from . import photos
 from .architecture import PATCH, TEXT_LAYERS, TILE
 from .distortions import Defect
+from .joint import write
 from .language import LanguageStage, Learner, Lesson, code_book, learner
 from .state import cosine
 from .tower import CLEAN, Pairs, TowerWithHeads, add_settings, inner_tower, load_result
@@ -98,7 +99,9 @@ def fit_projector(
             print(f"P step {step} unexplained {mean:.3f} {time.monotonic() - start:.0f} s", flush=True)
 
 
-def train(folder: str | Path, tower_result: str | Path, language: str | Path, out: str | Path, stage: EvidenceStage):
+def train(
+    folder: str | Path, tower_result: str | Path, language: str | Path, out: str | Path, stage: EvidenceStage
+) -> Learner:
     """Stages E and P on the results of A and L. Minutes long, so without a state of its own."""
     torch.set_num_threads(stage.threads)
     torch.manual_seed(stage.seed)
@@ -110,6 +113,7 @@ def train(folder: str | Path, tower_result: str | Path, language: str | Path, ou
     made.train(Evidence(tower, images, book, stage), settings, stage.steps, stage.learning_rate)
     fit_projector(made, tower, images, book, stage)
     made.save(out)
+    return made
 
 
 def main() -> None:
@@ -118,9 +122,14 @@ def main() -> None:
     parser.add_argument("--tower", required=True, help="the result of stage A")
     parser.add_argument("--language", required=True, help="the result of stage L")
     parser.add_argument("--out", default="start.safetensors")
+    parser.add_argument("--folder", default=None, help="write a checkpoint folder, too: a base for qsit train")
     add_settings(parser, EvidenceStage)
     args = vars(parser.parse_args())
-    train(args.pop("photos"), args.pop("tower"), args.pop("language"), args.pop("out"), EvidenceStage(**args))
+    files = [args.pop(name) for name in ("photos", "tower", "language", "out")]
+    folder = args.pop("folder")
+    made = train(*files, EvidenceStage(**args))
+    if folder:
+        write(made, folder)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def make(folder: str | Path, out: str | Path, recipe: Recipe) -> Path:
     _check_same(place / "made-from.json", folder, recipe)
     towered, spoken, started = (place / f"{name}.safetensors" for name in ("tower", "language", "start"))
     nano = place / "nano"
-    stages: tuple[tuple[str, Path, Callable[[], None]], ...] = (
+    stages: tuple[tuple[str, Path, Callable[[], Any]], ...] = (
         ("tower", towered, lambda: tower.train(folder, towered, recipe.tower)),
         ("language", spoken, lambda: language.train(spoken, recipe.language)),
         ("evidence", started, lambda: evidence.train(folder, towered, spoken, started, recipe.evidence)),
