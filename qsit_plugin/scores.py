@@ -20,7 +20,8 @@ class Score:
     ``entropy``: in nats, 0 to log 5. ``level_mass``: probability that the model put on the five words at all; far
     below 1 means that the prompt or the checkpoint is not what the profile expects. ``scope``: what the checkpoint was
     trained to predict. ``mode``: "released", or what changed the output (for example a re-run in bfloat16).
-    ``width``, ``height``: of the image, in pixels.
+    ``width``, ``height``: of the image, in pixels. ``limited``: tiles or tokens were limited when the model was loaded,
+    so stored calibrations do not hold.
     """
 
     value: float
@@ -36,6 +37,7 @@ class Score:
     width: int = 0
     height: int = 0
     scales: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+    limited: bool = field(default=False, repr=False, compare=False)
 
     @classmethod
     def from_logits(
@@ -60,11 +62,17 @@ class Score:
     def on(self, scale: str) -> float:
         """The value on another scale: "0-1", "0-5", "1-5", "0-100", or a database whose calibration is stored.
 
-        Raises ValueError for a scale that is neither: a number on a database's scale without calibration is a guess.
+        Raises ValueError for a scale that is neither: a number on a database's scale without calibration is a guess;
+        and for a database's where tiles or tokens were limited: its calibration was fitted to scores without limits.
         """
         if scale in PLAIN_SCALES:
             low, high = PLAIN_SCALES[scale]
             return low + (high - low) * self.value
+        if scale in self.scales and self.limited:
+            raise ValueError(
+                f"the calibration for scale {scale!r} holds for scores without limits, this one is {self.mode!r}: load "
+                f"{self.model} without max_tiles and max_image_tokens, or take {', '.join(PLAIN_SCALES)}"
+            )
         if scale in self.scales:
             return apply_calibration(self.scales[scale], self.value)
         known = ", ".join([*PLAIN_SCALES, *self.scales])
