@@ -3,10 +3,11 @@
     python benchmarks/fast_tier.py PHOTOS --tiles 16 9 4 1 --tokens 500 300
     python benchmarks/fast_tier.py PHOTOS --model qsit-mini --device cuda --tokens 3000 1485
 
-Every image of the folder is scored without limits and with each limit in turn, one image at a time, so that all meet the
-same load. Speed is the ratio of processor time on a CPU (where other programs do not count) and of the clock elsewhere.
-SRCC is the rank correlation between the scores with the limit and those without: it says whether the order is kept,
-not whether either order is people's. "Smaller" is the share of images that the limit touches at all.
+Every image of the folder is scored without limits and with each limit in turn, one image at a time, so that all meet
+the same load; reading the file counts. Speed is the ratio of processor time on a CPU (where other programs do not
+count) and of the clock elsewhere. SRCC is the rank correlation between the scores with the limit and those without: it
+says whether the order is kept, not whether either order is people's. "Smaller" is the share of images that get another
+grid than without the limit.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from .images import ImageError, read_image
-from .limits import limits_of
 from .scores import Score
 
 if TYPE_CHECKING:
@@ -80,7 +79,6 @@ def to_score(model: QSiT, reading: Reading) -> Score:
         width=reading.size[0],
         height=reading.size[1],
         scales=model.profile.scales,
-        limited=bool(limits_of(model.network.tiling)),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .scores import LIMIT
 from .tiles import Tiling
 
 
@@ -34,8 +35,8 @@ def limited(tiling: Tiling, max_tiles: int | None, max_image_tokens: int | None)
 def limits_of(tiling: Tiling) -> list[str]:
     """The limits in words, as they stand in ``Score.mode``; empty without."""
     tiles, tokens = tiling.tile_limit, tiling.token_limit
-    words = [] if tiles is None else [f"at most {tiles} tile{'s' if tiles > 1 else ''}"]
-    return words + ([] if tokens is None else [f"at most {tokens} image tokens"])
+    words = [] if tiles is None else [f"{LIMIT}{tiles} tile{'s' if tiles > 1 else ''}"]
+    return words + ([] if tokens is None else [f"{LIMIT}{tokens} image tokens"])
 
 
 def tiles_of(tiling: Tiling, point: tuple[int, int]) -> int:

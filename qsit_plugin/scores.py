@@ -10,6 +10,9 @@ from typing import Any
 from .protocol import LEVELS
 from .scales import PLAIN_SCALES, apply_calibration
 
+LIMIT = "at most "
+"""How a limit on tiles or tokens begins in ``mode`` (see limits.py). Stored calibrations do not hold for such scores."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -20,8 +23,7 @@ class Score:
     ``entropy``: in nats, 0 to log 5. ``level_mass``: probability that the model put on the five words at all; far
     below 1 means that the prompt or the checkpoint is not what the profile expects. ``scope``: what the checkpoint was
     trained to predict. ``mode``: "released", or what changed the output (for example a re-run in bfloat16).
-    ``width``, ``height``: of the image, in pixels. ``limited``: tiles or tokens were limited when the model was loaded,
-    so stored calibrations do not hold.
+    ``width``, ``height``: of the image, in pixels.
     """
 
     value: float
@@ -37,7 +39,6 @@ class Score:
     width: int = 0
     height: int = 0
     scales: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
-    limited: bool = field(default=False, repr=False, compare=False)
 
     @classmethod
     def from_logits(
@@ -68,7 +69,7 @@ class Score:
         if scale in PLAIN_SCALES:
             low, high = PLAIN_SCALES[scale]
             return low + (high - low) * self.value
-        if scale in self.scales and self.limited:
+        if scale in self.scales and LIMIT in self.mode:
             raise ValueError(
                 f"the calibration for scale {scale!r} holds for scores without limits, this one is {self.mode!r}: load "
                 f"{self.model} without max_tiles and max_image_tokens, or take {', '.join(PLAIN_SCALES)}"

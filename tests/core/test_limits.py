@@ -12,6 +12,7 @@ from transformers.models.llava_onevision import modeling_llava_onevision as hf
 
 import qsit_plugin
 from qsit_plugin.checkpoint import read_preprocessor
+from qsit_plugin.evaluation.rated_scores import read_rated_scores
 from qsit_plugin.evaluation.scorers import ModelScorer
 from qsit_plugin.limits import LimitError, limited, limits_of, most_tokens, tiles_of
 from qsit_plugin.tiles import Tiling
@@ -157,6 +158,13 @@ def test_a_stored_calibration_is_refused_with_limits(folder, picture, tmp_path):
     with pytest.raises(ValueError, match="holds for scores without limits, this one is 'at most 2 tiles': load"):
         score.on("koniq")
     assert score.on("0-100") == pytest.approx(100 * score.value)
+
+
+def test_scores_with_limits_cannot_be_calibrated(folder, picture, tmp_path):
+    mode, table = qsit_plugin.load(folder, device="cpu", max_tiles=2).score(picture).mode, tmp_path / "scores.csv"
+    table.write_text(f"score,mos,split,mode\n0.5,60,val,released\n0.4,50,val,{mode}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="line 3: a score in mode 'at most 2 tiles' cannot be calibrated.*score again"):
+        read_rated_scores(table)
 
 
 def test_scores_with_limits_are_not_taken_for_released_ones_when_a_benchmark_goes_on(folder):
