@@ -11,7 +11,7 @@ from .protocol import LEVELS
 from .scales import PLAIN_SCALES, apply_calibration
 
 LIMIT = "at most "
-"""How a limit on tiles or tokens begins in ``mode`` (see limits.py). Stored calibrations do not hold for such scores."""
+"""How a limit on tiles or tokens begins in ``mode`` (see limits.py). No stored calibration holds for such scores."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def read_rated_scores(
             if LIMIT in (row.get("mode") or ""):
                 raise ValueError(
                     f"{path}, line {table.line_num}: a score in mode {row['mode']!r} cannot be calibrated, since "
-                    "calibrations hold for scores without limits: score again without --max-tiles and --max-image-tokens"
+                    "calibrations hold without limits: score again without --max-tiles and --max-image-tokens"
                 )
             for column in found.keys() & row.keys():
                 found[column].add((row[column] or "").strip())
