@@ -32,6 +32,7 @@ from .checks import (
     check_transformers,
 )
 from .devices import resolve_device, resolve_dtype
+from .limits import limited
 from .portable import CHAT_TEMPLATE, save_portable
 from .protocol import FILE_NAME as PROFILE_NAME
 from .protocol import ScoreProfile, profile_for
@@ -78,6 +79,8 @@ def open_checkpoint(
     adapter: str | os.PathLike[str] | None = None,
     profile: ScoreProfile | str | Path | None = None,
     quantization: str | None = None,
+    max_tiles: int | None = None,
+    max_image_tokens: int | None = None,
 ) -> Checkpoint:
     """Open a checkpoint folder, with every load-time check.
 
@@ -86,8 +89,10 @@ def open_checkpoint(
             has a ``qsit.json``, that is the profile: it says how the adapter was trained.
         profile: instead of the folder's own ``qsit.json``; see :func:`qsit_plugin.protocol.profile_for`.
         quantization: "8bit" or "4bit"; see quantization.py.
+        max_tiles, max_image_tokens: limits on what is seen of an image; see limits.py.
 
     Raises:
+        LimitError: a limit that this checkpoint's grid cannot keep; raised before the weights are read.
         WeightsError: a file is missing, unsafe or broken, or the model would not be the one that was saved.
         ProfileError: the profile is malformed or does not fit the tokenizer.
     """
@@ -101,7 +106,7 @@ def open_checkpoint(
         check_special_tokens(tokenizer, config)
         chosen = profile_for(_profile_home(folder, adapter), profile)
         chosen.check_tokenizer(tokenizer)
-        tiling = _open_tiling(folder, config)
+        tiling = limited(_open_tiling(folder, config), max_tiles, max_image_tokens)
         template = find_chat_template(folder, tokenizer)
         check_head(folder, config)
         model = _load(folder, config, dtype)

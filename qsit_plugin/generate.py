@@ -15,11 +15,15 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated text. ``finish_reason``: "stop" (the model ended its turn), "length", "repetition" or "cancelled"."""
+    """A generated text. ``finish_reason``: "stop" (the model ended its turn), "length", "repetition" or "cancelled".
+
+    ``mode``: "released", or what was chosen that changes the output, as in a Score.
+    """
 
     text: str
     tokens: int
     finish_reason: str
+    mode: str = "released"
 
     def __str__(self) -> str:
         return self.text

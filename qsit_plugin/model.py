@@ -14,6 +14,7 @@ from . import engine, protocol
 from .conversation import Conversation, stop_ids
 from .generate import MAX_NEW_TOKENS, Answer, text_pieces, tokens_until_stop
 from .images import ImageError, ImageInput, as_items, is_many, read_image
+from .limits import limits_of
 from .network import Network, Prefix, Prompt
 from .scores import Comparison, Score
 
@@ -33,6 +34,8 @@ def load(
     profile: Any = None,
     exif_rotation: bool = False,
     quantization: str | None = None,
+    max_tiles: int | None = None,
+    max_image_tokens: int | None = None,
 ) -> QSiT:
     """Open a checkpoint.
 
@@ -49,10 +52,15 @@ def load(
             not, so scores then say so in ``mode``.
         quantization: ``"8bit"`` or ``"4bit"`` weights in the language model (needs the ``bitsandbytes`` package): a
             half or a quarter of the memory, slower, other scores, which say so in ``mode``.
+        max_tiles: look at no more tiles than this beside the base view, on smaller grids of the checkpoint's own; at
+            least 1. Faster, other scores, which say so in ``mode`` and have no calibrated scales.
+        max_image_tokens: the same with a limit on an image's tokens, of all its grids that keep it the one that shows
+            most of the image. Both may be given.
 
     Raises:
         WeightsError: the checkpoint cannot be found, or fails one of the load-time checks.
         ProfileError: the profile does not fit the checkpoint's tokenizer.
+        LimitError: a ValueError; a limit that the checkpoint's grids cannot keep. It says which they can.
     """
     from qsit_plugin.weights import resolve
     from qsit_plugin.weights.folder import weight_bytes
@@ -73,6 +81,8 @@ def load(
         adapter=adapter,
         profile=profile,
         quantization=quantization,
+        max_tiles=max_tiles,
+        max_image_tokens=max_image_tokens,
     )
     return QSiT(checkpoint, adapter=adapter, automatic_dtype=dtype == "auto", exif_rotation=exif_rotation)
 
@@ -171,9 +181,10 @@ class QSiT:
         return self.network.dtype
 
     def departures(self) -> list[str]:
-        """What was chosen that changes outputs against the released procedure; a Score says it in ``mode``."""
+        """What was chosen that changes outputs against the released procedure; Score and Answer say it in ``mode``."""
         changes = ["EXIF rotation"] if self.exif_rotation else []
-        return changes + ([f"{self.checkpoint.quantization} weights"] if self.checkpoint.quantization else [])
+        changes += [f"{self.checkpoint.quantization} weights"] if self.checkpoint.quantization else []
+        return changes + limits_of(self.network.tiling)
 
     def bfloat16_network(self) -> Network:
         """A second copy of the network in bfloat16, opened when float16 first overflows; it stays in memory."""
@@ -189,7 +200,7 @@ class QSiT:
                 profile=self.profile,
                 quantization=self.checkpoint.quantization,
             )
-            self._bfloat16 = Network(opened.model, opened.tiling)
+            self._bfloat16 = Network(opened.model, self.network.tiling)
         return self._bfloat16
 
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
@@ -253,7 +264,8 @@ class QSiT:
             except StopIteration as end:
                 reason, keep = end.value
                 break
-        return Answer(self.conversation.decode(written[:keep]).strip(), keep, reason)
+        mode = ", ".join(self.departures()) or "released"
+        return Answer(self.conversation.decode(written[:keep]).strip(), keep, reason, mode)
 
     def explain(self, images: Any, **options: Any) -> Any:
         """Describe and evaluate the quality of an image in words; options as for ``ask``."""

@@ -10,6 +10,9 @@ from typing import Any
 from .protocol import LEVELS
 from .scales import PLAIN_SCALES, apply_calibration
 
+LIMIT = "at most "
+"""How a limit on tiles or tokens begins in ``mode`` (see limits.py). No stored calibration holds for such scores."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -60,11 +63,17 @@ class Score:
     def on(self, scale: str) -> float:
         """The value on another scale: "0-1", "0-5", "1-5", "0-100", or a database whose calibration is stored.
 
-        Raises ValueError for a scale that is neither: a number on a database's scale without calibration is a guess.
+        Raises ValueError for a scale that is neither: a number on a database's scale without calibration is a guess;
+        and for a database's where tiles or tokens were limited: its calibration was fitted to scores without limits.
         """
         if scale in PLAIN_SCALES:
             low, high = PLAIN_SCALES[scale]
             return low + (high - low) * self.value
+        if scale in self.scales and LIMIT in self.mode:
+            raise ValueError(
+                f"the calibration for scale {scale!r} holds for scores without limits, this one is {self.mode!r}: load "
+                f"{self.model} without max_tiles and max_image_tokens, or take {', '.join(PLAIN_SCALES)}"
+            )
         if scale in self.scales:
             return apply_calibration(self.scales[scale], self.value)
         known = ", ".join([*PLAIN_SCALES, *self.scales])

@@ -38,6 +38,10 @@ class Tiling:
 
     ``patch`` is the side of one vision patch: a tile gives ``(tile // patch) ** 2`` tokens. ``max_tiles`` is the N of
     anyres_max_N. ``mean`` and ``std`` are per colour channel, for values in [0, 1].
+
+    ``tile_limit`` and ``token_limit`` are the user's (see limits.py), None in the released procedure. The grid points
+    keep to the tile limit already; the token limit depends on the image and is kept by :meth:`canvas`, from which
+    tiles, token counts and packing all follow.
     """
 
     tile: int
@@ -46,6 +50,8 @@ class Tiling:
     max_tiles: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    tile_limit: int | None = None
+    token_limit: int | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -100,12 +106,16 @@ class Tiling:
     def canvas(self, width: int, height: int) -> tuple[int, int]:
         """(height, width) of the grid point that keeps most of the image's pixels, then wastes fewest of its own.
 
-        An image so thin that it rounds to nothing on every canvas (1x3000) gets the smallest, as in transformers.
+        With a token limit only grid points on which the image keeps it come into question. An image so thin that it
+        rounds to nothing on every canvas (1x3000) gets the smallest, as in transformers.
         """
         if width < 1 or height < 1:
             raise ValueError(f"an image needs at least one pixel, got {width}x{height}")
-        best, best_kept, best_wasted = self.grid_points[0], 0, math.inf
-        for point in self.grid_points:
+        points = self.grid_points
+        if self.token_limit is not None:
+            points = tuple(p for p in points if self.token_count(width, height, p) <= self.token_limit)
+        best, best_kept, best_wasted = points[0], 0, math.inf
+        for point in points:
             scale = min(point[1] / width, point[0] / height)
             kept = min(int(width * scale) * int(height * scale), width * height)
             wasted = point[0] * point[1] - kept
@@ -133,32 +143,34 @@ class Tiling:
             new_width, new_height = min(math.ceil(width * scale_y), canvas_width), canvas_height
         return (canvas_height - new_height) // 2, (canvas_width - new_width) // 2, new_height, new_width
 
-    def unpadded(self, width: int, height: int) -> tuple[int, int, int, int]:
+    def unpadded(self, width: int, height: int, canvas: tuple[int, int] | None = None) -> tuple[int, int, int, int]:
         """The part of the canvas's feature map that shows the picture: (top, left, rows, columns) in vision patches.
+
+        ``canvas``, here and below: a grid point to ask about; None is the one that the image gets.
 
         A very thin picture may leave no row or no column of an even feature map; then only the base view and, per
         row, the newline remain.
         """
-        grid_rows, grid_columns = self.grid(width, height)
-        rows, columns = grid_rows * self.side, grid_columns * self.side
+        canvas = canvas or self.canvas(width, height)
+        rows, columns = (length // self.tile * self.side for length in canvas)
         if width / height > columns / rows:
             margin = (rows - _whole(height * (columns / width))) // 2
             return margin, 0, rows - 2 * margin, columns
         margin = (columns - _whole(width * (rows / height))) // 2
         return 0, margin, rows, columns - 2 * margin
 
-    def features(self, width: int, height: int) -> tuple[int, int]:
+    def features(self, width: int, height: int, canvas: tuple[int, int] | None = None) -> tuple[int, int]:
         """(rows, columns) of the feature map that the language model sees: unpadded, and where it holds more than
         ``max_tiles`` tiles' worth by over a tenth in each direction, reduced (bilinear)."""
-        _, _, rows, columns = self.unpadded(width, height)
+        _, _, rows, columns = self.unpadded(width, height, canvas)
         ratio = math.sqrt(rows * columns / (self.max_tiles * self.side**2))
         if ratio > 1.1:
             return int(rows // ratio), int(columns // ratio)
         return rows, columns
 
-    def token_count(self, width: int, height: int) -> int:
+    def token_count(self, width: int, height: int, canvas: tuple[int, int] | None = None) -> int:
         """Image tokens: base view, feature map, and one newline for each of its rows."""
-        rows, columns = self.features(width, height)
+        rows, columns = self.features(width, height, canvas)
         return self.side**2 + rows * columns + rows
 
     def feature_index(self, width: int, height: int, device: torch.device) -> torch.Tensor:

@@ -44,13 +44,17 @@ def info(
     revision: options.Revision = None,
     adapter: options.Adapter = None,
     profile: options.Profile = None,
+    max_tiles: options.MaxTiles = None,
+    max_image_tokens: options.MaxImageTokens = None,
 ) -> None:
     """Check this installation: versions, devices, checkpoint, golden score, pyiqa hook.
 
     The exit status is 1 when something is broken.
     """
     broken = []
-    choice = options.Choice(model, device, dtype, revision, adapter, profile)
+    choice = options.Choice(
+        model, device, dtype, revision, adapter, profile, max_tiles=max_tiles, max_image_tokens=max_image_tokens
+    )
     choice.check()
     for part in (versions(), hook(), devices(), checkpoint(choice)):
         for finding in part:
@@ -125,16 +129,35 @@ def checkpoint(choice: options.Choice) -> Iterator[Finding]:
     yield Finding("model", f"{model.name} in {model.folder}")
     yield Finding("runs on", f"{model.device}, {str(model.dtype).removeprefix('torch.')}")
     yield Finding("profile", f"{options.profile_name(model, choice.profile)}, scope {model.scope}")
+    yield grids(model)
+    for line in choice.about_limits(model):
+        yield Finding("limits", line)
     yield from golden_scores(model)
+
+
+def grids(model: QSiT) -> Finding:
+    """How large an image can become: what ``--max-tiles`` and ``--max-image-tokens`` choose from."""
+    from qsit_plugin.limits import most_tokens, tiles_of
+
+    tiling = model.network.tiling
+    tiles = [tiles_of(tiling, point) for point in tiling.grid_points]
+    tokens = max(most_tokens(tiling, point) for point in tiling.grid_points)
+    tokens = tokens if tiling.token_limit is None else min(tokens, tiling.token_limit)
+    sizes = f"{min(tiles)} to {max(tiles)} tiles of {tiling.tile} pixels"
+    return Finding("image grids", f"{len(tiles)}, of {sizes} and a base view, up to {tokens} tokens")
 
 
 def golden_scores(model: QSiT) -> Iterator[Finding]:
     """The stored scores of known pictures against what this machine computes."""
     from qsit_plugin.images import ImageError
+    from qsit_plugin.limits import limits_of
     from qsit_plugin.weights.golden import goldens
 
     from .verdict import verdicts, with_image
 
+    if limits_of(model.network.tiling):
+        yield Finding("golden score", "not compared: it holds without limits")
+        return
     try:
         known = goldens(model.folder, model.name)
         pairs = with_image(known, None)

@@ -41,6 +41,20 @@ Profile = Annotated[
     ),
 ]
 ExifRotation = Annotated[bool, typer.Option("--exif-rotation", help="Turn photos as their EXIF orientation says.")]
+MaxTiles = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        rich_help_panel=_PANEL,
+        help="Look at no more tiles than this beside the base view: faster, other scores, which say so.",
+    ),
+]
+MaxImageTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1, rich_help_panel=_PANEL, help="No more tokens an image than this: faster, other scores, which say so."
+    ),
+]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
 Temperature = Annotated[
     float | None, typer.Option(min=0.001, help="Sample the answer; without it the likeliest words are taken.")
@@ -61,22 +75,33 @@ class Choice:
     adapter: str | None = None
     profile: str | None = None
     exif_rotation: bool = False
+    max_tiles: int | None = None
+    max_image_tokens: int | None = None
 
     def load(self) -> QSiT:
-        """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing."""
+        """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing.
+
+        Ends with status 2 for a limit that the checkpoint cannot keep.
+        """
         import gc
 
         import qsit_plugin
+        from qsit_plugin.limits import LimitError
 
-        model = qsit_plugin.load(
-            self.model,
-            device=self.device,
-            dtype=self.dtype,
-            revision=self.revision,
-            adapter=self.adapter,
-            profile=self.profile,
-            exif_rotation=self.exif_rotation,
-        )
+        try:
+            model = qsit_plugin.load(
+                self.model,
+                device=self.device,
+                dtype=self.dtype,
+                revision=self.revision,
+                adapter=self.adapter,
+                profile=self.profile,
+                exif_rotation=self.exif_rotation,
+                max_tiles=self.max_tiles,
+                max_image_tokens=self.max_image_tokens,
+            )
+        except LimitError as error:
+            stop(str(error), WRONG_USAGE)
         gc.enable()  # main switched it off for the imports
         return model
 
@@ -97,7 +122,20 @@ class Choice:
         except ModuleNotFoundError as error:
             stop(f"{error.name} is not installed: pip install {error.name}", WRONG_USAGE)
         note(headline(model))
+        for line in self.about_limits(model):
+            note(line)
         return model
+
+    def about_limits(self, model: QSiT) -> list[str]:
+        """That limits move the scores, or limit nothing here; no line without limits."""
+        from qsit_plugin.limits import limits_of
+
+        words = limits_of(model.network.tiling)
+        if words:
+            return [f"{' and '.join(words)}: faster, but scores differ from the released ones and cannot be calibrated"]
+        if self.max_tiles is not None or self.max_image_tokens is not None:
+            return [f"no image reaches these limits with {model.name}: scores are the released ones"]
+        return []
 
 
 def headline(model: QSiT) -> str:

@@ -34,6 +34,8 @@ def score(
     adapter: options.Adapter = None,
     profile: options.Profile = None,
     exif_rotation: options.ExifRotation = False,
+    max_tiles: options.MaxTiles = None,
+    max_image_tokens: options.MaxImageTokens = None,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
@@ -50,7 +52,9 @@ def score(
     kind = output.choose_format(format, out, FORMATS, "table")
     items = expand(paths, recursive=recursive)
     output.check_target(out, items)
-    choice = options.Choice(model, device, dtype, revision, adapter, profile, exif_rotation)
+    choice = options.Choice(
+        model, device, dtype, revision, adapter, profile, exif_rotation, max_tiles, max_image_tokens
+    )
     failed = done = 0
     try:
         qsit = choice.open() if any(isinstance(item, Path) for item in items) else None

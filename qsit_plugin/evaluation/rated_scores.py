@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsit_plugin.scores import LIMIT
+
 ONE_VALUE = ("scale", "dataset", "database", "model", "adapter", "profile")
 """Columns that must not vary: scores of two models, and ratings of two databases, are not on one scale."""
 
@@ -28,9 +30,9 @@ def read_rated_scores(
 ) -> RatedScores:
     """Read the columns of these names.
 
-    Raises ValueError for a missing column, a value that is no number (with its line), a table without rows, and a table
-    of several scales: a column called ``scale``, ``dataset``, ``database``, ``model``, ``adapter`` or ``profile`` that
-    holds more than one value.
+    Raises ValueError for a missing column, a value that is no number (with its line), a table without rows, scores with
+    a limit on tiles or tokens (their column ``mode`` says so), and a table of several scales: a column called
+    ``scale``, ``dataset``, ``database``, ``model``, ``adapter`` or ``profile`` that holds more than one value.
     """
     found: dict[str, set[str]] = {column: set() for column in ONE_VALUE}
     scores, ratings, splits, left_out = [], [], [], 0
@@ -44,6 +46,11 @@ def read_rated_scores(
             if not (row[score] or "").strip() or not (row[mos] or "").strip():
                 left_out += 1
                 continue
+            if LIMIT in (row.get("mode") or ""):
+                raise ValueError(
+                    f"{path}, line {table.line_num}: a score in mode {row['mode']!r} cannot be calibrated, since "
+                    "calibrations hold without limits: score again without --max-tiles and --max-image-tokens"
+                )
             for column in found.keys() & row.keys():
                 found[column].add((row[column] or "").strip())
             scores.append(_number(row[score], score, path, table.line_num))

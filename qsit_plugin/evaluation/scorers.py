@@ -37,17 +37,21 @@ class ModelScorer:
     lower_is_better = False
 
     def __init__(self, model: QSiT):
+        from qsit_plugin.limits import limits_of
+
         self.name = model.name
         self.model = model
         own = model.profile
         profile = [own.question, own.answer_prefix, own.level_words, own.level_token_ids, own.weights]
-        self.fingerprint = {
+        self.fingerprint: dict[str, Any] = {
             "kind": "qsit",
             "weights": digest(model.folder),
             "adapter": None if model.adapter is None else digest(Path(model.adapter)),
             "dtype": str(model.dtype).removeprefix("torch."),
             "profile": hashlib.sha256(json.dumps(profile).encode()).hexdigest(),
         }
+        if limits := limits_of(model.network.tiling):
+            self.fingerprint["limits"] = limits
 
     def outcomes(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
         from qsit_plugin.images import ImageError
