@@ -164,6 +164,10 @@ def _check_output(config: RunConfig, resume: bool) -> None:
 def _arguments(config: RunConfig) -> Any:
     """The settings of Trainer. Making them also connects the processes of a distributed run."""
     import torch
+
+    from qsit_plugin.adapter import import_peft
+
+    import_peft()  # which transformers would import in a less quiet way
     from transformers import TrainingArguments
 
     output, cuda = Path(config.output), torch.cuda.is_available() and config.device != "cpu"
