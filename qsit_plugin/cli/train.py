@@ -273,7 +273,10 @@ def configs(folder: Annotated[str, typer.Argument(help="Where to; made if it is 
     there = [file.name for file in examples if (target / file.name).exists()]
     if there:
         stop(f"{', '.join(there)} in {target} would be overwritten: give another folder", WRONG_USAGE)
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        stop(f"cannot make the folder {target}: {error.strerror}", WRONG_USAGE)
     for file in examples:
         (target / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8", newline="\n")
         typer.echo(target / file.name)

@@ -103,3 +103,11 @@ def test_full_tunes_everything_and_lora_the_language_model() -> None:
     full = RunConfig(**NEEDED, method="full")
     assert set(full.trained_parts) == {"language", "projector", "vision"}
     assert (full.merged, RunConfig(**NEEDED).merged, RunConfig(**NEEDED, result="merged").merged) == (True, False, True)
+
+
+def test_a_setting_that_is_no_yaml_is_refused_with_the_way_to_write_it(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="settings are YAML")
+    path = tmp_path / "run.yaml"
+    path.write_text("base: qsit-nano\ndata: a.jsonl\nimages: .\noutput: out\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"'shares=\{a: 0.3': .* is not valid YAML; write lists as \[a, b\]"):
+        read_config(path, ["shares={a: 0.3"])
