@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import balance
 from .evaluate import evaluate
 from .failures import SOME_FAILED, WRONG_USAGE, note, report, stop
+from .training import ends_in_words, what_a_run_has_saved
 
 if TYPE_CHECKING:
     from qsit_plugin.training.conversion import Conversion, Images
@@ -225,13 +226,12 @@ def run(
     -m qsit_plugin.cli train run CONFIG, or accelerate launch. The folder of the result is printed on stdout.
     """
     from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio
-    from qsit_plugin.training.config import ConfigError, read_config
-    from qsit_plugin.training.mixture import MixtureError
+    from qsit_plugin.training.config import read_config
 
     def say(text: str) -> None:
         typer.echo(text, err=True)
 
-    try:
+    with ends_in_words(lambda: what_a_run_has_saved(chosen.output)):
         ratio = None if mixture is None else read_ratio(mixture)
         changes = settings or []
         chosen = read_config(config, changes if ratio is None else as_settings(ratio, config, changes))
@@ -243,18 +243,8 @@ def run(
         from qsit_plugin.training import finetune
 
         result = finetune.run(chosen, resume=resume, say=say, ratio=None if ratio is None else ratio.note())
-    except (ConfigError, MixtureError, ModuleNotFoundError) as error:
-        _stop_run(str(error))
     if finetune.is_first():
         typer.echo(result)
-
-
-def _stop_run(message: str) -> NoReturn:
-    """Lists of what is wrong keep their lines; the last of them says what to do."""
-    *lines, last = message.splitlines()
-    for line in lines:
-        typer.echo(line, err=True)
-    stop(last, WRONG_USAGE)
 
 
 app.command()(evaluate)

@@ -323,7 +323,9 @@ def test_a_table_is_read_as_spreadsheets_of_any_language_write_it(tmp_path: Path
 
 
 def test_a_decimal_comma_between_commas_is_refused_and_not_read_as_a_whole_number(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"mine.csv, line 2 has 3 cells, the header 2: .* write numbers with a point"):
+    with pytest.raises(
+        DatasetError, match=r"mine.csv, line 2 has 3 cells, the header 2: .* write numbers with a point"
+    ):
         mos_of("image,mos\n1.png,2,5\n", tmp_path)
     with pytest.raises(DatasetError, match=r"'2,5' is not a finite number; write 2\.5"):
         mos_of('image,mos\n1.png,"2,5"\n', tmp_path)
