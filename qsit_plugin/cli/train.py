@@ -253,7 +253,7 @@ app.add_typer(balance.app, name="balance")
 
 @app.command()
 def configs(folder: Annotated[str, typer.Argument(help="Where to; made if it is not there.")]) -> None:
-    """Write example settings: for LoRA, for full fine-tuning, and for several devices with accelerate."""
+    """Write example settings: for LoRA, full fine-tuning, a balance search, and several devices with accelerate."""
     from importlib.resources import files
 
     target = Path(folder)
