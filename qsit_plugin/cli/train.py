@@ -231,12 +231,13 @@ def run(
     def say(text: str) -> None:
         typer.echo(text, err=True)
 
-    with ends_in_words(lambda: what_a_run_has_saved(chosen.output)):
+    with ends_in_words(lambda: "Nothing is written yet: give the same command again"):
         ratio = None if mixture is None else read_ratio(mixture)
         changes = settings or []
         chosen = read_config(config, changes if ratio is None else as_settings(ratio, config, changes))
         if ratio is not None:
             check_fits(ratio, chosen)
+    with ends_in_words(lambda: what_a_run_has_saved(chosen.output)):
         from qsit_plugin.training.requirements import require_training
 
         require_training(chosen.tensorboard)

@@ -70,3 +70,14 @@ def test_ctrl_c_names_the_saved_step_and_how_to_go_on(tuned: Data) -> None:
     last = rest.splitlines()[-1]
     assert last.startswith(f"qsit: interrupted. Saved in {tuned.folder / 'out'} is step ")
     assert last.endswith(": the same command with --resume goes on from it")
+
+
+def test_what_is_saved_is_told_without_importing_torch(tmp_path: Path) -> None:
+    """Ctrl-C may come while torch is imported; importing it once more takes seconds, or fails."""
+    (tmp_path / "run.json").touch()
+    code = (
+        "import sys; from qsit_plugin.cli.training import what_a_run_has_saved as saved\n"
+        "print(saved(sys.argv[1])); print('torch' in sys.modules)"
+    )
+    out, err = start(tmp_path, code=code).communicate(timeout=120)
+    assert out == f"No step is saved in {tmp_path} yet: the same command with --resume begins again\nFalse\n", err
