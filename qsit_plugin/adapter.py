@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
@@ -28,14 +32,15 @@ def merge_adapter(
             "adapters are refused; save it again with peft's save_pretrained)"
         )
     try:
-        import peft
+        peft = import_peft()
     except ImportError:
         raise WeightsError("an adapter needs the peft package; run: pip install peft") from None
     try:
-        with warnings.catch_warnings():
+        with wrapping(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Found missing adapter keys")  # they are looked for below
             wrapped = peft.PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-        known = set(peft.get_peft_model_state_dict(wrapped))
+        # without "False" peft asks the Hub for the base's config.json, to see whether the vocabulary has grown
+        known = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
         stored = load_file(weights)
         state = {_here(name, known): tensor for name, tensor in stored.items()}
         if state.keys() != known:
@@ -59,3 +64,27 @@ def _here(name: str, known: set[str]) -> str:
         if name not in known and other in known:
             return other
     return name
+
+
+def import_peft() -> ModuleType:
+    """The peft package. It imports bitsandbytes where that is installed, which on some CPUs advises to install another
+    package for 4-bit weights: nothing that an adapter needs. Raises ImportError."""
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.addFilter(_is_no_advice)
+    try:
+        import peft
+    finally:
+        logger.removeFilter(_is_no_advice)
+    return peft
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in record.msg
+
+
+@contextmanager
+def wrapping() -> Iterator[None]:
+    """While peft wraps a model: it asks for a property whose name transformers has deprecated, and no user can help."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield

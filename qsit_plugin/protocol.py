@@ -103,8 +103,8 @@ class ScoreProfile:
             if ids != [expected]:
                 raise ProfileError(
                     f"level word {word!r} is token {ids} in this checkpoint's tokenizer, its profile expects "
-                    f"[{expected}]: profile and tokenizer belong to different checkpoints. Pass profile= or mend "
-                    f"{FILE_NAME}."
+                    f"[{expected}]: profile and tokenizer belong to different checkpoints. Give a profile of this "
+                    f"checkpoint, or none: its own {FILE_NAME} is then used. Where that is wrong, mend it."
                 )
 
 

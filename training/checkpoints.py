@@ -10,12 +10,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file, save_file
+from typing import TYPE_CHECKING, Any
 
 from .config import ConfigError, RunConfig
+
+if TYPE_CHECKING:  # what is saved is also looked for by a command that was stopped while it imported torch
+    import torch
 
 WEIGHTS = "trained.safetensors"
 COMPLETE = "complete.json"
@@ -29,6 +29,8 @@ what they hold is compared instead: the rows by their hashes, the base by its fi
 
 def save_trained(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write the trainable weights, or those of a gathered ``state``."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     if state is None:
         state = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -39,6 +41,9 @@ def save_trained(model: torch.nn.Module, folder: Path, state: Mapping[str, torch
 
 def load_trained(model: torch.nn.Module, folder: Path) -> None:
     """Put the trainable weights back. Raises ConfigError unless they are exactly those that were saved."""
+    import torch
+    from safetensors.torch import load_file
+
     saved = load_file(folder / WEIGHTS)
     known = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if saved.keys() != known.keys():

@@ -266,16 +266,31 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold one setting a line, as in 'base: qsit-nano'")
-    for override in overrides:
-        name, separator, value = override.partition("=")
-        if not separator:
-            raise ConfigError(f"{override!r} is no setting: write NAME=VALUE, as in learning_rate=1e-5")
-        content[name] = yaml.safe_load(value)
+    content.update(parse_overrides(overrides, "learning_rate=1e-5"))
     _check_names(path, content)
     try:
         return _below(RunConfig(**content), path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def parse_overrides(overrides: Sequence[str], example: str) -> dict[str, Any]:
+    """``NAME=VALUE`` of the command line, values as in YAML. Raises ConfigError for anything else."""
+    import yaml
+
+    found = {}
+    for override in overrides:
+        name, separator, value = override.partition("=")
+        if not separator:
+            raise ConfigError(f"{override!r} is no setting: write NAME=VALUE, as in {example}")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(
+                f"{override!r}: {value!r} is not valid YAML; write lists as [a, b], shares as {{a: 0.3, b: 0.7}}, and "
+                "quotes around the whole setting"
+            ) from None
+    return found
 
 
 def _check_names(path: Path, content: dict[Any, Any]) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from qsit_plugin.conversation import Conversation
-from qsit_plugin.images import read_image
+from qsit_plugin.images import ImageError, read_image
 from qsit_plugin.protocol import ScoreProfile
 from qsit_plugin.tiles import Tiling
 
@@ -24,6 +24,17 @@ from .tokens import Tokens, tokens_of
 BAD_WORDING = "unusable text"
 UNREADABLE = "unreadable image"
 TOO_LONG = "too many tokens"
+
+
+class DamagedImage(ConfigError):
+    """An image of which only the head is whole, so that it is found when its row's turn comes.
+
+    A DataLoader's worker makes an error anew from a text that ends in the error's own, below a traceback: only that end
+    is kept.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message.split(f"{type(self).__name__}: ")[-1].strip())
 
 
 @dataclass(frozen=True)
@@ -85,9 +96,14 @@ class QualityDataset(Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        """Raises ImageError for an image that turns out to be damaged."""
+        """Raises DamagedImage."""
         row = self.rows[index]
-        picture = read_image(self.folder / row.image)
+        try:
+            picture = read_image(self.folder / row.image)
+        except ImageError as error:
+            raise DamagedImage(
+                f"{error}. Put a whole image in its place; a run that has begun then goes on with --resume"
+            ) from None
         count = self.tiling.token_count(*picture.size)
         return Sample(row, self.tokens[index], self.tiling.cut(picture), picture.size, count)
 

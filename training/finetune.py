@@ -128,6 +128,7 @@ def train(prepared: Run, *, resume: bool = False) -> QSiTTrainer:
         check_same(output / RECORD, prepared.config, prepared.facts)
         trainer.say(f"going on from {found}")
     elif trainer.args.process_index == 0:
+        _check_output(prepared.config, resume)  # another run may have begun there meanwhile
         output.mkdir(parents=True, exist_ok=True)
         write_record(output / RECORD, prepared.config, prepared.facts, _versions())
     if prepared.config.tensorboard and trainer.args.process_index == 0:
@@ -159,11 +160,20 @@ def _check_output(config: RunConfig, resume: bool) -> None:
     output = Path(config.output)
     if not resume and (output / RECORD).exists() and is_first():
         raise ConfigError(f"{output} holds a run already: go on with --resume, or give another output")
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"output is {output}, but {there} is a file: give a folder")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"output is {output}, but nothing can be written into {there}: give another folder")
 
 
 def _arguments(config: RunConfig) -> Any:
     """The settings of Trainer. Making them also connects the processes of a distributed run."""
     import torch
+
+    from qsit_plugin.adapter import import_peft
+
+    import_peft()  # which transformers would import in a less quiet way
     from transformers import TrainingArguments
 
     output, cuda = Path(config.output), torch.cuda.is_available() and config.device != "cpu"

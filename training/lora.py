@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from qsit_plugin.adapter import import_peft, wrapping
+
 from .config import ConfigError, RunConfig
 from .groups import part_of
 
@@ -23,24 +25,22 @@ def with_adapter(model: Any, config: RunConfig, base: str) -> Any:
     adapter_config.json. What is trained is float32, whatever the model is. Raises ConfigError where the projector is
     the only part: nothing is then of low rank.
     """
-    from peft import LoraConfig, get_peft_model
-
+    peft = import_peft()
     parts = config.trained_parts
     targets = [TARGETS[part] for part in parts if part in TARGETS]
     if not targets:
         raise ConfigError("method lora needs language or vision in parts; for the projector alone give method: full")
-    settings = LoraConfig(
+    settings = peft.LoraConfig(
         r=config.lora_rank,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # a float does as well
+        lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules="|".join(targets),
         modules_to_save=[PROJECTOR] if "projector" in parts else None,
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), wrapping():
         torch.manual_seed(config.seed)  # the low-rank matrices begin at random
-        wrapped = get_peft_model(model, settings)
+        wrapped = peft.get_peft_model(model, settings)
     wrapped.peft_config["default"].base_model_name_or_path = base
     for weight in wrapped.parameters():
         if weight.requires_grad:

@@ -183,6 +183,8 @@ def _entries(path: Path) -> list[dict[str, str]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MixtureError(f"{path}: no such mixture file") from None
+    except IsADirectoryError:
+        raise MixtureError(f"{path} is a folder: give the mixture's YAML") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MixtureError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or content.keys() != {"datasets"} or not isinstance(content["datasets"], list):

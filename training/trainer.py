@@ -80,6 +80,13 @@ class QSiTTrainer(Trainer):
             return amounts
         return self.accelerator.gather(amounts[None]).sum(0)
 
+    def _run_epoch(self, *arguments: Any, **options: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            # a run that was stopped after its last step, before its result: Trainer would make one step more
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*arguments, **options)
+
     # ---- loss ----
 
     def compute_loss(

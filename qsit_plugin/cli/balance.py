@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import WRONG_USAGE, note, stop
+from .failures import note
+from .training import ends_in_words
 
 if TYPE_CHECKING:
     from qsit_plugin.training.balance.report import Report
@@ -41,16 +42,12 @@ def search(
     """
     from qsit_plugin.training.balance.search import search as run_search
     from qsit_plugin.training.balance.settings import read_settings
-    from qsit_plugin.training.config import ConfigError
-    from qsit_plugin.training.mixture import MixtureError
 
-    try:
+    with ends_in_words(_same_command):
         chosen = read_settings(settings, changes or [])
         found = run_search(chosen, worker=_worker(worker), keep=keep, say=_say, log=_say if verbose else None)
         if found is not None:
             _show(found)
-    except (ConfigError, MixtureError, ModuleNotFoundError) as error:
-        _stop(str(error))
 
 
 @app.command()
@@ -64,14 +61,11 @@ def report(
     """Fit the finished trials again, also of a search that is not finished; write ratio.yaml and print the table."""
     from qsit_plugin.training.balance.ratio import write_ratio
     from qsit_plugin.training.balance.report import make_report
-    from qsit_plugin.training.config import ConfigError
 
-    try:
+    with ends_in_words(_same_command):
         found = make_report(folder, changes or [])
         write_ratio(found.ratio)
         _show(found)
-    except (ConfigError, ModuleNotFoundError) as error:
-        _stop(str(error))
 
 
 @app.command()
@@ -100,10 +94,9 @@ def verify(
     from qsit_plugin.training.balance.ratio import read_ratio
     from qsit_plugin.training.balance.verify import verify as run_verify
     from qsit_plugin.training.balance.verify import verify_lines
-    from qsit_plugin.training.config import ConfigError, read_config
-    from qsit_plugin.training.mixture import MixtureError
+    from qsit_plugin.training.config import read_config
 
-    try:
+    with ends_in_words(_same_command):
         done = run_verify(
             read_ratio(ratio),
             read_config(config, changes or []),
@@ -117,8 +110,6 @@ def verify(
             say=_say,
             log=_say if verbose else None,
         )
-    except (ConfigError, MixtureError, ModuleNotFoundError) as error:
-        _stop(str(error))
     if done is not None:
         typer.echo("\n".join(verify_lines(done)))
 
@@ -147,9 +138,5 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _stop(message: str) -> NoReturn:
-    """Lists of what is wrong keep their lines; the last of them says what to do."""
-    *lines, last = message.splitlines()
-    for line in lines:
-        typer.echo(line, err=True)
-    stop(last, WRONG_USAGE)
+def _same_command() -> str:
+    return "Finished trials are kept: the same command goes on, within a trial from its newest checkpoint"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import balance
 from .evaluate import evaluate
 from .failures import SOME_FAILED, WRONG_USAGE, note, report, stop
+from .training import ends_in_words, what_a_run_has_saved
 
 if TYPE_CHECKING:
     from qsit_plugin.training.conversion import Conversion, Images
@@ -225,36 +226,26 @@ def run(
     -m qsit_plugin.cli train run CONFIG, or accelerate launch. The folder of the result is printed on stdout.
     """
     from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio
-    from qsit_plugin.training.config import ConfigError, read_config
-    from qsit_plugin.training.mixture import MixtureError
+    from qsit_plugin.training.config import read_config
 
     def say(text: str) -> None:
         typer.echo(text, err=True)
 
-    try:
+    with ends_in_words(lambda: "Nothing is written yet: give the same command again"):
         ratio = None if mixture is None else read_ratio(mixture)
         changes = settings or []
         chosen = read_config(config, changes if ratio is None else as_settings(ratio, config, changes))
         if ratio is not None:
             check_fits(ratio, chosen)
+    with ends_in_words(lambda: what_a_run_has_saved(chosen.output)):
         from qsit_plugin.training.requirements import require_training
 
         require_training(chosen.tensorboard)
         from qsit_plugin.training import finetune
 
         result = finetune.run(chosen, resume=resume, say=say, ratio=None if ratio is None else ratio.note())
-    except (ConfigError, MixtureError, ModuleNotFoundError) as error:
-        _stop_run(str(error))
     if finetune.is_first():
         typer.echo(result)
-
-
-def _stop_run(message: str) -> NoReturn:
-    """Lists of what is wrong keep their lines; the last of them says what to do."""
-    *lines, last = message.splitlines()
-    for line in lines:
-        typer.echo(line, err=True)
-    stop(last, WRONG_USAGE)
 
 
 app.command()(evaluate)
@@ -263,7 +254,7 @@ app.add_typer(balance.app, name="balance")
 
 @app.command()
 def configs(folder: Annotated[str, typer.Argument(help="Where to; made if it is not there.")]) -> None:
-    """Write example settings: for LoRA, for full fine-tuning, and for several devices with accelerate."""
+    """Write example settings: for LoRA, full fine-tuning, a balance search, and several devices with accelerate."""
     from importlib.resources import files
 
     target = Path(folder)
@@ -273,7 +264,10 @@ def configs(folder: Annotated[str, typer.Argument(help="Where to; made if it is 
     there = [file.name for file in examples if (target / file.name).exists()]
     if there:
         stop(f"{', '.join(there)} in {target} would be overwritten: give another folder", WRONG_USAGE)
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        stop(f"cannot make the folder {target}: {error.strerror}", WRONG_USAGE)
     for file in examples:
         (target / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8", newline="\n")
         typer.echo(target / file.name)

@@ -12,9 +12,14 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """All objects of a JSON file, in order.
 
     Q-Bench's logit files are objects without anything between them, which ``json.load`` refuses. Raises ValueError,
-    with the place, for text that is no JSON, for anything but objects, and for an empty file.
+    with the place, for text that is no JSON, for anything but objects, for an empty file, and for a folder.
     """
-    text = Path(path).read_text(encoding="utf-8-sig").strip()
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: give the JSON file in it")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8: {error}") from None
     decoder, place = json.JSONDecoder(), 0
     records: list[Any] = []
     while place < len(text):

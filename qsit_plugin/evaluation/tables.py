@@ -19,10 +19,14 @@ HEADER_WITHIN = 20
 
 @dataclass(frozen=True)
 class Record:
-    """One row by column name, and where it stands, for messages."""
+    """One row by column name, and where it stands, for messages.
+
+    ``decimal_comma``: numbers may have one, as in the tables that spreadsheets write in many languages.
+    """
 
     values: dict[str, Any]
     place: str
+    decimal_comma: bool = False
 
     def has(self, column: str) -> bool:
         return self.values.get(column) not in (None, "")
@@ -38,7 +42,8 @@ class Record:
 
     def number(self, column: str) -> float:
         """The cell as a finite number."""
-        return as_number(self.text(column), f"{self.place}, column {column!r}")
+        text = self.text(column)
+        return as_number(text.replace(",", ".") if self.decimal_comma else text, f"{self.place}, column {column!r}")
 
 
 def as_number(text: str, place: str) -> float:
@@ -48,7 +53,8 @@ def as_number(text: str, place: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DatasetError(f"{place}: {text!r} is not a finite number")
+        point = f"; write {text.replace(',', '.')}" if text.count(",") == 1 else ""
+        raise DatasetError(f"{place}: {text!r} is not a finite number{point}")
     return value
 
 
@@ -68,29 +74,45 @@ def rated(items: Iterable[Item], parse: Callable[[Item], RatedImage], bad: list[
 def read_table(path: Path, required: Sequence[str]) -> list[Record]:
     """The rows of a csv or xlsx file that has the required columns.
 
-    Raises DatasetError for a missing column, naming those that are there, and ModuleNotFoundError where openpyxl is
-    needed and missing.
+    A csv's columns are separated by what its first line has most of: commas, semicolons (numbers may then have a
+    decimal comma) or tabs. Raises DatasetError for a missing column, naming those that are there, and for a row with
+    more cells than the header, as a decimal comma would make one; ModuleNotFoundError where openpyxl is needed and
+    missing.
     """
-    rows = _sheet_rows(path, required) if path.suffix.lower() in (".xlsx", ".xlsm") else _csv_rows(path)
+    sheet = path.suffix.lower() in (".xlsx", ".xlsm")
+    separator = "" if sheet else _separator(path)
+    rows = _sheet_rows(path, required) if sheet else _csv_rows(path, separator)
     header = [_stripped(cell) for cell in next(rows, ("", []))[1]]
     absent = [name for name in required if name not in header]
     if absent:
         held = ", ".join(repr(name) for name in header[:15] if name) or "nothing"
         raise DatasetError(f"{path} has no column {', '.join(map(repr, absent))}; its header holds {held}")
-    return [
-        Record({name: cell for name, cell in zip(header, cells, strict=False) if name}, place)
-        for place, cells in rows
-        if any(_stripped(cell) for cell in cells)
-    ]
+    records = []
+    for place, cells in rows:
+        if any(_stripped(cell) for cell in cells[len(header) :]):
+            raise DatasetError(
+                f"{place} has {len(cells)} cells, the header {len(header)}: put a text or a number that holds the "
+                "separator between quotes, and write numbers with a point"
+            )
+        if any(_stripped(cell) for cell in cells):
+            values = {name: cell for name, cell in zip(header, cells, strict=False) if name}
+            records.append(Record(values, place, decimal_comma=separator == ";"))
+    return records
 
 
 def _stripped(cell: Any) -> str:
     return "" if cell is None else str(cell).strip()
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, list[Any]]]:
+def _separator(path: Path) -> str:
+    with open(path, encoding="utf-8-sig") as stream:
+        header = stream.readline()
+    return max(",;\t", key=header.count)  # the comma where there is none of them
+
+
+def _csv_rows(path: Path, separator: str) -> Iterator[tuple[str, list[Any]]]:
     with open(path, encoding="utf-8-sig", newline="") as stream:
-        for cells in (reader := csv.reader(stream)):
+        for cells in (reader := csv.reader(stream, delimiter=separator)):
             yield f"{path.name}, line {reader.line_num}", list(cells)
 
 

@@ -220,6 +220,7 @@ def test_example_settings_are_written_once_and_not_over_others(qsit, tmp_path: P
     result = qsit("train", "configs", tmp_path / "new")
     assert result.exit_code == 0, result.stderr
     assert [Path(line).name for line in result.stdout.splitlines()] == [
+        "balance.yaml",
         "ddp.yaml",
         "fsdp.yaml",
         "full.yaml",

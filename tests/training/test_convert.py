@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from qsit_plugin.evaluation.authentic import Columns
+from qsit_plugin.evaluation.datasets import read_ratings
 from qsit_plugin.evaluation.ratings import DatasetError
 from qsit_plugin.protocol import OFFICIAL, TRAINING_CONSISTENT, ScoreProfile
 from qsit_plugin.training.conversations import convert_conversations
@@ -298,3 +299,38 @@ def test_a_row_with_unknown_keys_or_impossible_labels_is_refused(tmp_path: Path)
 def test_rows_are_written_as_jsonl_or_json_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must end in .jsonl .* or .json"):
         write_rows(tmp_path / "rows.txt", [])
+
+
+def mos_of(text: str, folder: Path) -> list[float]:
+    path = folder / "mine.csv"
+    path.write_bytes(text.encode())
+    return [row.mos for row in read_ratings("csv", path).rows]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,mos\r\n1.png,2.5\r\n",
+        "image;mos\n1.png;2.5\n",
+        "image;mos\r\n1.png;2,5\r\n",
+        "image\tmos\n1.png\t2.5\n",
+        "\ufeffimage;mos\n1.png;2,5\n",
+        'image,mos\n"1.png","2.5",\n',
+    ],
+)
+def test_a_table_is_read_as_spreadsheets_of_any_language_write_it(tmp_path: Path, text: str) -> None:
+    assert mos_of(text, tmp_path) == [2.5]
+
+
+def test_a_decimal_comma_between_commas_is_refused_and_not_read_as_a_whole_number(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"mine.csv, line 2 has 3 cells, the header 2: .* write numbers with a point"
+    ):
+        mos_of("image,mos\n1.png,2,5\n", tmp_path)
+    with pytest.raises(DatasetError, match=r"'2,5' is not a finite number; write 2\.5"):
+        mos_of('image,mos\n1.png,"2,5"\n', tmp_path)
+
+
+def test_a_folder_in_place_of_a_file_of_conversations_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is a folder: give the JSON file in it"):
+        convert_conversations("llava", tmp_path, Images(tmp_path, tmp_path))

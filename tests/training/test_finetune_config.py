@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from qsit_plugin.training.balance.settings import read_settings
 from qsit_plugin.training.config import ConfigError, RunConfig, read_config
 
 yaml = pytest.importorskip("yaml", reason="settings are YAML")
@@ -48,6 +49,11 @@ def test_what_is_written_back_reads_the_same(tmp_path: Path) -> None:
 def test_the_shipped_examples_are_valid(name: str) -> None:
     config = read_config(CONFIGS / name)
     assert config.method == name.removesuffix(".yaml")
+
+
+def test_the_shipped_example_of_a_search_is_valid_and_its_run_is_shipped() -> None:
+    settings = read_settings(CONFIGS / "balance.yaml")
+    assert read_config(settings.run).data == str(CONFIGS / "mixture.yaml")
 
 
 @pytest.mark.parametrize("name", ["ddp.yaml", "fsdp.yaml"])
@@ -103,3 +109,8 @@ def test_full_tunes_everything_and_lora_the_language_model() -> None:
     full = RunConfig(**NEEDED, method="full")
     assert set(full.trained_parts) == {"language", "projector", "vision"}
     assert (full.merged, RunConfig(**NEEDED).merged, RunConfig(**NEEDED, result="merged").merged) == (True, False, True)
+
+
+def test_a_setting_that_is_no_yaml_is_refused_with_the_way_to_write_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'shares=\{a: 0.3': .* is not valid YAML; write lists as \[a, b\]"):
+        read_config(written(tmp_path), ["shares={a: 0.3"])

@@ -60,6 +60,17 @@ def test_a_killed_run_goes_on_bit_for_bit(tuning: Data, tmp_path: Path, method: 
         assert torch.equal(weight, found[name]), name
 
 
+def test_a_run_that_was_stopped_after_its_last_step_makes_no_other(tuning: Data, tmp_path: Path) -> None:
+    """Three steps of an epoch of six: the result is written again, from the same weights."""
+    config = tuning.config(tmp_path, max_steps=3, batch_size=1)
+    whole = weights_of(finetune.run(config, say=quiet))
+    lines: list[str] = []
+    again = weights_of(finetune.run(config, resume=True, say=lines.append))
+    assert not [line for line in lines if line.startswith("step ")]
+    for name, weight in whole.items():
+        assert torch.equal(weight, again[name]), name
+
+
 def test_a_checkpoint_that_was_killed_while_it_was_written_is_passed_over(tmp_path: Path) -> None:
     for step in (2, 4, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError, RunConfig
-from .settings import parse_overrides, read_yaml
+from ..config import ConfigError, RunConfig, parse_overrides
+from .settings import read_yaml
 from .study import write_whole
 
 NAME = "ratio.yaml"
@@ -69,7 +69,7 @@ def as_settings(ratio: Ratio, config: str | Path, overrides: Sequence[str] = ())
         raise ConfigError("shares are given twice: leave shares=… or --mixture out")
     shares = ", ".join(f"{_quoted(name)}: {share!r}" for name, share in ratio.shares.items())
     settings = [*overrides, f"shares={{{shares}}}"]
-    content = read_yaml(Path(config)) | parse_overrides(overrides)
+    content = read_yaml(Path(config)) | parse_overrides(overrides, "learning_rate=1e-5")
     if content.get("balance") == "feedback" and content.get("balance_lambda") is None:
         if ratio.content["lambda_L"] is None:
             raise ConfigError(f"balance: feedback needs balance_lambda, and {ratio.path} has no lambda_L: give it")

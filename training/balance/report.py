@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ConfigError
+from ..config import ConfigError, parse_overrides
 from . import surface
 from .analysis import Fit, best_mixture, figures_of, rounded_quality
 from .design import Design, Planned, Point
 from .objective import Objective, pareto
 from .ratio import NAME, Ratio
-from .settings import SearchSettings, parse_overrides
+from .settings import SearchSettings
 from .study import read_record, source_shares, token_shares
 from .trials import Trial, read_trials
 
@@ -49,7 +49,7 @@ def make_report(folder: str | Path, overrides: Sequence[str] = ()) -> Report:
     """
     folder = Path(folder)
     record = read_record(folder)
-    changed = parse_overrides(overrides)
+    changed = parse_overrides(overrides, "objective=weighted")
     for name in changed:
         if name not in OBJECTIVE_SETTINGS:
             raise ConfigError(f"a report cannot change {name}: only {', '.join(OBJECTIVE_SETTINGS)}")

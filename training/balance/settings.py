@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError
+from ..config import ConfigError, parse_overrides
 from .design import FIRST_SCORING, GRID, GROUPS, MODES, QUALITY_GRID, Design
 from .objective import OBJECTIVES, Objective
 
@@ -83,7 +83,7 @@ def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> SearchSett
     """
     path = Path(path)
     content = read_yaml(path)
-    content.update(parse_overrides(overrides))
+    content.update(parse_overrides(overrides, "samples=4000"))
     check_names(path, content)
     try:
         settings = SearchSettings(**content)
@@ -109,18 +109,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold one setting a line, as in 'samples: 4000'")
     return content
-
-
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    import yaml
-
-    found = {}
-    for override in overrides:
-        name, separator, value = override.partition("=")
-        if not separator:
-            raise ConfigError(f"{override!r} is no setting: write NAME=VALUE, as in samples=4000")
-        found[name] = yaml.safe_load(value)
-    return found
 
 
 def check_names(path: Path, content: dict[Any, Any]) -> None:
