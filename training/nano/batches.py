@@ -50,9 +50,18 @@ class Batches(torch.utils.data.Dataset):
     """Batches by number, each of one tile grid; every one follows from (seed, number). The first ``early`` ones are
     mostly of small grids."""
 
-    def __init__(self, images: list[Image.Image], conversation: Conversation, tiling: Tiling, seed: int, early: int):
+    def __init__(
+        self,
+        images: list[Image.Image],
+        conversation: Conversation,
+        tiling: Tiling,
+        seed: int,
+        early: int,
+        clean: float = 0.25,
+        mildness: float = 1.0,
+    ):
         self.images, self.conversation, self.tiling, self.seed = images, conversation, tiling, seed
-        self.early = early
+        self.early, self.clean, self.mildness = early, clean, mildness
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, number])
@@ -93,7 +102,7 @@ class Batches(torch.utils.data.Dataset):
         photo = self.images[int(rng.integers(len(self.images)))]
         region, shown = self._region(photo, size, rng)
         seed = int(rng.integers(2**31))
-        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean=0.25):
+        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, self.clean, self.mildness):
             image = photos.apply(region, plan, seed)
             resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
             yield resized, photos.defects_of(plan, shown)
