@@ -314,3 +314,25 @@ def test_rank_correlation_knows_ties_and_constants():
     assert rank_correlation([3, 2, 1], [0, 1, 2]) == pytest.approx(-1.0)
     assert rank_correlation([1, 1, 1], [0, 1, 2]) == 0.0
     assert rank_correlation([1, 1, 2, 3], [0, 1, 2, 3]) == pytest.approx(0.9486833)
+
+
+def test_curves_are_read_from_what_the_stages_print():
+    from qsit_plugin.training.nano.curves import points
+
+    printed = [
+        "tower:",
+        "12 photos to train on, 2 held out",
+        "step 100 of 200 loss 4.500 90 views/s",
+        " held out {'srcc': 0.5, 'named': 0.25, 'blur': 0.9}",
+        "evidence:",
+        "step 100 of 450 level 1.250 letter 0.500 2.3 steps/s",
+        "P step 50 unexplained 0.125 20 s",
+    ]
+    assert list(points(printed)) == [
+        ("tower", 100, "loss", 4.5),
+        ("tower", 100, "held out srcc", 0.5),
+        ("tower", 100, "held out named", 0.25),
+        ("evidence", 100, "level", 1.25),
+        ("evidence", 100, "letter", 0.5),
+        ("projector", 50, "unexplained", 0.125),
+    ]

@@ -12,34 +12,25 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+STAGE = re.compile(r"^(\w+):$")
+"""What make.py prints before a stage."""
+
 LINE = re.compile(r"^(P )?step (\d+)(?: of \d+)? (.*)$")
 PAIR = re.compile(r"([a-z]+) (-?\d+\.\d+)(?= |$)")
 HELD_OUT = re.compile(r"'(srcc|named)': (\d+\.\d+)")
-JOINT_ONLY = "rank"
-"""The loss that tells lines of the joint stage from those of the language model."""
 
 
 def points(lines: Iterable[str]) -> Iterator[tuple[str, int, str, float]]:
     """(stage, step, figure, value) of every figure that was printed."""
-    stage, step = "tower", 0
+    stage, step = "", 0
     for line in lines:
-        if line.startswith(" held out"):
-            yield from (("tower", step, f"held out {name}", float(value)) for name, value in HELD_OUT.findall(line))
-            continue
-        found = LINE.match(line.strip())
-        if not found:
-            continue
-        step, figures = int(found[2]), PAIR.findall(found[3])
-        names = {name for name, _ in figures}
-        if found[1]:
-            stage = "projector"
-        elif "loss" in names:
-            stage = "tower"
-        elif JOINT_ONLY in names:
-            stage = "joint"
-        else:
-            stage = "evidence" if stage in ("evidence", "projector") else "language"
-        yield from ((stage, step, name, float(value)) for name, value in figures)
+        if header := STAGE.match(line):
+            stage = header[1]
+        elif line.startswith(" held out"):
+            yield from ((stage, step, f"held out {name}", float(value)) for name, value in HELD_OUT.findall(line))
+        elif found := LINE.match(line):
+            step, here = int(found[2]), "projector" if found[1] else stage
+            yield from ((here, step, name, float(value)) for name, value in PAIR.findall(found[3]))
 
 
 def draw(rows: list[tuple[str, int, str, float]], path: Path) -> None:
