@@ -50,18 +50,9 @@ class Batches(torch.utils.data.Dataset):
     """Batches by number, each of one tile grid; every one follows from (seed, number). The first ``early`` ones are
     mostly of small grids."""
 
-    def __init__(
-        self,
-        images: list[Image.Image],
-        conversation: Conversation,
-        tiling: Tiling,
-        seed: int,
-        early: int,
-        clean: float = 0.25,
-        mildness: float = 1.0,
-    ):
+    def __init__(self, images: list[Image.Image], conversation: Conversation, tiling: Tiling, seed: int, early: int):
         self.images, self.conversation, self.tiling, self.seed = images, conversation, tiling, seed
-        self.early, self.clean, self.mildness = early, clean, mildness
+        self.early = early
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, number])
@@ -102,7 +93,7 @@ class Batches(torch.utils.data.Dataset):
         photo = self.images[int(rng.integers(len(self.images)))]
         region, shown = self._region(photo, size, rng)
         seed = int(rng.integers(2**31))
-        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, self.clean, self.mildness):
+        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean=0.25):
             image = photos.apply(region, plan, seed)
             resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
             yield resized, photos.defects_of(plan, shown)

@@ -41,10 +41,6 @@ class JointStage:
     """Share of the steps with the tower frozen."""
     early: float = 0.45
     """Share of the steps with mostly small grids."""
-    clean: float = 0.25
-    """Share of the pairs in which nothing stands against a distortion."""
-    mildness: float = 1.0
-    """Above 1, what stands against nothing is mostly mild: what tells a clean photo from a nearly clean one."""
     seed: int = 0
     threads: int = 1
     layers: int = TEXT_LAYERS
@@ -133,18 +129,14 @@ def optimizer_for(model: nn.Module, heads: nn.Module) -> torch.optim.Optimizer:
 
 
 def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointStage) -> None:
-    """Train, or go on with, this stage. Writes the checkpoint folder ``out``, ``out``.safetensors for another round of
-    the stage to start from, and a state beside them until the end."""
+    """Train, or go on with, this stage. Writes the checkpoint folder ``out``, and a state beside it until the end."""
     torch.set_num_threads(stage.threads)
     torch.manual_seed(stage.seed)
     images = photos.load(photos.split(photos.find(folder))[0])
     made = learner(stage.layers, start)
     before = made.conversation.prompt("").before
     optimizer = optimizer_for(made.model, made.heads)
-    early = round(stage.early * stage.steps)
-    data = Batches(
-        images, made.conversation, made.network.tiling, stage.seed, early, clean=stage.clean, mildness=stage.mildness
-    )
+    data = Batches(images, made.conversation, made.network.tiling, stage.seed, round(stage.early * stage.steps))
     weights = sum(p.numel() for p in made.model.parameters()) / 1e6
     print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
     modules, state = [made.model, made.heads], Path(f"{out}.state")
@@ -169,7 +161,6 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
         if (step + 1) % stage.save_every == 0:
             save_state(state, step + 1, modules, optimizer)
     print(f"final: {seen} images in this run", flush=True)
-    made.save(f"{out}.safetensors")
     write(made, out)
     state.unlink(missing_ok=True)
 
@@ -191,7 +182,7 @@ def write(made: Learner, out: str | Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="folder of clean photos, the same as in stage A")
-    parser.add_argument("--start", required=True, help="what evidence.py or this stage wrote")
+    parser.add_argument("--start", required=True, help="what evidence.py wrote")
     parser.add_argument("--out", default="nano", help="checkpoint folder to write")
     add_settings(parser, JointStage)
     args = vars(parser.parse_args())

@@ -129,16 +129,13 @@ Plan = tuple[tuple[str, float], ...]
 """What is done to a view, in this order: names and strengths."""
 
 
-def pick_pair(
-    image: Image.Image, rng: np.random.Generator, weights: dict[str, float], clean: float, mildness: float = 1.0
-) -> list[Plan]:
+def pick_pair(image: Image.Image, rng: np.random.Generator, weights: dict[str, float], clean: float) -> list[Plan]:
     """Two plans for one region, the milder first: one distortion at two strengths, in ``clean`` of the cases nothing
-    against one, whose strength is a uniform number to the power of ``mildness``; in COMBINED of the others both under
-    the same second one."""
+    against one; in COMBINED of the others both under the same second one."""
     name = pick_name(image, rng, weights)
     low, high = (float(s) for s in np.sort(rng.random(2)))
     if rng.random() < clean:
-        return [(), ((name, high if mildness == 1.0 else float(rng.random() ** mildness)),)]
+        return [(), ((name, high),)]
     pair: list[Plan] = [((name, low),), ((name, high),)]
     if rng.random() > COMBINED:
         return pair
