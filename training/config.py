@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from .settings_file import ConfigError, check_names, parse_overrides, read_yaml
+
+__all__ = ["ConfigError", "RunConfig", "read_config"]
 
 METHODS = ("lora", "full")
 PARTS = ("language", "projector", "vision")
@@ -26,8 +29,7 @@ VISION_SHARE = 0.2
 LLaVA-OneVision's own fine-tuning script."""
 
 
-class ConfigError(ValueError):
-    """A run that cannot begin; the message says what to do."""
+EXAMPLE = "base: qsit-nano"
 
 
 @dataclass(frozen=True)
@@ -254,55 +256,13 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     range; ModuleNotFoundError where pyyaml is missing.
     """
     path = Path(path)
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('pyyaml is not installed: pip install "qsit-plugin[train]"', name="yaml") from None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"{path}: no such config file; qsit train configs FOLDER writes examples") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold one setting a line, as in 'base: qsit-nano'")
+    content = read_yaml(path, EXAMPLE, "no such config file; qsit train configs FOLDER writes examples")
     content.update(parse_overrides(overrides, "learning_rate=1e-5"))
-    _check_names(path, content)
+    check_names(path, content, RunConfig, EXAMPLE)
     try:
         return _below(RunConfig(**content), path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def parse_overrides(overrides: Sequence[str], example: str) -> dict[str, Any]:
-    """``NAME=VALUE`` of the command line, values as in YAML. Raises ConfigError for anything else."""
-    import yaml
-
-    found = {}
-    for override in overrides:
-        name, separator, value = override.partition("=")
-        if not separator:
-            raise ConfigError(f"{override!r} is no setting: write NAME=VALUE, as in {example}")
-        try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(
-                f"{override!r}: {value!r} is not valid YAML; write lists as [a, b], shares as {{a: 0.3, b: 0.7}}, and "
-                "quotes around the whole setting"
-            ) from None
-    return found
-
-
-def _check_names(path: Path, content: dict[Any, Any]) -> None:
-    known = {field.name: field.default is MISSING for field in fields(RunConfig)}
-    for name in content:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            raise ConfigError(f"{path}: unknown setting {name!r}{guess}; there are {', '.join(known)}")
-    missing = [name for name, required in known.items() if required and content.get(name) is None]
-    if missing:
-        raise ConfigError(f"{path} lacks {', '.join(missing)}: add them, as in 'base: qsit-nano'")
 
 
 def _below(config: RunConfig, folder: Path) -> RunConfig:

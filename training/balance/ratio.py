@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError, RunConfig, parse_overrides
-from .settings import read_yaml
+from ..config import RunConfig
+from ..settings_file import ConfigError, parse_overrides, read_yaml
+from .settings import EXAMPLE
 from .study import write_whole
 
 NAME = "ratio.yaml"
@@ -36,7 +37,7 @@ class Ratio:
 def read_ratio(path: str | Path) -> Ratio:
     """Raises ConfigError for a file that is not a ratio.yaml."""
     path = Path(path)
-    content = read_yaml(path)
+    content = read_yaml(path, EXAMPLE)
     missing = [name for name in REQUIRED if name not in content]
     if missing:
         raise ConfigError(
@@ -69,7 +70,7 @@ def as_settings(ratio: Ratio, config: str | Path, overrides: Sequence[str] = ())
         raise ConfigError("shares are given twice: leave shares=… or --mixture out")
     shares = ", ".join(f"{_quoted(name)}: {share!r}" for name, share in ratio.shares.items())
     settings = [*overrides, f"shares={{{shares}}}"]
-    content = read_yaml(Path(config)) | parse_overrides(overrides, "learning_rate=1e-5")
+    content = read_yaml(Path(config), EXAMPLE) | parse_overrides(overrides, "learning_rate=1e-5")
     if content.get("balance") == "feedback" and content.get("balance_lambda") is None:
         if ratio.content["lambda_L"] is None:
             raise ConfigError(f"balance: feedback needs balance_lambda, and {ratio.path} has no lambda_L: give it")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ConfigError, parse_overrides
+from ..settings_file import ConfigError, parse_overrides
 from . import surface
 from .analysis import Fit, best_mixture, figures_of, rounded_quality
 from .design import Design, Planned, Point

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError, parse_overrides
+from ..settings_file import ConfigError, check_names, parse_overrides, read_yaml
 from .design import FIRST_SCORING, GRID, GROUPS, MODES, QUALITY_GRID, Design
 from .objective import OBJECTIVES, Objective
+
+EXAMPLE = "samples: 4000"
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> SearchSett
     where pyyaml is missing.
     """
     path = Path(path)
-    content = read_yaml(path)
+    content = read_yaml(path, EXAMPLE)
     content.update(parse_overrides(overrides, "samples=4000"))
-    check_names(path, content)
+    check_names(path, content, SearchSettings, EXAMPLE)
     try:
         settings = SearchSettings(**content)
     except ConfigError as error:
@@ -92,35 +93,6 @@ def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> SearchSett
     names = ("run", "output", "validation", "validation_images")
     paths: dict[str, Any] = {name: str(path.parent / value) for name in names if (value := getattr(settings, name))}
     return replace(settings, **paths)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file of one setting a line. Raises ConfigError for anything else."""
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('pyyaml is not installed: pip install "qsit-plugin[train]"', name="yaml") from None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold one setting a line, as in 'samples: 4000'")
-    return content
-
-
-def check_names(path: Path, content: dict[Any, Any]) -> None:
-    known = {field.name: field.default is MISSING for field in fields(SearchSettings)}
-    for name in content:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            raise ConfigError(f"{path}: unknown setting {name!r}{guess}; there are {', '.join(known)}")
-    missing = [name for name, required in known.items() if required and content.get(name) is None]
-    if missing:
-        raise ConfigError(f"{path} lacks {', '.join(missing)}: add them, as in 'samples: 4000'")
 
 
 def _is_text(value: Any) -> bool:
