@@ -95,3 +95,17 @@ def talk() -> TrainingRow:
     ]
     messages[0]["content"].append({"type": "image"})
     return TrainingRow("talk", "0.png", "interpret", messages, source="talk")
+
+
+def rows_read(dataset) -> list[int]:
+    """A list that grows by the index of every row that is read from now on, in this process."""
+    seen: list[int] = []
+    kind = type(dataset)
+
+    class Watched(kind):
+        def __getitem__(self, index: int):
+            seen.append(index)
+            return super().__getitem__(index)
+
+    dataset.__class__ = Watched
+    return seen

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.runs import Data, require_training, talk
+from tests.training.runs import Data, require_training, rows_read, talk
 
 require_training()
 
@@ -76,15 +76,7 @@ def test_every_epoch_has_the_share_that_the_one_before_led_to(tuning, mixture, t
     config = tuning.config(tmp_path, **settings(mixture, balance_lambda=target, balance_bounds=bounds))
     lines: list[str] = []
     prepared = finetune.prepare(config, say=lines.append)
-    seen: list[int] = []
-    opened = type(prepared.trainer.dataset).__getitem__
-
-    class Watched(type(prepared.trainer.dataset)):
-        def __getitem__(self, index: int):
-            seen.append(index)
-            return opened(self, index)
-
-    prepared.trainer.dataset.__class__ = Watched
+    seen = rows_read(prepared.trainer.dataset)
     finetune.train(prepared)
     ratings = [sum(index < 5 for index in seen[start : start + 10]) for start in range(0, 40, 10)]
     assert ratings == [round(10 * share) for share in shares]

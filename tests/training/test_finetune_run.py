@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.runs import RATINGS, Data, require_training
+from tests.training.runs import RATINGS, Data, require_training, rows_read
 
 require_training()
 
@@ -65,15 +65,7 @@ def test_full_fine_tuning_makes_the_model_score_as_the_images_are_rated(tuning: 
 
 def test_every_row_is_trained_on_once_an_epoch(tuning: Data, tmp_path: Path) -> None:
     prepared = finetune.prepare(tuning.config(tmp_path, epochs=2, batch_size=1, gradient_accumulation=2), say=print)
-    seen: list[int] = []
-    opened = type(prepared.trainer.dataset).__getitem__
-
-    class Watched(type(prepared.trainer.dataset)):
-        def __getitem__(self, index: int):
-            seen.append(index)
-            return opened(self, index)
-
-    prepared.trainer.dataset.__class__ = Watched
+    seen = rows_read(prepared.trainer.dataset)
     finetune.train(prepared)
     assert prepared.trainer.state.global_step == 6
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))

@@ -36,7 +36,7 @@ from .architecture import PREPROCESSOR, TEXT_LAYERS, WIDTH, model_config
 from .choice import LAYER, NO_OPTION, ChoiceHeads
 from .distortions import KINDS, Defect, severity_score
 from .photos import COMBINED
-from .state import load_state, save_state
+from .state import adamw, load_state, save_state
 from .tower import CLEAN, add_settings, kind_shares, soft_levels
 from .turns import tokens_of
 
@@ -152,11 +152,7 @@ class Learner:
     def train(self, source: Source, stage: LanguageStage, steps: int, rate: float, state: Path | None = None) -> None:
         """The language model and the choice heads, for ``steps`` lessons; goes on from ``state`` if it exists."""
         parameters = [*self.model.model.language_model.parameters(), *self.heads.parameters()]
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        optimizer = adamw(parameters)
         modules = [self.model.model.language_model, self.heads]
         first = load_state(state, modules, optimizer) if state else 0
         start, mean = time.monotonic(), dict[str, float]()

@@ -6,7 +6,7 @@ With data that follow from (seed, step) alone, a resumed stage ends with the wei
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -36,6 +36,16 @@ def load_state(path: Path, modules: Sequence[nn.Module], optimizer: torch.optim.
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
     return int(state["step"])
+
+
+def adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+    """Weight decay for matrices, none for vectors; the learning rate is set at every step."""
+    every = list(parameters)
+    groups = [
+        {"params": [p for p in every if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
 
 def cosine(step: int, steps: int, warmup: int) -> float:

@@ -26,7 +26,7 @@ from qsit_plugin.weights import resolve
 from . import photos
 from .architecture import WIDTH, new_vision_tower
 from .distortions import KINDS, Defect
-from .state import cosine, load_state, save_state
+from .state import adamw, cosine, load_state, save_state
 
 CLEAN = len(KINDS)
 """Number of the kind "no distortion"."""
@@ -188,11 +188,7 @@ def train(folder: str | Path, out: str | Path, stage: TowerStage) -> None:
     model = TowerWithHeads(stage.seed)
     if stage.checkpoint:
         take_tower(model, stage.checkpoint)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
-    )
+    optimizer = adamw(model.parameters())
     state = Path(out).with_suffix(".state")
     first = load_state(state, [model], optimizer)
     start, mean = time.monotonic(), None
