@@ -72,7 +72,8 @@ def test_cancelling_stops_between_tokens_and_nothing_is_given(host, monkeypatch)
     assert len(asked) == 3, "the answer went on after the cancel"
 
 
-def test_cancelling_stops_scoring_between_images(host, monkeypatch):
+def interrupted_at_every_batch(monkeypatch):
+    """ComfyUI's interrupt is pressed while a batch is read; returns the list of the batches' sizes."""
     import comfy.model_management as mm
 
     from qsit_plugin import engine
@@ -86,27 +87,21 @@ def test_cancelling_stops_scoring_between_images(host, monkeypatch):
         return original(model, group)
 
     monkeypatch.setattr(engine, "read_batch", read_batch)
+    return batches
+
+
+def test_cancelling_stops_scoring_between_images(host, monkeypatch):
+    batches = interrupted_at_every_batch(monkeypatch)
     result = host.run(graph(batch(photo(0), photo(1), photo(2))) | {"k": keep(["score", 1], "score")})
     assert not result.success and arrived("score") == []
     assert batches == [1]
 
 
 def test_cancelling_stops_a_quality_map_between_its_batches_of_regions(host, monkeypatch):
-    import comfy.model_management as mm
-
-    from qsit_plugin import engine
-
-    batches = []
-    original = engine.read_batch
-
-    def read_batch(model, group):
-        batches.append(len(group))
-        mm.interrupt_current_processing()
-        return original(model, group)
-
-    monkeypatch.setattr(engine, "read_batch", read_batch)
-    monkeypatch.setattr(engine, "TOKEN_BUDGET", 1)  # as large models: every region is a batch
+    batches = interrupted_at_every_batch(monkeypatch)
+    monkeypatch.setattr("qsit_plugin.engine.CPU_TOKEN_BUDGET", 1)  # as large models: every region is a batch
     prompt = graph(batch(photo(0)))
+    del prompt["score"]  # it would run first and be the one that is interrupted
     inputs = {"model": ["model", 0], "images": ["images", 0], "window": 32, "overlap": 0.0, "strength": 1.0}
     prompt["map"] = {"class_type": "QSiT_QualityMap", "inputs": inputs}
     result = host.run(prompt | {"k": keep(["map", 2], "mask")})
