@@ -5,6 +5,7 @@ One process a device: alone, or under ``torchrun`` or ``accelerate launch``, whi
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import logging
 import math
@@ -177,7 +178,7 @@ def _arguments(config: RunConfig) -> Any:
     from transformers import TrainingArguments
 
     output, cuda = Path(config.output), torch.cuda.is_available() and config.device != "cpu"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
@@ -200,6 +201,18 @@ def _arguments(config: RunConfig) -> Any:
         ddp_find_unused_parameters=False,  # what gets no gradient is frozen, see groups.is_read
         dataloader_num_workers=config.workers,
     )
+    if arguments.world_size > 1:
+        atexit.register(_disconnect)
+    return arguments
+
+
+def _disconnect() -> None:
+    """Leave the other processes of a distributed run. One that ends while its group still has threads is aborted now
+    and then ("terminate called without an active exception"), and torchrun calls the whole run failed."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _with_warmup(arguments: Any, config: RunConfig, rows: int) -> Any:
