@@ -93,7 +93,7 @@ def jitter(image: Image.Image, strength: float, rng: np.random.Generator) -> Ima
 
 def ghosting(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
     """A second, shifted exposure shines through."""
-    x, angle, distance = to_float(image), rng.uniform(0.0, 2 * np.pi), rng.uniform(8.0, 28.0)
+    x, angle, distance = to_float(image), rng.uniform(0.0, 2 * np.pi), rng.uniform(4.0, 16.0)
     ghost = shifted(x, round(distance * np.sin(angle)), round(distance * np.cos(angle)))
     share = 0.12 + 0.38 * strength
     return to_image(x * (1 - share) + ghost * share)

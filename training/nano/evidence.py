@@ -24,7 +24,7 @@ from .architecture import PATCH, TEXT_LAYERS, TILE
 from .distortions import Defect
 from .joint import write
 from .language import LanguageStage, Learner, Lesson, code_book, learner
-from .state import cosine
+from .optimizers import cosine
 from .tower import CLEAN, Pairs, TowerWithHeads, add_settings, inner_tower, load_result
 
 POOL = 2

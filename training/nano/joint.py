@@ -24,11 +24,20 @@ from qsit_plugin.portable import CHAT_TEMPLATE, save_portable
 
 from . import photos, tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE
+from .attention import use_plain_attention
 from .batches import Batch, Batches
 from .choice import ChoiceHeads
 from .language import Learner, learner
-from .state import cosine, load_state, save_state
-from .tower import LEVELS, add_settings, soft_levels
+from .optimizers import MUON, cosine, muon, set_rate
+from .state import load_state, save_state
+from .tower import LEVELS, add_settings, inner_tower, soft_levels
+
+
+TOWER_SHARE = 0.3
+"""Learning rate of the tower over that of the rest."""
+
+GROUPS = ((0.0, TOWER_SHARE), (0.05, 1.0), (0.0, 1.0))
+"""Weight decay and share of the learning rate: the tower, matrices elsewhere, the rest."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ def forward(
     tiles = batch.tiles[:, :1] if same else batch.tiles
     with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_tower):
         pixels = network.tiling.normalise(tiles.flatten(0, 1))
-        features = torch.cat([network._vision(chunk) for chunk in pixels.split(64)])
+        features = torch.cat([_features(network.hf.model.vision_tower, chunk) for chunk in pixels.split(64)])
     base = network.hf.model
     projected = base.multi_modal_projector(features).unflatten(0, (count, -1))
     projected = projected.expand(-1, views, -1, -1) if same else projected
@@ -78,6 +87,12 @@ def forward(
         inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=True
     )
     return network.hf.lm_head(out.last_hidden_state[:, prefix:]), out.hidden_states[choice_layer][:, prefix:]
+
+
+def _features(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """(N, 3, S, S) -> (N, tokens, WIDTH): the last layer's output, as Network takes it, by the tower's own layers."""
+    inner: Any = inner_tower(tower)
+    return inner.encoder(inputs_embeds=inner.embeddings(pixels)).last_hidden_state
 
 
 def block_mask(batch: Batch, prefix: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,17 +130,16 @@ def loss_of(
     return torch.stack(list(parts.values())).sum(), {k: v.item() for k, v in parts.items()}
 
 
-def optimizer_for(model: nn.Module, heads: nn.Module) -> torch.optim.Optimizer:
-    """Three groups: the tower (0.3 of the rate, no decay), matrices (decay), and the rest."""
-    groups = [
-        {"params": [], "weight_decay": 0.0, "factor": 0.3},
-        {"params": [], "weight_decay": 0.05, "factor": 1.0},
-        {"params": [], "weight_decay": 0.0, "factor": 1.0},
-    ]
-    groups[2]["params"] += heads.parameters()
+def optimizers_for(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside layers, AdamW for the rest; the tower at TOWER_SHARE of the rate, without decay."""
+    hidden: list[dict[str, Any]] = [{"params": [], "weight_decay": d, "factor": MUON * f} for d, f in GROUPS]
+    rest: list[dict[str, Any]] = [{"params": [], "weight_decay": d, "factor": f} for d, f in GROUPS]
+    rest.append({"params": list(heads.parameters()), "weight_decay": 0.0, "factor": 1.0})
     for name, parameter in model.named_parameters():
-        groups[0 if "vision_tower" in name else 1 if parameter.ndim > 1 else 2]["params"].append(parameter)
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        tower = "vision_tower" in name
+        group = 0 if tower else 1 if parameter.ndim > 1 else 2
+        (hidden if parameter.ndim == 2 and "layers." in name else rest)[group]["params"].append(parameter)
+    return [muon(hidden[:2]), torch.optim.AdamW(rest, betas=(0.9, 0.98))]
 
 
 def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointStage) -> None:
@@ -134,24 +148,26 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
     torch.manual_seed(stage.seed)
     images = photos.load(photos.split(photos.find(folder))[0])
     made = learner(stage.layers, start)
+    use_plain_attention(made.model)
     before = made.conversation.prompt("").before
-    optimizer = optimizer_for(made.model, made.heads)
+    optimizers = optimizers_for(made.model, made.heads)
     data = Batches(images, made.conversation, made.network.tiling, stage.seed, round(stage.early * stage.steps))
     weights = sum(p.numel() for p in made.model.parameters()) / 1e6
     print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
     modules, state = [made.model, made.heads], Path(f"{out}.state")
-    first = load_state(state, modules, optimizer)
+    first = load_state(state, modules, optimizers)
     began, seen, mean = time.monotonic(), 0, dict[str, float]()
     for step, batch in enumerate(data.loader(first, stage.steps), start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = stage.learning_rate * cosine(step, stage.steps, warmup=60) * group["factor"]
+        set_rate(optimizers, stage.learning_rate * cosine(step, stage.steps, warmup=60))
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
             logits, states = forward(made.network, before, batch, made.choice_layer, step < stage.frozen * stage.steps)
         loss, parts = loss_of(logits.float(), states.float(), batch, made.level_ids, made.heads)
-        optimizer.zero_grad()
+        made.model.zero_grad()
+        made.heads.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(made.model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         seen += len(batch.scores)
         mean = {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in parts.items()}
         if (step + 1) % 50 == 0:
@@ -159,7 +175,7 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
             rate = seen / (time.monotonic() - began)
             print(f"step {step + 1} of {stage.steps} {losses} {rate:.1f} images/s", flush=True)
         if (step + 1) % stage.save_every == 0:
-            save_state(state, step + 1, modules, optimizer)
+            save_state(state, step + 1, modules, optimizers)
     print(f"final: {seen} images in this run", flush=True)
     write(made, out)
     state.unlink(missing_ok=True)

@@ -36,7 +36,8 @@ from .architecture import PREPROCESSOR, TEXT_LAYERS, WIDTH, model_config
 from .choice import LAYER, NO_OPTION, ChoiceHeads
 from .distortions import KINDS, Defect, severity_score
 from .photos import COMBINED
-from .state import adamw, load_state, save_state
+from .optimizers import adamw, set_rate
+from .state import load_state, save_state
 from .tower import CLEAN, add_settings, kind_shares, soft_levels
 from .turns import tokens_of
 
@@ -154,12 +155,12 @@ class Learner:
         parameters = [*self.model.model.language_model.parameters(), *self.heads.parameters()]
         optimizer = adamw(parameters)
         modules = [self.model.model.language_model, self.heads]
-        first = load_state(state, modules, optimizer) if state else 0
+        first = load_state(state, modules, [optimizer]) if state else 0
         start, mean = time.monotonic(), dict[str, float]()
         for step in range(first, steps):
             done = step / steps
-            for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, (step + 1) / 100) * (1.0 if done < 0.7 else (1.0 - done) / 0.3 + 0.03)
+            falling = 1.0 if done < 0.7 else (1.0 - done) / 0.3 + 0.03
+            set_rate([optimizer], rate * min(1.0, (step + 1) / 100) * falling)
             rng = np.random.default_rng([stage.seed, 2, step])
             turns = turns_of(source.lesson(step, stage.batch), self.conversation, rng)
             with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
@@ -174,7 +175,7 @@ class Learner:
                 rate_now = (step + 1 - first) / (time.monotonic() - start)
                 print(f"step {step + 1} of {steps} {losses} {rate_now:.1f} steps/s", flush=True)
             if state and (step + 1) % stage.save_every == 0:
-                save_state(state, step + 1, modules, optimizer)
+                save_state(state, step + 1, modules, [optimizer])
 
     def losses(self, turns: Turns) -> dict[str, torch.Tensor]:
         head = self.network.embed(self.conversation.prompt("").before).expand(len(turns.ids), -1, -1)

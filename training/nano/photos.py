@@ -46,6 +46,11 @@ HARD = {
     "banding": 2.4,
     "pixelation": 1.8,
     "faded color": 2.4,
+    "oversharpening": 1.6,
+    "ghosting": 3.0,
+    "missing blocks": 3.0,
+    "color cast": 1.5,
+    "color fringes": 1.5,
 }
 """Weights of the kinds for the tower: more of what it names worst. 1 where none is given."""
 
@@ -131,11 +136,12 @@ Plan = tuple[tuple[str, float], ...]
 
 def pick_pair(image: Image.Image, rng: np.random.Generator, weights: dict[str, float], clean: float) -> list[Plan]:
     """Two plans for one region, the milder first: one distortion at two strengths, in ``clean`` of the cases nothing
-    against one; in COMBINED of the others both under the same second one."""
+    against one, mostly a mild one, since that is what is confused; in COMBINED of the others both under the same second
+    one."""
     name = pick_name(image, rng, weights)
     low, high = (float(s) for s in np.sort(rng.random(2)))
     if rng.random() < clean:
-        return [(), ((name, high),)]
+        return [(), ((name, low),)]
     pair: list[Plan] = [((name, low),), ((name, high),)]
     if rng.random() > COMBINED:
         return pair
@@ -172,8 +178,8 @@ def _view(region: Region, plan: Plan, seed: int) -> View:
 def sample_pair(
     photos: list[Image.Image], rng: np.random.Generator, weights: dict[str, float] = HARD
 ) -> tuple[View, View]:
-    """The same region twice, the milder view first; one pair in five is clean against distorted."""
+    """The same region twice, the milder view first; one pair in four is clean against distorted."""
     region = _region(photos[rng.integers(len(photos))], rng)
     seed = int(rng.integers(2**31))
-    mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, clean=0.2))
+    mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, clean=0.25))
     return mild, strong

@@ -25,8 +25,10 @@ from qsit_plugin.weights import resolve
 
 from . import photos
 from .architecture import WIDTH, new_vision_tower
+from .attention import use_plain_attention
 from .distortions import KINDS, Defect
-from .state import adamw, cosine, load_state, save_state
+from .optimizers import cosine, muon_and_adamw, set_rate
+from .state import load_state, save_state
 
 CLEAN = len(KINDS)
 """Number of the kind "no distortion"."""
@@ -110,6 +112,7 @@ class TowerWithHeads(nn.Module):
     def __init__(self, seed: int):
         super().__init__()
         self.tower = new_vision_tower(seed)
+        use_plain_attention(self.tower)
         self.head = nn.Linear(WIDTH, len(LEVELS) + CLEAN + 1)
 
     def tokens(self, views: torch.Tensor) -> torch.Tensor:
@@ -188,19 +191,19 @@ def train(folder: str | Path, out: str | Path, stage: TowerStage) -> None:
     model = TowerWithHeads(stage.seed)
     if stage.checkpoint:
         take_tower(model, stage.checkpoint)
-    optimizer = adamw(model.parameters())
+    optimizers = muon_and_adamw(model)
     state = Path(out).with_suffix(".state")
-    first = load_state(state, [model], optimizer)
+    first = load_state(state, [model], optimizers)
     start, mean = time.monotonic(), None
     for step, batch in enumerate(Pairs(images, stage.batch, stage.seed).loader(first, stage.steps), start=first + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = stage.learning_rate * cosine(step - 1, stage.steps, warmup=min(100, stage.steps))
+        set_rate(optimizers, stage.learning_rate * cosine(step - 1, stage.steps, warmup=min(100, stage.steps)))
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
             loss = loss_of(model, batch)
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         if step % 100 == 0:
             rate = (step - first) * stage.batch / (time.monotonic() - start)
@@ -208,7 +211,7 @@ def train(folder: str | Path, out: str | Path, stage: TowerStage) -> None:
         if step % (2 * stage.save_every) == 0:
             print(" held out", check(model, held), flush=True)
         if step % stage.save_every == 0:
-            save_state(state, step, [model], optimizer)
+            save_state(state, step, [model], optimizers)
     print("final", stage.steps * stage.batch, "views", check(model, held, batches=16), flush=True)
     save(model, out)
     state.unlink(missing_ok=True)

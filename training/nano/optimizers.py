@@ -1,0 +1,56 @@
+"""The optimizers of nano's stages: AdamW, and Muon beside it for the matrices of hidden layers.
+
+From scratch, 240 steps of 128 views left the vision tower's loss at 5.48 with AdamW alone and at 5.10 with Muon (rank
+correlation .40 and .45, naming .38 and .42; AMD EPYC, one thread, 2026-11-24). Muon's own work is a tenth of a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+MUON = 8.0
+"""Muon's learning rate over that of AdamW: its step is a share of a matrix' norm, not of each weight's deviation."""
+
+
+def adamw(parameters: Iterable[nn.Parameter], factor: float = 1.0) -> torch.optim.AdamW:
+    """Weight decay for matrices, none for vectors. ``factor``: this one's share of the learning rate."""
+    every = list(parameters)
+    groups = [
+        {"params": [p for p in every if p.ndim > 1], "weight_decay": 0.05, "factor": factor},
+        {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0, "factor": factor},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Raises RuntimeError where torch is older than 2.9, which has no Muon."""
+    if not hasattr(torch.optim, "Muon"):
+        raise RuntimeError(
+            f"nano's training needs torch 2.9 or later, this is {torch.__version__}: pip install -U torch"
+        )
+    return torch.optim.Muon(groups, weight_decay=0.05)
+
+
+def muon_and_adamw(model: nn.Module, factor: float = 1.0) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside ``layers``, AdamW for the embeddings, heads and vectors."""
+    hidden = {name: p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name}
+    rest = [p for name, p in model.named_parameters() if name not in hidden]
+    groups = [{"params": list(hidden.values()), "factor": MUON * factor}]
+    return [muon(groups), adamw(rest, factor)]
+
+
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """The learning rate of this step; every group takes its factor of it."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+
+
+def cosine(step: int, steps: int, warmup: int) -> float:
+    """Share of the learning rate at a step: a linear rise over the first ``warmup`` steps, then half a cosine to 0."""
+    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
