@@ -24,7 +24,7 @@ GRIDS = (
     ((2, 3), (3, 2), (3, 3)),
     ((3, 4), (4, 3), (4, 4), (4, 6), (6, 4)),
 )
-EARLY, LATE = (0.85, 0.12, 0.03, 0.0), (0.5, 0.27, 0.14, 0.09)
+EARLY, LATE = (0.85, 0.12, 0.03, 0.0), (0.4, 0.27, 0.18, 0.15)
 """Tile grids (rows, columns) by cost, and their shares early and late: a large grid costs as much as ten small ones,
 and questions are learned on the small ones just as well."""
 
@@ -93,7 +93,7 @@ class Batches(torch.utils.data.Dataset):
         photo = self.images[int(rng.integers(len(self.images)))]
         region, shown = self._region(photo, size, rng)
         seed = int(rng.integers(2**31))
-        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean=0.25):
+        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean=0.3):
             image = photos.apply(region, plan, seed)
             resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
             yield resized, photos.defects_of(plan, shown)

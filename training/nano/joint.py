@@ -32,7 +32,6 @@ from .optimizers import MUON, cosine, muon, set_rate
 from .state import load_state, save_state
 from .tower import LEVELS, add_settings, inner_tower, soft_levels
 
-
 TOWER_SHARE = 0.3
 """Learning rate of the tower over that of the rest."""
 

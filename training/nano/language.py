@@ -35,8 +35,8 @@ from . import text, tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, WIDTH, model_config
 from .choice import LAYER, NO_OPTION, ChoiceHeads
 from .distortions import KINDS, Defect, severity_score
-from .photos import COMBINED
 from .optimizers import adamw, set_rate
+from .photos import COMBINED
 from .state import load_state, save_state
 from .tower import CLEAN, add_settings, kind_shares, soft_levels
 from .turns import tokens_of

@@ -54,7 +54,16 @@ HARD = {
 }
 """Weights of the kinds for the tower: more of what it names worst. 1 where none is given."""
 
-DOUBTFUL = {**dict.fromkeys(NAMES, TEN), "motion blur": 2.2, "compression artifacts": 2.5, "banding": 2.0}
+DOUBTFUL = {
+    **dict.fromkeys(NAMES, TEN),
+    "motion blur": 2.2,
+    "compression artifacts": 2.5,
+    "banding": 2.0,
+    "faded color": 2.0,
+    "ghosting": 1.6,
+    "missing blocks": 1.6,
+    "oversharpening": 1.3,
+}
 """The same where the language model learns, milder: with HARD motion blur was said for blur, with equal ones the
 reverse."""
 
