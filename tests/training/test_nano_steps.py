@@ -72,5 +72,5 @@ def test_the_joint_stage_trains_every_parameter_once_the_tower_slower() -> None:
 
 def test_torch_without_muon_is_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(RuntimeError, match="torch 2.9 or later for Muon, this is .*pip install -U torch"):
+    with pytest.raises(RuntimeError, match="needs torch 2.9 or later, this is .*pip install -U torch"):
         optimizers.muon_and_adamw(TowerWithHeads(0))
