@@ -116,10 +116,9 @@ class Ours:
 
         self.model = qsit_plugin.load(folder, device=device, dtype=dtype)
         if compiled:
-            hf = self.model.network.hf.model
-            tower = getattr(hf.vision_tower, "vision_model", hf.vision_tower)
-            for layer in (*tower.encoder.layers, *hf.language_model.layers):
-                layer.compile(dynamic=True)
+            from qsit_plugin import network
+
+            network._vision_layer = torch.compile(network._vision_layer, dynamic=True)
 
     def prepare(self, files: list[bytes], way: str) -> Any:
         from qsit_plugin import engine
