@@ -167,7 +167,7 @@ def _tell_result(result: Conversion, images: Images, out: str) -> None:
 
 @app.command()
 def plan(
-    mixture: Annotated[str, typer.Argument(help="YAML with datasets: json_path and sampling_strategy of each; or rows.")],
+    mixture: Annotated[str, typer.Argument(help="YAML of datasets, json_path and sampling_strategy each; or rows.")],
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FILE.json", help="By default beside the YAML, as .plan.json.")
     ] = None,
