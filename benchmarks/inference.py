@@ -230,7 +230,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
     parser.add_argument("--reduced", nargs="*", default=[], choices=["float16", "bfloat16"], help="as well in these")
-    parser.add_argument("--compile", action="store_true", help="ours with torch.compile as well; needs a C++ compiler")
+    compiled = "ours with the vision tower's layers under torch.compile as well; needs a C++ compiler"
+    parser.add_argument("--compile", action="store_true", help=compiled)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two rounds, three sizes, 16 photos for the errors")
     parser.add_argument("--seed", type=int, default=0)

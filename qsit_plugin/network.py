@@ -53,7 +53,10 @@ class Network:
         self.config = model.config
         strange = {type(block).__name__ for block in model.model.language_model.layers} - {"Qwen2DecoderLayer"}
         if strange:
-            raise ValueError(f"the language model is made of {sorted(strange)}; only Qwen2, as in LLaVA-OneVision")
+            raise ValueError(
+                f"the language model is made of {sorted(strange)}, and only those of Qwen2 are known: give a "
+                "checkpoint of LLaVA-OneVision with Qwen2, as all of Q-SiT's are"
+            )
 
     @property
     def device(self) -> torch.device:

@@ -96,11 +96,11 @@ def read_rows(path: str | Path, *, seed: int = 0) -> list[TrainingRow]:
     return read_data(path, seed=seed).rows()
 
 
-def read_data(path: str | Path, *, seed: int = 0) -> Mixture:
-    """What a file of rows, or the YAML of a mixture, holds. Raises MixtureError as ``read_mixture`` does."""
+def read_data(path: str | Path, *, seed: int = 0, folder: str | Path | None = None) -> Mixture:
+    """What a file of rows, or the YAML of a mixture, holds. ``folder`` and errors are those of ``read_mixture``."""
     path = Path(path)
     if path.suffix.lower() in (".yaml", ".yml"):
-        return read_mixture(path, seed=seed)
+        return read_mixture(path, seed=seed, folder=folder)
     if not path.is_file():
         raise MixtureError(f"no file {path}; qsit train convert writes one")
     return mixture_of_one(path, seed=seed)

@@ -167,7 +167,7 @@ def _tell_result(result: Conversion, images: Images, out: str) -> None:
 
 @app.command()
 def plan(
-    mixture: Annotated[str, typer.Argument(help="YAML with datasets: json_path and sampling_strategy of each.")],
+    mixture: Annotated[str, typer.Argument(help="YAML of datasets, json_path and sampling_strategy each; or rows.")],
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FILE.json", help="By default beside the YAML, as .plan.json.")
     ] = None,
@@ -182,18 +182,18 @@ def plan(
     """Print and save what a mixture amounts to: rows, shares and hashes of each source.
 
     Reads the YAML of the published data mix as it is: all, first:N, end:N, random:N, percentages such as random:22%.
-    Which rows random takes depends on the seed alone.
+    Which rows random takes depends on the seed alone. A file of rows is a mixture of all its rows.
     """
     import json
 
-    from qsit_plugin.training.mixture import MixtureError, read_mixture
+    from qsit_plugin.training.mixture import MixtureError, read_data
     from qsit_plugin.training.plan import plan_lines, plan_of
 
     from .output import check_target
 
     target = Path(mixture).with_suffix(".plan.json") if out is None else Path(out)
     try:
-        found = read_mixture(mixture, seed=seed, folder=folder)
+        found = read_data(mixture, seed=seed, folder=folder)
         check_target(str(target), [Path(mixture), *(source.path for source in found.sources)])
         content = plan_of(found, count=rows, world_size=world_size)
     except (MixtureError, ModuleNotFoundError) as error:

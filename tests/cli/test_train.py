@@ -125,6 +125,14 @@ def test_a_plan_is_printed_and_saved(qsit, dataset: Path) -> None:
     assert json.loads((dataset / "again.json").read_text(encoding="utf-8"))["rows_per_epoch"] == 6
 
 
+def test_a_file_of_rows_has_a_plan_too(qsit, dataset: Path) -> None:
+    assert qsit(*table_options(dataset), "--skip-bad").exit_code == 0
+    result = qsit("train", "plan", dataset / "rows.jsonl")
+    assert result.exit_code == 0, result.stderr
+    plan = json.loads((dataset / "rows.plan.json").read_text(encoding="utf-8"))
+    assert [(source["rows"], source["chosen"]) for source in plan["sources"]] == [(2, 2)]
+
+
 def test_a_plan_never_overwrites_what_it_reads(qsit, dataset: Path) -> None:
     assert qsit(*table_options(dataset), "--skip-bad").exit_code == 0
     mixture = dataset / "mix.yaml"

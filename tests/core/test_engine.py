@@ -1,6 +1,9 @@
-"""What the engine does when memory or numbers run out."""
+"""What the engine does when memory or numbers run out, and who opens images."""
 
 from __future__ import annotations
+
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from PIL import Image
 import qsit_plugin as qsit
 from qsit_plugin.model import QSiT
 from tests.tiny import tiny_checkpoint
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,33 @@ def test_a_single_image_that_does_not_fit_raises_with_its_size(folder, pictures)
     refuse_batches_above(model, 0)
     with pytest.raises(torch.OutOfMemoryError, match="a single 80x60 image"):
         model.score(pictures)
+
+
+def opening_threads(model: QSiT, pictures: list, torch_threads: int) -> int:
+    """The most threads that opened images ahead while a list was scored."""
+    seen = []
+
+    def watched():
+        for picture in pictures:
+            yield picture
+            seen.append(sum(thread.name.startswith("qsit-open") for thread in threading.enumerate()))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(torch_threads)
+    try:
+        list(model.iter_scores(watched()))
+    finally:
+        torch.set_num_threads(before)
+    return max(seen)
+
+
+def test_no_thread_opens_images_beside_a_cpu_that_torch_fills(folder, pictures):
+    assert opening_threads(qsit.load(folder, device="cpu"), pictures, CORES) == 0
+
+
+@pytest.mark.skipif(CORES < 2, reason="needs a second core")
+def test_a_core_that_torch_leaves_idle_opens_images_ahead(folder, pictures):
+    assert opening_threads(qsit.load(folder, device="cpu"), pictures, CORES - 1) == 1
 
 
 @pytest.fixture
