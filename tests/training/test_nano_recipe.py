@@ -221,7 +221,6 @@ tower: {steps: 4, batch: 8, save_every: 2}
 language: {steps: 4, batch: 8, save_every: 2}
 evidence: {views: 64, steps: 2, batch: 8, projector_steps: 2}
 joint: {steps: 4, frozen: 0.5, early: 1.0, save_every: 2}
-polish: {steps: 1, frozen: 0, early: 1.0, clean: 0.5, looks: 1.0}
 """
 
 
@@ -284,7 +283,7 @@ def test_finished_stages_are_not_done_again_and_another_recipe_needs_another_fol
 
     recipe = make.read_recipe(folder / "small.yaml")
     make.make(folder / "photos", folder / "out", recipe)
-    assert capsys.readouterr().out.count("done before") == 5
+    assert capsys.readouterr().out.count("done before") == 4
     other = replace(recipe, joint=replace(recipe.joint, steps=5))
     with pytest.raises(make.RecipeError, match="another recipe or other photos: give another --out"):
         make.make(folder / "photos", folder / "out", other)
@@ -336,13 +335,3 @@ def test_curves_are_read_from_what_the_stages_print():
         ("evidence", 100, "letter", 0.5),
         ("projector", 50, "unexplained", 0.125),
     ]
-
-
-def test_another_look_is_another_picture_of_the_same_size_and_stays_an_ordinary_one(photo):
-    from qsit_plugin.training.nano.tones import another_look
-
-    before = np.asarray(photo, np.float32)
-    for seed in range(20):
-        after = another_look(photo, np.random.default_rng(seed))
-        change = np.abs(np.asarray(after, np.float32) - before).mean()
-        assert after.size == photo.size and 0 < change < 40

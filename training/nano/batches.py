@@ -12,7 +12,7 @@ from PIL import Image
 from qsit_plugin.conversation import Conversation
 from qsit_plugin.tiles import Tiling
 
-from . import photos, text, tones
+from . import photos, text
 from .architecture import TILE
 from .choice import NO_OPTION
 from .distortions import Defect, severity_score
@@ -50,18 +50,9 @@ class Batches(torch.utils.data.Dataset):
     """Batches by number, each of one tile grid; every one follows from (seed, number). The first ``early`` ones are
     mostly of small grids."""
 
-    def __init__(
-        self,
-        images: list[Image.Image],
-        conversation: Conversation,
-        tiling: Tiling,
-        seed: int,
-        early: int,
-        clean: float = 0.3,
-        looks: float = 0.0,
-    ):
+    def __init__(self, images: list[Image.Image], conversation: Conversation, tiling: Tiling, seed: int, early: int):
         self.images, self.conversation, self.tiling, self.seed = images, conversation, tiling, seed
-        self.early, self.clean, self.looks = early, clean, looks
+        self.early = early
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, number])
@@ -101,10 +92,8 @@ class Batches(torch.utils.data.Dataset):
         """Two versions of one region. Three in ten are distorted larger and shrunk, as big photos are."""
         photo = self.images[int(rng.integers(len(self.images)))]
         region, shown = self._region(photo, size, rng)
-        if rng.random() < self.looks:
-            region = tones.another_look(region, rng)
         seed = int(rng.integers(2**31))
-        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean=self.clean):
+        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean=0.3):
             image = photos.apply(region, plan, seed)
             resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
             yield resized, photos.defects_of(plan, shown)

@@ -49,10 +49,6 @@ class JointStage:
     """Share of the steps with the tower frozen."""
     early: float = 0.45
     """Share of the steps with mostly small grids."""
-    clean: float = 0.3
-    """Share of the pairs that are a clean photo against a distorted one."""
-    looks: float = 0.0
-    """Share of the pairs whose photo is given another look first, see ``tones.another_look``."""
     seed: int = 0
     threads: int = 1
     layers: int = TEXT_LAYERS
@@ -146,8 +142,7 @@ def optimizers_for(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optim
 
 
 def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointStage) -> None:
-    """Train, or go on with, this stage. Writes the checkpoint folder ``out``, beside it ``out``.safetensors, from which
-    a further one may start, and until the end a state."""
+    """Train, or go on with, this stage. Writes the checkpoint folder ``out``, and a state beside it until the end."""
     torch.set_num_threads(stage.threads)
     torch.manual_seed(stage.seed)
     images = photos.load(photos.split(photos.find(folder))[0])
@@ -155,9 +150,7 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
     use_plain_attention(made.model)
     before = made.conversation.prompt("").before
     optimizers = optimizers_for(made.model, made.heads)
-    early = round(stage.early * stage.steps)
-    tiling = made.network.tiling
-    data = Batches(images, made.conversation, tiling, stage.seed, early, stage.clean, stage.looks)
+    data = Batches(images, made.conversation, made.network.tiling, stage.seed, round(stage.early * stage.steps))
     weights = sum(p.numel() for p in made.model.parameters()) / 1e6
     print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
     modules, state = [made.model, made.heads], Path(f"{out}.state")
@@ -183,7 +176,6 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
         if (step + 1) % stage.save_every == 0:
             save_state(state, step + 1, modules, optimizers)
     print(f"final: {seen} images in this run", flush=True)
-    made.save(f"{out}.safetensors")
     write(made, out)
     state.unlink(missing_ok=True)
 

@@ -34,7 +34,6 @@ class Recipe:
     language: language.LanguageStage
     evidence: evidence.EvidenceStage
     joint: joint.JointStage
-    polish: joint.JointStage
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -47,7 +46,6 @@ def read_recipe(path: str | Path) -> Recipe:
         "language": language.LanguageStage,
         "evidence": evidence.EvidenceStage,
         "joint": joint.JointStage,
-        "polish": joint.JointStage,
     }
     _refuse_unknown(path, "stage", content, kinds)
     return Recipe(**{name: _stage(path, kind, content.get(name) or {}) for name, kind in kinds.items()})
@@ -75,13 +73,12 @@ def make(folder: str | Path, out: str | Path, recipe: Recipe) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     _check_same(place / "made-from.json", folder, recipe)
     towered, spoken, started = (place / f"{name}.safetensors" for name in ("tower", "language", "start"))
-    joined, nano = place / "joint", place / "nano"
+    nano = place / "nano"
     stages: tuple[tuple[str, Path, Callable[[], Any]], ...] = (
         ("tower", towered, lambda: tower.train(folder, towered, recipe.tower)),
         ("language", spoken, lambda: language.train(spoken, recipe.language)),
         ("evidence", started, lambda: evidence.train(folder, towered, spoken, started, recipe.evidence)),
-        ("joint", joined / "qsit.json", lambda: joint.train(folder, started, joined, recipe.joint)),
-        ("polish", nano / "qsit.json", lambda: joint.train(folder, f"{joined}.safetensors", nano, recipe.polish)),
+        ("joint", nano / "qsit.json", lambda: joint.train(folder, started, nano, recipe.joint)),
     )
     for name, result, run in stages:
         if result.exists():

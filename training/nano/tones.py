@@ -106,18 +106,3 @@ def color_fringes(image: Image.Image, strength: float, rng: np.random.Generator)
         right = 1
     red, blue = shifted(x[..., 0], y, right), shifted(x[..., 2], -y, -right)
     return to_image(np.stack([red, x[..., 1], blue if rng.random() < 0.7 else x[..., 2]], -1))
-
-
-def another_look(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A photo as another camera or hour might have given it: no distortion, since every value is an ordinary one.
-
-    A little more or less light, contrast, colour and warmth. Held-out clean photos were blamed for the look that they
-    have (a warm light, deep colours, a bright sky) as long as all clean photos kept their own.
-    """
-    x = to_float(image)
-    x = x ** np.float32(np.exp(rng.normal(0.0, 0.10)))
-    x = x * (1 + rng.normal(0.0, 0.035, 3).astype(np.float32))
-    grey = x.mean(-1, keepdims=True)
-    x = grey + (x - grey) * np.float32(np.exp(rng.normal(0.0, 0.12)))
-    x = 0.5 + (x - 0.5) * np.float32(np.exp(rng.normal(0.0, 0.06)))
-    return to_image(x)
