@@ -28,7 +28,7 @@ from .attention import use_plain_attention
 from .batches import Batch, Batches
 from .choice import ChoiceHeads
 from .language import Learner, learner
-from .optimizers import MUON, cosine, muon, set_rate
+from .optimizers import BETAS, MUON, cosine, is_hidden, muon, set_rate
 from .state import load_state, save_state
 from .tower import LEVELS, add_settings, inner_tower, soft_levels
 
@@ -131,14 +131,14 @@ def loss_of(
 
 def optimizers_for(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside layers, AdamW for the rest; the tower at TOWER_SHARE of the rate, without decay."""
-    hidden: list[dict[str, Any]] = [{"params": [], "weight_decay": d, "factor": MUON * f} for d, f in GROUPS]
+    hidden: list[dict[str, Any]] = [{"params": [], "weight_decay": d, "factor": MUON * f} for d, f in GROUPS[:2]]
     rest: list[dict[str, Any]] = [{"params": [], "weight_decay": d, "factor": f} for d, f in GROUPS]
     rest.append({"params": list(heads.parameters()), "weight_decay": 0.0, "factor": 1.0})
     for name, parameter in model.named_parameters():
         tower = "vision_tower" in name
         group = 0 if tower else 1 if parameter.ndim > 1 else 2
-        (hidden if parameter.ndim == 2 and "layers." in name else rest)[group]["params"].append(parameter)
-    return [muon(hidden[:2]), torch.optim.AdamW(rest, betas=(0.9, 0.98))]
+        (hidden if is_hidden(name, parameter) else rest)[group]["params"].append(parameter)
+    return [muon(hidden), torch.optim.AdamW(rest, betas=BETAS)]
 
 
 def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointStage) -> None:

@@ -17,14 +17,23 @@ MUON = 8.0
 """Muon's learning rate over that of AdamW: its step is a share of a matrix' norm, not of each weight's deviation."""
 
 
-def adamw(parameters: Iterable[nn.Parameter], factor: float = 1.0) -> torch.optim.AdamW:
-    """Weight decay for matrices, none for vectors. ``factor``: this one's share of the learning rate."""
+BETAS = (0.9, 0.98)
+"""AdamW's."""
+
+
+def is_hidden(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon takes it: a matrix inside ``layers``, neither an embedding nor a head."""
+    return parameter.ndim == 2 and "layers." in name
+
+
+def adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+    """Weight decay for matrices, none for vectors."""
     every = list(parameters)
     groups = [
-        {"params": [p for p in every if p.ndim > 1], "weight_decay": 0.05, "factor": factor},
-        {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0, "factor": factor},
+        {"params": [p for p in every if p.ndim > 1], "weight_decay": 0.05, "factor": 1.0},
+        {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
     ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, betas=BETAS)
 
 
 def muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -36,12 +45,12 @@ def muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     return torch.optim.Muon(groups, weight_decay=0.05)
 
 
-def muon_and_adamw(model: nn.Module, factor: float = 1.0) -> list[torch.optim.Optimizer]:
+def muon_and_adamw(model: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside ``layers``, AdamW for the embeddings, heads and vectors."""
-    hidden = {name: p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name}
-    rest = [p for name, p in model.named_parameters() if name not in hidden]
-    groups = [{"params": list(hidden.values()), "factor": MUON * factor}]
-    return [muon(groups), adamw(rest, factor)]
+    named = list(model.named_parameters())
+    hidden = [p for name, p in named if is_hidden(name, p)]
+    rest = [p for name, p in named if not is_hidden(name, p)]
+    return [muon([{"params": hidden, "factor": MUON}]), adamw(rest)]
 
 
 def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
