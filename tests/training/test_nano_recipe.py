@@ -217,10 +217,10 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
 
 
 SMALL = """
-tower: {steps: 4, batch: 8, save_every: 2}
-language: {steps: 4, batch: 8, save_every: 2}
+tower: {steps: 4, batch: 8, save_every: 2, variety: 0.5, kept: 0.5}
+language: {steps: 4, batch: 8, save_every: 2, checkpoint: qsit-nano}
 evidence: {views: 64, steps: 2, batch: 8, projector_steps: 2}
-joint: {steps: 4, frozen: 0.5, early: 1.0, save_every: 2}
+joint: {steps: 4, frozen: 0.5, early: 1.0, save_every: 2, variety: 0.5}
 """
 
 

@@ -17,6 +17,7 @@ from .architecture import TILE
 from .choice import NO_OPTION
 from .distortions import Defect, severity_score
 from .turns import Tokens, tokens_of
+from .variety import varied
 
 GRIDS = (
     ((1, 1),),
@@ -50,9 +51,17 @@ class Batches(torch.utils.data.Dataset):
     """Batches by number, each of one tile grid; every one follows from (seed, number). The first ``early`` ones are
     mostly of small grids."""
 
-    def __init__(self, images: list[Image.Image], conversation: Conversation, tiling: Tiling, seed: int, early: int):
+    def __init__(
+        self,
+        images: list[Image.Image],
+        conversation: Conversation,
+        tiling: Tiling,
+        seed: int,
+        early: int,
+        variety: float = 0.0,
+    ):
         self.images, self.conversation, self.tiling, self.seed = images, conversation, tiling, seed
-        self.early = early
+        self.early, self.variety = early, variety
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, number])
@@ -92,8 +101,9 @@ class Batches(torch.utils.data.Dataset):
         """Two versions of one region. Three in ten are distorted larger and shrunk, as big photos are."""
         photo = self.images[int(rng.integers(len(self.images)))]
         region, shown = self._region(photo, size, rng)
+        region = varied(region, self.images, rng, self.variety)
         seed = int(rng.integers(2**31))
-        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean=0.3):
+        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, photos.CLEAN_PAIRS):
             image = photos.apply(region, plan, seed)
             resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
             yield resized, photos.defects_of(plan, shown)

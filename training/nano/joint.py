@@ -49,6 +49,8 @@ class JointStage:
     """Share of the steps with the tower frozen."""
     early: float = 0.45
     """Share of the steps with mostly small grids."""
+    variety: float = 0.0
+    """Share of the photos that are pieced together, turned, and given another look; see ``variety.varied``."""
     seed: int = 0
     threads: int = 1
     layers: int = TEXT_LAYERS
@@ -150,7 +152,8 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
     use_plain_attention(made.model)
     before = made.conversation.prompt("").before
     optimizers = optimizers_for(made.model, made.heads)
-    data = Batches(images, made.conversation, made.network.tiling, stage.seed, round(stage.early * stage.steps))
+    early = round(stage.early * stage.steps)
+    data = Batches(images, made.conversation, made.network.tiling, stage.seed, early, stage.variety)
     weights = sum(p.numel() for p in made.model.parameters()) / 1e6
     print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
     modules, state = [made.model, made.heads], Path(f"{out}.state")

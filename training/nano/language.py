@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
+import qsit_plugin
 from qsit_plugin.conversation import Conversation
 from qsit_plugin.network import Network
 from qsit_plugin.portable import CHAT_TEMPLATE
@@ -58,6 +60,8 @@ class LanguageStage:
     layers: int = TEXT_LAYERS
     """Of the language model. A light model with fewer is what the balance is searched on."""
     bfloat16: bool = False
+    checkpoint: str | None = None
+    """Start from the language model of this checkpoint (qsit-nano, or a folder) instead of a new one."""
     save_every: int = 500
 
 
@@ -223,11 +227,21 @@ def learner(layers: int, result: str | Path | None = None) -> Learner:
     )
 
 
+def take_language(made: Learner, checkpoint: str | Path) -> None:
+    """The weights of a checkpoint that this package wrote; the choice heads, which it has not, are learned again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what nano says of its scores is not meant for those who train it
+        weights = qsit_plugin.load(checkpoint, device="cpu", dtype="float32").network.hf.state_dict()
+    made.model.load_state_dict(weights)
+
+
 def train(out: str | Path, stage: LanguageStage) -> None:
     """Stage L. Writes ``out``, and beside it a state with the ending .state until the end."""
     torch.set_num_threads(stage.threads)
     torch.manual_seed(stage.seed)
     new, state = learner(stage.layers), Path(out).with_suffix(".state")
+    if stage.checkpoint:
+        take_language(new, stage.checkpoint)
     new.train(Codes(code_book(stage.seed), stage.seed), stage, stage.steps, stage.learning_rate, state)
     new.save(out)
     state.unlink(missing_ok=True)

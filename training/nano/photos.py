@@ -12,6 +12,7 @@ from PIL import Image
 from .architecture import TILE
 from .detail import camera_jpeg
 from .distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score, visible_strength
+from .variety import varied
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -66,6 +67,9 @@ DOUBTFUL = {
 }
 """The same where the language model learns, milder: with HARD motion blur was said for blur, with equal ones the
 reverse."""
+
+CLEAN_PAIRS = 0.35
+"""Share of the pairs that are a clean view against a distorted one."""
 
 COMBINED = 0.2
 """Share of the views that carry a second distortion."""
@@ -185,10 +189,11 @@ def _view(region: Region, plan: Plan, seed: int) -> View:
 
 
 def sample_pair(
-    photos: list[Image.Image], rng: np.random.Generator, weights: dict[str, float] = HARD
+    photos: list[Image.Image], rng: np.random.Generator, weights: dict[str, float] = HARD, variety: float = 0.0
 ) -> tuple[View, View]:
-    """The same region twice, the milder view first; one pair in four is clean against distorted."""
+    """The same region twice, the milder view first. ``variety``: see ``variety.varied``."""
     region = _region(photos[rng.integers(len(photos))], rng)
+    region.image = varied(region.image, photos, rng, variety)
     seed = int(rng.integers(2**31))
-    mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, clean=0.25))
+    mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, CLEAN_PAIRS))
     return mild, strong

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import nn
 from qsit_plugin.weights import resolve
 
 from . import photos
-from .architecture import WIDTH, new_vision_tower
+from .architecture import PATCH, TILE, WIDTH, new_vision_tower
 from .attention import use_plain_attention
 from .distortions import KINDS, Defect
 from .optimizers import cosine, muon_and_adamw, set_rate
@@ -52,6 +53,10 @@ class TowerStage:
     checkpoint: str | None = None
     """Take the tower of this checkpoint (qsit-nano, or a folder) instead of a new one; its heads are learned again in a
     minute."""
+    variety: float = 0.0
+    """Share of the photos that are pieced together, turned, and given another look; see ``variety.varied``."""
+    kept: float = 1.0
+    """Share of the tokens of a view that are computed, others at every step: cheaper, and no view is seen twice."""
     save_every: int = 200
 
 
@@ -87,12 +92,20 @@ class Views:
 class Pairs(torch.utils.data.Dataset):
     """Batches by number: every batch follows from (seed, number), whoever makes it and when."""
 
-    def __init__(self, images: list[Image.Image], batch: int, seed: int, weights: dict[str, float] = photos.HARD):
-        self.images, self.batch, self.seed, self.weights = images, batch, seed, weights
+    def __init__(
+        self,
+        images: list[Image.Image],
+        batch: int,
+        seed: int,
+        weights: dict[str, float] = photos.HARD,
+        variety: float = 0.0,
+    ):
+        self.images, self.batch, self.seed, self.weights, self.variety = images, batch, seed, weights, variety
 
     def __getitem__(self, number: int) -> Views:
         rng = np.random.default_rng([self.seed, number])
-        views = [v for _ in range(self.batch // 2) for v in photos.sample_pair(self.images, rng, self.weights)]
+        pairs = range(self.batch // 2)
+        views = [v for _ in pairs for v in photos.sample_pair(self.images, rng, self.weights, self.variety)]
         return Views(
             torch.from_numpy(np.stack([v.pixels for v in views])),
             torch.tensor([kind_shares(v.defects) for v in views]),
@@ -115,17 +128,20 @@ class TowerWithHeads(nn.Module):
         use_plain_attention(self.tower)
         self.head = nn.Linear(WIDTH, len(LEVELS) + CLEAN + 1)
 
-    def tokens(self, views: torch.Tensor) -> torch.Tensor:
-        """(N, tokens, 26): what the heads say at every token; their mean is what they say of the view."""
-        pixels = views.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        return self.head(self.tower(pixel_values=pixels).last_hidden_state)
+    def tokens(self, views: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, tokens, 26): what the heads say at every token; their mean is what they say of the view. ``kept``:
+        numbers of the tokens to look at, all by default."""
+        tower: Any = inner_tower(self.tower)
+        embedded = tower.embeddings(views.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
+        embedded = embedded if kept is None else embedded[:, kept]
+        return self.head(tower.post_layernorm(tower.encoder(inputs_embeds=embedded).last_hidden_state))
 
-    def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.tokens(views).mean(1).split([len(LEVELS), CLEAN + 1], dim=-1)
+    def forward(self, views: torch.Tensor, kept: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.tokens(views, kept).mean(1).split([len(LEVELS), CLEAN + 1], dim=-1)
 
 
-def loss_of(model: TowerWithHeads, batch: Views) -> torch.Tensor:
-    levels, kinds = (logits.float() for logits in model(batch.pixels))
+def loss_of(model: TowerWithHeads, batch: Views, kept: torch.Tensor | None = None) -> torch.Tensor:
+    levels, kinds = (logits.float() for logits in model(batch.pixels, kept))
     level_loss = -(soft_levels(batch.scores) * levels.log_softmax(-1)).sum(-1).mean()
     kind_loss = -(batch.kinds * kinds.log_softmax(-1)).sum(-1)[batch.sure].mean()
     value = levels.softmax(-1) @ LEVELS
@@ -133,6 +149,14 @@ def loss_of(model: TowerWithHeads, batch: Views) -> torch.Tensor:
     gap = batch.scores[0::2] - batch.scores[1::2]
     rank_loss = (F.softplus(-4.0 * (better - worse)) * (gap > 0.1)).mean()
     return level_loss + 1.5 * kind_loss + rank_loss
+
+
+def some_tokens(stage: TowerStage, step: int) -> torch.Tensor | None:
+    """The tokens that a step looks at; they follow from the seed and the step."""
+    count = (TILE // PATCH) ** 2
+    wanted = round(stage.kept * count)
+    order = np.random.default_rng([stage.seed, 2, step]).permutation(count)
+    return None if wanted == count else torch.from_numpy(np.sort(order[:wanted]))
 
 
 @torch.no_grad()
@@ -195,10 +219,11 @@ def train(folder: str | Path, out: str | Path, stage: TowerStage) -> None:
     state = Path(out).with_suffix(".state")
     first = load_state(state, [model], optimizers)
     start, mean = time.monotonic(), None
-    for step, batch in enumerate(Pairs(images, stage.batch, stage.seed).loader(first, stage.steps), start=first + 1):
+    data = Pairs(images, stage.batch, stage.seed, variety=stage.variety)
+    for step, batch in enumerate(data.loader(first, stage.steps), start=first + 1):
         set_rate(optimizers, stage.learning_rate * cosine(step - 1, stage.steps, warmup=min(100, stage.steps)))
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
-            loss = loss_of(model, batch)
+            loss = loss_of(model, batch, some_tokens(stage, step))
         model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

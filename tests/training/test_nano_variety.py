@@ -1,0 +1,99 @@
+"""Clean photos of more kinds than there are photos, and stages that start from the packaged nano."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qsit_plugin.training.nano import photos, tower, variety
+from qsit_plugin.training.nano.language import learner, take_language
+
+RED, BLUE = (200, 0, 0), (0, 0, 200)
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def varied(image: Image.Image, others: list[Image.Image], seed: int, share: float) -> np.ndarray:
+    return np.asarray(variety.varied(image, others, np.random.default_rng(seed), share))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 48)])
+def test_a_varied_photo_is_another_one_of_the_same_size_and_repeats_with_its_seed(size):
+    image, others = noise(*size), [noise(150, 150, 1)]
+    first, again = (varied(image, others, 3, 1.0) for _ in range(2))
+    assert first.shape == (size[1], size[0], 3)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, np.asarray(image))
+
+
+def test_without_variety_a_photo_stays_as_it_is():
+    image = noise(64, 64)
+    assert np.array_equal(varied(image, [noise(150, 150, 1)], 3, 0.0), np.asarray(image))
+
+
+def test_a_pieced_photo_shows_both():
+    image, other = Image.new("RGB", (64, 64), RED), Image.new("RGB", (150, 150), BLUE)
+    for seed in range(20):
+        pieced = np.asarray(variety._pieced(image, other, np.random.default_rng(seed)))
+        for color in (RED, BLUE):
+            assert (pieced == color).all(-1).mean() > 0.04, seed
+
+
+def test_a_photo_too_small_to_fill_the_piece_is_left_out_since_enlarging_would_blur_it():
+    image = noise(64, 64)
+    assert variety._pieced(image, noise(150, 63, 1), np.random.default_rng(0)) is image
+
+
+def test_a_turned_photo_has_the_same_pixels_elsewhere():
+    image = noise(64, 64)
+    for seed in range(4):
+        turned = np.asarray(variety._turned(image, np.random.default_rng(seed)))
+        assert not np.array_equal(turned, np.asarray(image))
+        assert np.array_equal(np.sort(turned.reshape(-1, 3), axis=0), np.sort(np.asarray(image).reshape(-1, 3), axis=0))
+
+
+def test_another_look_stays_an_ordinary_one():
+    image = noise(64, 64)
+    before = np.asarray(image, np.float32)
+    for seed in range(20):
+        change = np.abs(np.asarray(variety.another_look(image, np.random.default_rng(seed)), np.float32) - before)
+        assert 0 < change.mean() < 40
+
+
+def test_pairs_of_a_varied_region_still_differ_in_their_strength_only():
+    clean = [noise(300, 300, seed) for seed in range(3)]
+    for seed in range(20):
+        mild, strong = photos.sample_pair(clean, np.random.default_rng(seed), variety=1.0)
+        assert mild.score >= strong.score
+        assert {d.name for d in mild.defects} <= {d.name for d in strong.defects} or not strong.defects
+
+
+def test_a_step_looks_at_other_tokens_than_the_last_and_always_at_the_same():
+    stage = tower.TowerStage(kept=0.5)
+    first, again, next_one = (tower.some_tokens(stage, step) for step in (7, 7, 8))
+    assert len(first) == 32 and torch.equal(first, again) and not torch.equal(first, next_one)
+    assert tower.some_tokens(tower.TowerStage(), 7) is None
+
+
+def test_tokens_that_are_kept_know_nothing_of_those_that_are_not():
+    model = tower.TowerWithHeads(0).eval()
+    kept = torch.arange(0, 64, 2)
+    views = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
+    changed = views.clone()
+    changed[:, :16, 16:32] = 0  # token 1
+    with torch.no_grad():
+        assert torch.equal(model.tokens(views, kept), model.tokens(changed, kept))
+        assert torch.allclose(model.tokens(views, torch.arange(64)), model.tokens(views), atol=1e-5)
+        assert not torch.allclose(model.tokens(views), model.tokens(changed), atol=1e-3)
+
+
+def test_a_language_model_taken_from_the_packaged_nano_is_that_one():
+    import qsit_plugin
+
+    made = learner(layers=4)
+    take_language(made, "qsit-nano")
+    expected = qsit_plugin.load("qsit-nano", device="cpu", dtype="float32").network.hf.state_dict()
+    found = made.model.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
