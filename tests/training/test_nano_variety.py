@@ -43,7 +43,25 @@ def test_a_pieced_photo_shows_both():
 
 def test_a_photo_too_small_to_fill_the_piece_is_left_out_since_enlarging_would_blur_it():
     image = noise(64, 64)
-    assert variety._pieced(image, noise(150, 63, 1), np.random.default_rng(0)) is image
+    for seed in range(8):
+        assert variety._pieced(image, noise(150, 31, 1), np.random.default_rng(seed)) is image
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 48)])
+def test_a_piece_turned_by_any_angle_has_no_black_corners(size):
+    white = Image.new("RGB", (400, 260), (255, 255, 255))
+    for seed in range(60):
+        piece = variety._piece(white, size, np.random.default_rng(seed))
+        assert piece.size == size
+        assert np.asarray(piece).min() == 255, seed
+
+
+def test_a_photo_that_is_not_large_enough_to_be_shrunk_goes_on_in_its_mirror_images():
+    photo = np.asarray(noise(30, 20))
+    mirrored = np.asarray(variety._mirrored(Image.fromarray(photo)))
+    assert np.array_equal(mirrored[:20, :30], photo)
+    assert np.array_equal(mirrored[:20, 30:], photo[:, ::-1])
+    assert np.array_equal(mirrored[20:], mirrored[19::-1])
 
 
 def test_a_turned_photo_has_the_same_pixels_elsewhere():
@@ -65,9 +83,19 @@ def test_another_look_stays_an_ordinary_one():
 def test_pairs_of_a_varied_region_still_differ_in_their_strength_only():
     clean = [noise(300, 300, seed) for seed in range(3)]
     for seed in range(20):
-        mild, strong = photos.sample_pair(clean, np.random.default_rng(seed), variety=1.0)
-        assert mild.score >= strong.score
-        assert {d.name for d in mild.defects} <= {d.name for d in strong.defects} or not strong.defects
+        pairs = list(photos.sample_pairs(clean, np.random.default_rng(seed), variety=1.0, count=2))
+        assert len(pairs) == 2
+        for mild, strong in pairs:
+            assert mild.score >= strong.score
+            assert {d.name for d in mild.defects} <= {d.name for d in strong.defects} or not strong.defects
+
+
+def test_pairs_of_one_region_show_the_same_picture():
+    clean = [Image.new("RGB", (300, 300), color) for color in (RED, BLUE)]
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        milder = [mild for mild, _ in photos.sample_pairs(clean, rng, count=4) if not mild.defects]
+        assert len({tuple(view.pixels[64, 64] > 100) for view in milder}) <= 1
 
 
 def test_a_step_looks_at_other_tokens_than_the_last_and_always_at_the_same():

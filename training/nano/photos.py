@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ DOUBTFUL = {
 """The same where the language model learns, milder: with HARD motion blur was said for blur, with equal ones the
 reverse."""
 
-CLEAN_PAIRS = 0.35
+CLEAN_PAIRS = 0.45
 """Share of the pairs that are a clean view against a distorted one."""
 
 COMBINED = 0.2
@@ -188,12 +189,18 @@ def _view(region: Region, plan: Plan, seed: int) -> View:
     return View(pixels, defects, severity_score(defects))
 
 
-def sample_pair(
-    photos: list[Image.Image], rng: np.random.Generator, weights: dict[str, float] = HARD, variety: float = 0.0
-) -> tuple[View, View]:
-    """The same region twice, the milder view first. ``variety``: see ``variety.varied``."""
+def sample_pairs(
+    photos: list[Image.Image],
+    rng: np.random.Generator,
+    weights: dict[str, float] = HARD,
+    variety: float = 0.0,
+    count: int = 1,
+) -> Iterator[tuple[View, View]]:
+    """The same region twice, the milder view first; ``count`` such pairs of one region, since to cut and vary it costs
+    more than to spoil it. ``variety``: see ``variety.varied``."""
     region = _region(photos[rng.integers(len(photos))], rng)
     region.image = varied(region.image, photos, rng, variety)
-    seed = int(rng.integers(2**31))
-    mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, CLEAN_PAIRS))
-    return mild, strong
+    for _ in range(count):
+        seed = int(rng.integers(2**31))
+        mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, CLEAN_PAIRS))
+        yield mild, strong

@@ -38,6 +38,8 @@ LEVELS = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])
 SEEN = 0.05
 """A weaker distortion shall not be named: it cannot be seen."""
 
+PAIRS_OF_A_REGION = 2
+
 
 @dataclass(frozen=True)
 class TowerStage:
@@ -104,8 +106,11 @@ class Pairs(torch.utils.data.Dataset):
 
     def __getitem__(self, number: int) -> Views:
         rng = np.random.default_rng([self.seed, number])
-        pairs = range(self.batch // 2)
-        views = [v for _ in pairs for v in photos.sample_pair(self.images, rng, self.weights, self.variety)]
+        views: list[photos.View] = []
+        while len(views) < self.batch:
+            count = min(PAIRS_OF_A_REGION, (self.batch - len(views)) // 2)
+            for pair in photos.sample_pairs(self.images, rng, self.weights, self.variety, count):
+                views += pair
         return Views(
             torch.from_numpy(np.stack([v.pixels for v in views])),
             torch.tensor([kind_shares(v.defects) for v in views]),

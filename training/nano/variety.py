@@ -14,11 +14,24 @@ from PIL import Image
 
 from .pixels import to_float, to_image
 
+PIECES = 2
+"""The most pieces that are laid over an image."""
+
+SMALLEST = 4.0
+"""How far a piece is shrunk at most: more shows textures that no photo has."""
+
+STILL_SHRUNK = 1.25
+"""How far a piece is shrunk after it was turned: turned pixel for pixel it would be blurred."""
+
+BORDER = 2
+"""Pixels cut off inside the corners of a turned piece: there it is mixed with the black around it."""
+
 
 def varied(image: Image.Image, photos: Sequence[Image.Image], rng: np.random.Generator, share: float) -> Image.Image:
     """The image as another clean one of its size; each of the three changes in ``share`` of the cases."""
     if rng.random() < share:
-        image = _pieced(image, photos[int(rng.integers(len(photos)))], rng)
+        for _ in range(int(rng.integers(1, PIECES + 1))):
+            image = _pieced(image, photos[int(rng.integers(len(photos)))], rng)
     if rng.random() < share:
         image = _turned(image, rng)
     return another_look(image, rng) if rng.random() < share else image
@@ -34,13 +47,9 @@ def _turned(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 def _pieced(image: Image.Image, photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Beyond a straight border, another photo, pixel for pixel or shrunk; nothing where that photo is too small, since
     to enlarge it would blur it."""
-    largest = min(photo.width / image.width, photo.height / image.height)
-    if largest < 1.0:
+    piece = _piece(photo, image.size, rng)
+    if piece is None:
         return image
-    scale = rng.uniform(1.0, min(largest, 2.5))
-    width, height = int(image.width * scale), int(image.height * scale)
-    x, y = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
-    piece = photo.crop((x, y, x + width, y + height)).resize(image.size, Image.Resampling.BICUBIC)
     angle = rng.uniform(0.0, 2 * np.pi)
     across = (np.arange(image.width) - rng.uniform(0.25, 0.75) * image.width) * np.cos(angle)
     down = (np.arange(image.height) - rng.uniform(0.25, 0.75) * image.height) * np.sin(angle)
@@ -48,12 +57,59 @@ def _pieced(image: Image.Image, photo: Image.Image, rng: np.random.Generator) ->
     return Image.composite(piece, image, Image.fromarray((beyond * 255).astype(np.uint8)))
 
 
+def _piece(photo: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image | None:
+    """A part of the photo at this size, shrunk by up to SMALLEST, half of the time at any angle where that leaves it
+    shrunk. A photo that is not twice as large goes on in its mirror images."""
+    room = min(photo.width / size[0], photo.height / size[1])
+    if room < 2.0 and rng.random() < 0.5:
+        photo, room = _mirrored(photo), 2 * room
+    if room < 1.0:
+        return None
+    scale = float(np.exp(rng.uniform(0.0, np.log(min(room, SMALLEST)))))
+    width, height = int(size[0] * scale), int(size[1] * scale)
+    x, y = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
+    part = (x, y, x + width, y + height)
+    angle = rng.uniform(-45.0, 45.0)
+    inside = _without_corners(size[0] / size[1], angle)
+    if scale * inside < STILL_SHRUNK or rng.random() < 0.6:
+        return photo.resize(size, Image.Resampling.BICUBIC, box=part)
+    around = tuple(round(side * STILL_SHRUNK / inside) for side in size)
+    turned = photo.resize(around, Image.Resampling.BICUBIC, box=part).rotate(angle, Image.Resampling.BICUBIC)
+    left, top = (side * (1 - inside) / 2 + BORDER for side in around)
+    return turned.resize(size, Image.Resampling.BICUBIC, box=(left, top, around[0] - left, around[1] - top))
+
+
+def _without_corners(aspect: float, angle: float) -> float:
+    """How much of the width and height of a picture stays filled when it is turned by an angle in degrees."""
+    turn = np.radians(abs(angle))
+    return 1.0 / float(np.cos(turn) + max(aspect, 1 / aspect) * np.sin(turn))
+
+
+def _mirrored(photo: Image.Image) -> Image.Image:
+    """Twice as wide and high: the photo and its mirror images right of and below it."""
+    wide = Image.new("RGB", (2 * photo.width, photo.height))
+    wide.paste(photo, (0, 0))
+    wide.paste(photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (photo.width, 0))
+    whole = Image.new("RGB", (wide.width, 2 * wide.height))
+    whole.paste(wide, (0, 0))
+    whole.paste(wide.transpose(Image.Transpose.FLIP_TOP_BOTTOM), (0, wide.height))
+    return whole
+
+
 def another_look(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The photo as another camera or hour might have given it: a little more or less light, warmth, colour and
-    contrast. No distortion, since every value is an ordinary one."""
+    """The photo as another camera or hour might have given it: a little more or less light, here and there, warmth,
+    colour and contrast. No distortion, since every value is an ordinary one."""
     x = to_float(image)
-    x = x ** np.float32(np.exp(rng.normal(0.0, 0.10)))
+    x = x ** np.float32(np.exp(rng.normal(0.0, 0.14)))
     x = x * (1 + rng.normal(0.0, 0.03, 3).astype(np.float32))
     grey = x.mean(-1, keepdims=True)
-    x = grey + (x - grey) * np.float32(np.exp(rng.normal(0.0, 0.12)))
-    return to_image(0.5 + (x - 0.5) * np.float32(np.exp(rng.normal(0.0, 0.06))))
+    x = grey + (x - grey) * np.float32(np.exp(rng.normal(0.0, 0.15)))
+    x = 0.5 + (x - 0.5) * np.float32(np.exp(rng.normal(0.0, 0.07)))
+    return to_image(x * _light(image.size, rng))
+
+
+def _light(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 1) gains, mean 1: light that falls unevenly."""
+    field = Image.fromarray(np.exp(rng.normal(0.0, 0.08, (3, 3))).astype(np.float32))
+    gains = np.asarray(field.resize(size, Image.Resampling.BICUBIC))
+    return (gains / gains.mean())[..., None]
