@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from qsit_plugin.training.nano import photos, tower, variety
+from qsit_plugin.training.nano.average import average
 from qsit_plugin.training.nano.language import learner, take_language
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
@@ -125,3 +127,32 @@ def test_a_language_model_taken_from_the_packaged_nano_is_that_one():
     expected = qsit_plugin.load("qsit-nano", device="cpu", dtype="float32").network.hf.state_dict()
     found = made.model.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_the_average_of_a_nano_with_itself_is_that_nano_and_loads(tmp_path):
+    import qsit_plugin
+
+    average("qsit-nano", "qsit-nano", 0.25, tmp_path / "averaged")
+    found, expected = (
+        qsit_plugin.load(name, device="cpu", dtype="float32").network.hf.state_dict()
+        for name in (tmp_path / "averaged", "qsit-nano")
+    )
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_an_average_takes_its_share_of_each(tmp_path):
+    for name, value in (("new", 4.0), ("old", 0.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        save_file({"weight": torch.full((2, 3), value)}, tmp_path / name / "model.safetensors")
+    average(tmp_path / "new", tmp_path / "old", 0.75, tmp_path / "out")
+    assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["weight"], torch.full((2, 3), 3.0))
+
+
+def test_nanos_of_other_shapes_have_no_average(tmp_path):
+    for name, size in (("new", 2), ("old", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        save_file({"weight": torch.zeros(size)}, tmp_path / name / "model.safetensors")
+    with pytest.raises(ValueError, match="not of one architecture"):
+        average(tmp_path / "new", tmp_path / "old", 0.5, tmp_path / "out")

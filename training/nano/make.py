@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import evidence, joint, language, photos, tower
+from .average import AverageStage, average
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 
@@ -34,6 +35,7 @@ class Recipe:
     language: language.LanguageStage
     evidence: evidence.EvidenceStage
     joint: joint.JointStage
+    average: AverageStage
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -46,6 +48,7 @@ def read_recipe(path: str | Path) -> Recipe:
         "language": language.LanguageStage,
         "evidence": evidence.EvidenceStage,
         "joint": joint.JointStage,
+        "average": AverageStage,
     }
     _refuse_unknown(path, "stage", content, kinds)
     return Recipe(**{name: _stage(path, kind, content.get(name) or {}) for name, kind in kinds.items()})
@@ -86,7 +89,11 @@ def make(folder: str | Path, out: str | Path, recipe: Recipe) -> Path:
         else:
             print(f"{name}:", flush=True)
             run()
-    return nano
+    if recipe.average.other is None:
+        return nano
+    averaged = place / "averaged"
+    average(nano, recipe.average.other, recipe.average.share, averaged)
+    return averaged
 
 
 def _check_same(record: Path, folder: str | Path, recipe: Recipe) -> None:

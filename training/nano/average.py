@@ -1,0 +1,64 @@
+"""Last stage: the mean of the weights of two nanos, one of which went on from the other.
+
+Each of the two knows other photos by heart; their mean less of any, and on new photos it is better than both
+(Wortsman and others, "Model soups", 2022).
+
+    python -m qsit_plugin.training.nano.average --checkpoint made/nano --other qsit-nano --share 0.6 --out averaged
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from qsit_plugin.weights import resolve
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class AverageStage:
+    """What the recipe says of this stage."""
+
+    other: str | None = None
+    """The checkpoint to average with (qsit-nano, or a folder); none leaves the stage out."""
+    share: float = 0.5
+    """Weight of the new checkpoint; the other has the rest."""
+
+
+def average(checkpoint: str | Path, other: str | Path, share: float, out: str | Path) -> None:
+    """Write ``out``: the folder ``checkpoint`` with ``share`` of its weights and the rest of ``other``, each weight
+    in its own dtype. Raises ValueError for a share outside [0, 1] and for checkpoints of other shapes."""
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share must be in [0, 1], got {share}")
+    source = resolve(checkpoint)
+    with safe_open(source / WEIGHTS, "pt") as new, safe_open(resolve(other) / WEIGHTS, "pt") as old:
+        shapes = [{name: tuple(file.get_slice(name).get_shape()) for name in file.keys()} for file in (new, old)]  # noqa: SIM118
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{checkpoint} and {other} are not of one architecture, so they have no mean")
+        mean = {}
+        for name in shapes[0]:
+            tensor = new.get_tensor(name)
+            mean[name] = (share * tensor.float() + (1.0 - share) * old.get_tensor(name).float()).to(tensor.dtype)
+        metadata = new.metadata()
+    shutil.copytree(source, out, ignore=shutil.ignore_patterns(WEIGHTS), dirs_exist_ok=True)
+    save_file(mean, Path(out) / WEIGHTS, metadata=metadata)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="the new checkpoint")
+    parser.add_argument("--other", required=True, help="the one that it went on from")
+    parser.add_argument("--share", type=float, default=AverageStage.share, help="of the new one; default: %(default)s")
+    parser.add_argument("--out", required=True, help="checkpoint folder to write")
+    args = parser.parse_args()
+    average(args.checkpoint, args.other, args.share, args.out)
+
+
+if __name__ == "__main__":
+    main()
