@@ -1,7 +1,7 @@
 """Last stage: the mean of the weights of two nanos, one of which went on from the other.
 
-Each of the two knows other photos by heart; their mean less of any, and on new photos it is better than both
-(Wortsman and others, "Model soups", 2022).
+Each of the two knows other photos by heart, their mean less of any: on new photos it puts more ladders in order than
+either (README.md has the figures; the idea is that of "Model soups", arXiv 2203.05482).
 
     python -m qsit_plugin.training.nano.average --checkpoint made/nano --other qsit-nano --share 0.6 --out averaged
 """

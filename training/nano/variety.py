@@ -58,7 +58,7 @@ def _pieced(image: Image.Image, photo: Image.Image, rng: np.random.Generator) ->
 
 
 def _piece(photo: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image | None:
-    """A part of the photo at this size, shrunk by up to SMALLEST, half of the time at any angle where that leaves it
+    """A part of the photo at this size, shrunk by up to SMALLEST, two times in five at any angle where that leaves it
     shrunk. A photo that is not twice as large goes on in its mirror images."""
     room = min(photo.width / size[0], photo.height / size[1])
     if room < 2.0 and rng.random() < 0.5:
