@@ -13,8 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from qsit_plugin.weights import resolve
 
@@ -37,17 +36,12 @@ def average(checkpoint: str | Path, other: str | Path, share: float, out: str | 
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share must be in [0, 1], got {share}")
     source = resolve(checkpoint)
-    with safe_open(source / WEIGHTS, "pt") as new, safe_open(resolve(other) / WEIGHTS, "pt") as old:
-        shapes = [{name: tuple(file.get_slice(name).get_shape()) for name in file.keys()} for file in (new, old)]  # noqa: SIM118
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"{checkpoint} and {other} are not of one architecture, so they have no mean")
-        mean = {}
-        for name in shapes[0]:
-            tensor = new.get_tensor(name)
-            mean[name] = (share * tensor.float() + (1.0 - share) * old.get_tensor(name).float()).to(tensor.dtype)
-        metadata = new.metadata()
+    new, old = (load_file(folder / WEIGHTS) for folder in (source, resolve(other)))
+    if {name: weight.shape for name, weight in new.items()} != {name: weight.shape for name, weight in old.items()}:
+        raise ValueError(f"{checkpoint} and {other} are not of one architecture, so they have no mean")
+    mean = {name: (share * w.float() + (1.0 - share) * old[name].float()).to(w.dtype) for name, w in new.items()}
     shutil.copytree(source, out, ignore=shutil.ignore_patterns(WEIGHTS), dirs_exist_ok=True)
-    save_file(mean, Path(out) / WEIGHTS, metadata=metadata)
+    save_file(mean, Path(out) / WEIGHTS, metadata={"format": "pt"})
 
 
 def main() -> None:

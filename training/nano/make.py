@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import evidence, joint, language, photos, tower
-from .average import AverageStage, average
+from .average import WEIGHTS, AverageStage, average
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 
@@ -76,24 +76,23 @@ def make(folder: str | Path, out: str | Path, recipe: Recipe) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     _check_same(place / "made-from.json", folder, recipe)
     towered, spoken, started = (place / f"{name}.safetensors" for name in ("tower", "language", "start"))
-    nano = place / "nano"
-    stages: tuple[tuple[str, Path, Callable[[], Any]], ...] = (
+    nano, averaged = place / "nano", place / "averaged"
+    stages: list[tuple[str, Path, Callable[[], Any]]] = [
         ("tower", towered, lambda: tower.train(folder, towered, recipe.tower)),
         ("language", spoken, lambda: language.train(spoken, recipe.language)),
         ("evidence", started, lambda: evidence.train(folder, towered, spoken, started, recipe.evidence)),
         ("joint", nano / "qsit.json", lambda: joint.train(folder, started, nano, recipe.joint)),
-    )
+    ]
+    other, share = recipe.average.other, recipe.average.share
+    if other is not None:
+        stages.append(("average", averaged / WEIGHTS, lambda: average(nano, other, share, averaged)))
     for name, result, run in stages:
         if result.exists():
             print(f"{name}: done before", flush=True)
         else:
             print(f"{name}:", flush=True)
             run()
-    if recipe.average.other is None:
-        return nano
-    averaged = place / "averaged"
-    average(nano, recipe.average.other, recipe.average.share, averaged)
-    return averaged
+    return nano if other is None else averaged
 
 
 def _check_same(record: Path, folder: str | Path, recipe: Recipe) -> None:

@@ -196,8 +196,7 @@ def sample_pairs(
     variety: float = 0.0,
     count: int = 1,
 ) -> Iterator[tuple[View, View]]:
-    """The same region twice, the milder view first; ``count`` such pairs of one region, since to cut and vary it costs
-    more than to spoil it. ``variety``: see ``variety.varied``."""
+    """``count`` pairs of views of one region, the milder view first. ``variety``: see ``variety.varied``."""
     region = _region(photos[rng.integers(len(photos))], rng)
     region.image = varied(region.image, photos, rng, variety)
     for _ in range(count):

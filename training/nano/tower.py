@@ -39,6 +39,7 @@ SEEN = 0.05
 """A weaker distortion shall not be named: it cannot be seen."""
 
 PAIRS_OF_A_REGION = 2
+"""How many pairs are made of a region: to cut and vary it costs more than to spoil it."""
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,7 @@ def _without_corners(aspect: float, angle: float) -> float:
 
 def _mirrored(photo: Image.Image) -> Image.Image:
     """Twice as wide and high: the photo and its mirror images right of and below it."""
-    wide = Image.new("RGB", (2 * photo.width, photo.height))
-    wide.paste(photo, (0, 0))
-    wide.paste(photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (photo.width, 0))
-    whole = Image.new("RGB", (wide.width, 2 * wide.height))
-    whole.paste(wide, (0, 0))
-    whole.paste(wide.transpose(Image.Transpose.FLIP_TOP_BOTTOM), (0, wide.height))
-    return whole
+    return Image.fromarray(np.pad(np.asarray(photo), ((0, photo.height), (0, photo.width), (0, 0)), mode="symmetric"))
 
 
 def another_look(image: Image.Image, rng: np.random.Generator) -> Image.Image:
