@@ -249,9 +249,8 @@ def main() -> None:
         name = about.split(";")[0].split(",")[0]
         base = args.out / f"inference-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}"
         base.with_suffix(".md").write_text(document(about, results), encoding="utf-8")
-        command = " ".join(sys.argv[1:]).replace(
-            str(args.out), "OUT"
-        )  # no path of that machine
+        places = {args.out: "OUT", args.work: "WORK"}  # no path of that machine in a result that is published
+        command = " ".join(places.get(Path(word), word) for word in sys.argv[1:])
         content = {"about": about, "command": command, "results": results}
         base.with_suffix(".json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
