@@ -289,6 +289,45 @@ def test_finished_stages_are_not_done_again_and_another_recipe_needs_another_fol
         make.make(folder / "photos", folder / "out", other)
 
 
+def test_a_round_that_goes_on_from_a_checkpoint_needs_neither_codes_nor_evidence(made, folder, capsys):
+    from dataclasses import replace
+
+    from qsit_plugin.training.nano import make
+
+    recipe = make.read_recipe(folder / "small.yaml")
+    onward = replace(
+        recipe,
+        tower=replace(recipe.tower, checkpoint="qsit-nano"),
+        joint=replace(recipe.joint, checkpoint="qsit-nano"),
+    )
+    make.make(folder / "photos", folder / "onward", onward)
+    stages = [line for line in capsys.readouterr().out.splitlines() if line in ("tower:", "language:", "evidence:")]
+    assert stages == ["tower:"]
+
+
+def test_the_joint_stage_that_goes_on_has_the_new_tower_and_the_old_language_model(made, folder):
+    from qsit_plugin.training.nano import joint, language, tower
+
+    towered = folder / "out" / "tower.safetensors"
+    found = joint.begin(towered, joint.JointStage(checkpoint="qsit-nano")).model.state_dict()
+    old = language.learner(layers=4)
+    language.take_weights(old, "qsit-nano")
+    new_tower = tower.inner_tower(tower.load_result(towered).tower).state_dict()
+    shared = {name: weight for name, weight in old.model.state_dict().items() if "vision_tower" not in name}
+    assert all(torch.equal(found[name], weight) for name, weight in shared.items())
+    towers = [weight for name, weight in found.items() if "vision_tower" in name]
+    assert all(torch.equal(a, b) for a, b in zip(towers, new_tower.values(), strict=True))
+
+
+def test_a_joint_stage_of_another_checkpoint_than_its_tower_is_refused(tmp_path):
+    pytest.importorskip("yaml", reason="a recipe needs pyyaml")
+    from qsit_plugin.training.nano import make
+
+    (tmp_path / "mixed.yaml").write_text("joint: {checkpoint: qsit-nano}", encoding="utf-8")
+    with pytest.raises(make.RecipeError, match="the tower from None; .* give both the same checkpoint"):
+        make.read_recipe(tmp_path / "mixed.yaml")
+
+
 def test_the_published_recipe_is_read_and_a_wrong_setting_is_named(tmp_path):
     pytest.importorskip("yaml", reason="a recipe needs pyyaml")
     from qsit_plugin.training.nano import make

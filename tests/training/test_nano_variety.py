@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from qsit_plugin.training.nano import photos, tower, variety
 from qsit_plugin.training.nano.average import average
-from qsit_plugin.training.nano.language import learner, take_language
+from qsit_plugin.training.nano.language import learner, take_weights
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 
@@ -123,7 +123,7 @@ def test_a_language_model_taken_from_the_packaged_nano_is_that_one():
     import qsit_plugin
 
     made = learner(layers=4)
-    take_language(made, "qsit-nano")
+    take_weights(made, "qsit-nano")
     expected = qsit_plugin.load("qsit-nano", device="cpu", dtype="float32").network.hf.state_dict()
     found = made.model.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())

@@ -5,6 +5,9 @@ with one rate the tower forgets what stage A taught it. Each image carries five 
 block mask hides the questions from each other, so that none reads another's answer.
 
     python -m qsit_plugin.training.nano.joint --photos FOLDER --start start.safetensors --out nano
+
+A round that goes on from a finished checkpoint needs neither codes nor evidence: with ``--checkpoint`` its language
+model and projector are taken as they are, and ``--start`` is the tower that stage A made of its tower.
 """
 
 from __future__ import annotations
@@ -27,10 +30,10 @@ from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE
 from .attention import use_plain_attention
 from .batches import Batch, Batches
 from .choice import ChoiceHeads
-from .language import Learner, learner
+from .language import Learner, learner, take_weights
 from .optimizers import BETAS, MUON, cosine, is_hidden, muon, set_rate
 from .state import load_state, save_state
-from .tower import LEVELS, add_settings, inner_tower, soft_levels
+from .tower import LEVELS, add_settings, inner_tower, load_result, soft_levels
 
 TOWER_SHARE = 0.3
 """Learning rate of the tower over that of the rest."""
@@ -55,6 +58,8 @@ class JointStage:
     threads: int = 1
     layers: int = TEXT_LAYERS
     bfloat16: bool = False
+    checkpoint: str | None = None
+    """Go on from this checkpoint (qsit-nano, or a folder); the start is then stage A's result instead of stage P's."""
     save_every: int = 100
 
 
@@ -143,12 +148,22 @@ def optimizers_for(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optim
     return [muon(hidden), torch.optim.AdamW(rest, betas=BETAS)]
 
 
+def begin(start: str | Path, stage: JointStage) -> Learner:
+    """What stage P made, or the stage's checkpoint with the tower that stage A made."""
+    if stage.checkpoint is None:
+        return learner(stage.layers, start)
+    made = learner(stage.layers)
+    take_weights(made, stage.checkpoint)
+    inner_tower(made.model.model.vision_tower).load_state_dict(inner_tower(load_result(start).tower).state_dict())
+    return made
+
+
 def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointStage) -> None:
     """Train, or go on with, this stage. Writes the checkpoint folder ``out``, and a state beside it until the end."""
     torch.set_num_threads(stage.threads)
     torch.manual_seed(stage.seed)
     images = photos.load(photos.split(photos.find(folder))[0])
-    made = learner(stage.layers, start)
+    made = begin(start, stage)
     use_plain_attention(made.model)
     before = made.conversation.prompt("").before
     optimizers = optimizers_for(made.model, made.heads)
@@ -200,7 +215,7 @@ def write(made: Learner, out: str | Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="folder of clean photos, the same as in stage A")
-    parser.add_argument("--start", required=True, help="what evidence.py wrote")
+    parser.add_argument("--start", required=True, help="what evidence.py wrote, or tower.py")
     parser.add_argument("--out", default="nano", help="checkpoint folder to write")
     add_settings(parser, JointStage)
     args = vars(parser.parse_args())

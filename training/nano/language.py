@@ -227,7 +227,7 @@ def learner(layers: int, result: str | Path | None = None) -> Learner:
     )
 
 
-def take_language(made: Learner, checkpoint: str | Path) -> None:
+def take_weights(made: Learner, checkpoint: str | Path) -> None:
     """The weights of a checkpoint that this package wrote; the choice heads, which it has not, are learned again."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what nano says of its scores is not meant for those who train it
@@ -241,7 +241,7 @@ def train(out: str | Path, stage: LanguageStage) -> None:
     torch.manual_seed(stage.seed)
     new, state = learner(stage.layers), Path(out).with_suffix(".state")
     if stage.checkpoint:
-        take_language(new, stage.checkpoint)
+        take_weights(new, stage.checkpoint)
     new.train(Codes(code_book(stage.seed), stage.seed), stage, stage.steps, stage.learning_rate, state)
     new.save(out)
     state.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of all stages."""
+    """The settings of all stages. Where the joint stage goes on from a checkpoint, language and evidence are left out."""
 
     tower: tower.TowerStage
     language: language.LanguageStage
@@ -51,7 +51,13 @@ def read_recipe(path: str | Path) -> Recipe:
         "average": AverageStage,
     }
     _refuse_unknown(path, "stage", content, kinds)
-    return Recipe(**{name: _stage(path, kind, content.get(name) or {}) for name, kind in kinds.items()})
+    recipe = Recipe(**{name: _stage(path, kind, content.get(name) or {}) for name, kind in kinds.items()})
+    if recipe.joint.checkpoint != recipe.tower.checkpoint and recipe.joint.checkpoint is not None:
+        raise RecipeError(
+            f"{path}: joint goes on from {recipe.joint.checkpoint}, the tower from {recipe.tower.checkpoint}; its "
+            "projector would read features that it does not know: give both the same checkpoint, or joint none"
+        )
+    return recipe
 
 
 def _stage(path: str | Path, kind: type, settings: dict[str, Any]) -> Any:
@@ -79,10 +85,14 @@ def make(folder: str | Path, out: str | Path, recipe: Recipe) -> Path:
     nano, averaged = place / "nano", place / "averaged"
     stages: list[tuple[str, Path, Callable[[], Any]]] = [
         ("tower", towered, lambda: tower.train(folder, towered, recipe.tower)),
-        ("language", spoken, lambda: language.train(spoken, recipe.language)),
-        ("evidence", started, lambda: evidence.train(folder, towered, spoken, started, recipe.evidence)),
-        ("joint", nano / "qsit.json", lambda: joint.train(folder, started, nano, recipe.joint)),
     ]
+    if recipe.joint.checkpoint is None:
+        stages += [
+            ("language", spoken, lambda: language.train(spoken, recipe.language)),
+            ("evidence", started, lambda: evidence.train(folder, towered, spoken, started, recipe.evidence)),
+        ]
+    start = towered if recipe.joint.checkpoint else started
+    stages.append(("joint", nano / "qsit.json", lambda: joint.train(folder, start, nano, recipe.joint)))
     other, share = recipe.average.other, recipe.average.share
     if other is not None:
         stages.append(("average", averaged / WEIGHTS, lambda: average(nano, other, share, averaged)))

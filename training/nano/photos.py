@@ -49,7 +49,7 @@ HARD = {
     "pixelation": 1.8,
     "faded color": 2.4,
     "oversharpening": 1.6,
-    "ghosting": 3.0,
+    "ghosting": 6.0,
     "missing blocks": 3.0,
     "color cast": 1.5,
     "color fringes": 1.5,
@@ -62,7 +62,7 @@ DOUBTFUL = {
     "compression artifacts": 2.5,
     "banding": 2.0,
     "faded color": 2.0,
-    "ghosting": 1.6,
+    "ghosting": 3.0,
     "missing blocks": 1.6,
     "oversharpening": 1.3,
 }
