@@ -29,7 +29,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of all stages. Where the joint stage goes on from a checkpoint, language and evidence are left out."""
+    """The settings of all stages; language and evidence rest where the joint stage goes on from a checkpoint."""
 
     tower: tower.TowerStage
     language: language.LanguageStage
