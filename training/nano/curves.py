@@ -17,6 +17,14 @@ STAGE = re.compile(r"^(\w+):$")
 
 LINE = re.compile(r"^(P )?step (\d+)(?: of \d+)? (.*)$")
 PAIR = re.compile(r"([a-z]+) (-?\d+\.\d+)(?= |$)")
+PANELS = (
+    ("tower", ("loss",)),
+    ("tower", ("held out srcc", "held out named")),
+    ("language", ("level", "letter", "first")),
+    ("joint", ("level", "letter", "first")),
+)
+"""What is drawn side by side, of the stages that ran."""
+
 HELD_OUT = re.compile(r"'(srcc|named)': (\d+\.\d+)")
 
 
@@ -40,14 +48,10 @@ def draw(rows: list[tuple[str, int, str, float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 4, figsize=(15, 3.4))
-    plans = (
-        ("tower", ("loss",)),
-        ("tower", ("held out srcc", "held out named")),
-        ("language", ("level", "letter", "first")),
-        ("joint", ("level", "letter", "first")),
-    )
-    for panel, (stage, names) in zip(panels, plans, strict=True):
+    run = {stage for stage, *_ in rows}
+    plans = [(stage, names) for stage, names in PANELS if stage in run]
+    figure, panels = pyplot.subplots(1, len(plans), figsize=(3.75 * len(plans), 3.4), squeeze=False)
+    for panel, (stage, names) in zip(panels[0], plans, strict=True):
         for name in names:
             known = [(step, value) for at, step, called, value in rows if at == stage and called == name]
             panel.plot(*zip(*known, strict=True), label=name, marker="." if len(known) < 12 else None)
