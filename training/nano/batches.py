@@ -1,4 +1,4 @@
-"""Batches of the joint stage: whole images, cut by the processor's own tiling, with five questions each."""
+"""Batches of the joint stage: whole images, tiled as the processor does it, with five questions or the score alone."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ and questions are learned on the small ones just as well."""
 
 TOKENS_PER_BATCH = 12_000
 
+MOSTLY_SPOILT = 0.35
+"""Share of the pairs with a clean image where only the score is asked for: there is more to grade than to tell from
+clean."""
+
 
 @dataclass
 class Batch:
-    """B images of one size, in pairs (milder, stronger), with five turns each."""
+    """B images of one size, in pairs (milder, stronger), with five turns each, or with the score's alone."""
 
     tiles: torch.Tensor  # uint8 (B, views, 3, S, S)
     size: tuple[int, int]  # width, height of every image
@@ -49,7 +53,7 @@ class Batch:
 
 class Batches(torch.utils.data.Dataset):
     """Batches by number, each of one tile grid; every one follows from (seed, number). The first ``early`` ones are
-    mostly of small grids."""
+    mostly of small grids; in a share ``scoring`` of all only the score is asked for."""
 
     def __init__(
         self,
@@ -59,30 +63,36 @@ class Batches(torch.utils.data.Dataset):
         seed: int,
         early: int,
         variety: float = 0.0,
+        scoring: float = 0.0,
     ):
         self.images, self.conversation, self.tiling, self.seed = images, conversation, tiling, seed
-        self.early, self.variety = early, variety
+        self.early, self.variety, self.scoring = early, variety, scoring
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, number])
-        return self.batch(rng, EARLY if number < self.early else LATE)
+        return self.batch(rng, EARLY if number < self.early else LATE, rng.random() < self.scoring)
 
     def loader(self, start: int, stop: int) -> torch.utils.data.DataLoader:
         """Batches ``start`` to ``stop``, made by one process beside this one."""
         return torch.utils.data.DataLoader(self, sampler=range(start, stop), batch_size=None, num_workers=1)
 
-    def batch(self, rng: np.random.Generator, shares: tuple[float, ...] = LATE) -> Batch:
+    def batch(self, rng: np.random.Generator, shares: tuple[float, ...] = LATE, only_score: bool = False) -> Batch:
+        """The next batch of ``rng``: with five turns an image, or with the score's alone, which costs half as much on
+        a small grid."""
         grids = GRIDS[rng.choice(len(GRIDS), p=shares)]
         rows, columns = grids[int(rng.integers(len(grids)))]
         size = self._size(rows, columns, rng)
-        pairs = max(1, min(16, TOKENS_PER_BATCH // (self.tiling.token_count(*size) + 300) // 2))
+        text_tokens = 30 if only_score else 300
+        pairs = max(1, min(16, TOKENS_PER_BATCH // (self.tiling.token_count(*size) + text_tokens) // 2))
+        clean = MOSTLY_SPOILT if only_score else photos.CLEAN_PAIRS
         tiles, scores, texts = [], [], []
         for _ in range(pairs):
-            for image, defects in self._pair(size, rng):
+            for image, defects in self._pair(size, rng, clean):
                 score = severity_score(defects)
                 tiles.append(self.tiling.cut(image))
                 scores.append(score)
-                texts.append(self._turns(text.turns_for(defects, score, rng), rng))
+                turns = self._turns(text.turns_for(defects, score, rng), rng)
+                texts.append(turns[:1] if only_score else turns)
         return Batch(torch.stack(tiles), size, torch.tensor(scores, dtype=torch.float32), *_pad(texts))
 
     def _size(self, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -96,14 +106,14 @@ class Batches(torch.utils.data.Dataset):
         return columns * TILE, rows * TILE
 
     def _pair(
-        self, size: tuple[int, int], rng: np.random.Generator
+        self, size: tuple[int, int], rng: np.random.Generator, clean: float
     ) -> Iterator[tuple[Image.Image, tuple[Defect, ...]]]:
         """Two versions of one region. Three in ten are distorted larger and shrunk, as big photos are."""
         photo = self.images[int(rng.integers(len(self.images)))]
         region, shown = self._region(photo, size, rng)
         region = varied(region, self.images, rng, self.variety)
         seed = int(rng.integers(2**31))
-        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, photos.CLEAN_PAIRS):
+        for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean):
             image = photos.apply(region, plan, seed)
             resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
             yield resized, photos.defects_of(plan, shown)

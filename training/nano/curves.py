@@ -17,6 +17,8 @@ STAGE = re.compile(r"^(\w+):$")
 
 LINE = re.compile(r"^(P )?step (\d+)(?: of \d+)? (.*)$")
 PAIR = re.compile(r"([a-z]+) (-?\d+\.\d+)(?= |$)")
+HELD_OUT = re.compile(r"'(srcc|named)': (\d+\.\d+)")
+
 PANELS = (
     ("tower", ("loss",)),
     ("tower", ("held out srcc", "held out named")),
@@ -24,8 +26,6 @@ PANELS = (
     ("joint", ("level", "letter", "first")),
 )
 """What is drawn side by side, of the stages that ran."""
-
-HELD_OUT = re.compile(r"'(srcc|named)': (\d+\.\d+)")
 
 
 def points(lines: Iterable[str]) -> Iterator[tuple[str, int, str, float]]:

@@ -25,7 +25,7 @@ from .distortions import Defect
 from .joint import write
 from .language import LanguageStage, Learner, Lesson, code_book, learner
 from .optimizers import cosine
-from .tower import CLEAN, Pairs, TowerWithHeads, add_settings, inner_tower, load_result
+from .tower import CLEAN, Pairs, TowerWithHeads, add_settings, load_result
 
 POOL = 2
 """Side of the squares of tokens whose evidence is averaged: a lesson has 16 tokens a view instead of 64."""
@@ -106,7 +106,7 @@ def train(
     torch.set_num_threads(stage.threads)
     torch.manual_seed(stage.seed)
     made, tower = learner(stage.layers, language), load_result(tower_result)
-    inner_tower(made.model.model.vision_tower).load_state_dict(inner_tower(tower.tower).state_dict())
+    made.take_tower(tower)
     images = photos.load(photos.split(photos.find(folder))[0])
     book = code_book(stage.seed)
     settings = LanguageStage(batch=stage.batch, seed=stage.seed + 1, bfloat16=stage.bfloat16)

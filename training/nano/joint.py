@@ -33,7 +33,7 @@ from .choice import ChoiceHeads
 from .language import Learner, learner, take_weights
 from .optimizers import BETAS, MUON, cosine, is_hidden, muon, set_rate
 from .state import load_state, save_state
-from .tower import LEVELS, add_settings, inner_tower, load_result, soft_levels
+from .tower import LEVELS, add_settings, inner_tower, load_result, rank_losses, soft_levels
 
 TOWER_SHARE = 0.3
 """Learning rate of the tower over that of the rest."""
@@ -54,6 +54,8 @@ class JointStage:
     """Share of the steps with mostly small grids."""
     variety: float = 0.0
     """Share of the photos that are pieced together, turned, and given another look; see ``variety.varied``."""
+    scoring: float = 0.0
+    """Share of the batches in which only the score is asked for."""
     seed: int = 0
     threads: int = 1
     layers: int = TEXT_LAYERS
@@ -114,25 +116,23 @@ def block_mask(batch: Batch, prefix: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def loss_of(
-    logits: torch.Tensor, states: torch.Tensor, batch: Batch, level_ids: list[int], heads: ChoiceHeads
+    logits: torch.Tensor, states: torch.Tensor, batch: Batch, level_ids: list[int], heads: ChoiceHeads | None
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Soft level, letter, first word, half of the rest, rank of the pairs, and the help of the choice heads."""
+    """Soft level and order of the pairs and of all images; where more than the score is asked for, also letter, first
+    word, half of the rest, and the help of the choice heads, if there are any."""
     logs = logits.log_softmax(-1)
     known = batch.labels >= 0
     plain = -logs.gather(-1, batch.labels.clamp(min=0)[..., None])[..., 0]
-    level = known & (batch.role == 1)
-    levels = logs[level][:, level_ids]  # one row an image, in order
-    value = levels.softmax(-1) @ LEVELS
-    better, worse = value[0::2], value[1::2]
-    gap = batch.scores[0::2] - batch.scores[1::2]
-    parts = {
-        "level": -(soft_levels(batch.scores) * levels).sum(-1).mean(),
-        "letter": plain[known & (batch.role == 2)].mean(),
-        "first": plain[known & (batch.role == 3)].mean(),
-        "rest": 0.5 * plain[known & (batch.role == 0)].mean(),
-        "rank": (F.softplus(-4.0 * (better - worse)) * (gap > 0.1)).mean(),
-        **heads(states, batch.mark),
-    }
+    levels = logs[known & (batch.role == 1)][:, level_ids]  # one row an image, in order
+    rank, all_ranks = rank_losses(levels.softmax(-1) @ LEVELS, batch.scores)
+    parts = {"level": -(soft_levels(batch.scores) * levels).sum(-1).mean(), "rank": rank, "ranks": all_ranks}
+    if (batch.role == 2).any():
+        parts |= {
+            "letter": plain[known & (batch.role == 2)].mean(),
+            "first": plain[known & (batch.role == 3)].mean(),
+            "rest": 0.5 * plain[known & (batch.role == 0)].mean(),
+        }
+        parts |= heads(states, batch.mark) if heads else {}
     return torch.stack(list(parts.values())).sum(), {k: v.item() for k, v in parts.items()}
 
 
@@ -154,7 +154,7 @@ def begin(start: str | Path, stage: JointStage) -> Learner:
         return learner(stage.layers, start)
     made = learner(stage.layers)
     take_weights(made, stage.checkpoint)
-    inner_tower(made.model.model.vision_tower).load_state_dict(inner_tower(load_result(start).tower).state_dict())
+    made.take_tower(load_result(start))
     return made
 
 
@@ -167,8 +167,9 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
     use_plain_attention(made.model)
     before = made.conversation.prompt("").before
     optimizers = optimizers_for(made.model, made.heads)
+    heads = None if stage.checkpoint else made.heads  # a finished nano knows how a letter is chosen
     early = round(stage.early * stage.steps)
-    data = Batches(images, made.conversation, made.network.tiling, stage.seed, early, stage.variety)
+    data = Batches(images, made.conversation, made.network.tiling, stage.seed, early, stage.variety, stage.scoring)
     weights = sum(p.numel() for p in made.model.parameters()) / 1e6
     print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
     modules, state = [made.model, made.heads], Path(f"{out}.state")
@@ -178,7 +179,7 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
         set_rate(optimizers, stage.learning_rate * cosine(step, stage.steps, warmup=60))
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
             logits, states = forward(made.network, before, batch, made.choice_layer, step < stage.frozen * stage.steps)
-        loss, parts = loss_of(logits.float(), states.float(), batch, made.level_ids, made.heads)
+        loss, parts = loss_of(logits.float(), states.float(), batch, made.level_ids, heads)
         made.model.zero_grad()
         made.heads.zero_grad()
         loss.backward()
@@ -186,7 +187,7 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
         for optimizer in optimizers:
             optimizer.step()
         seen += len(batch.scores)
-        mean = {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in parts.items()}
+        mean |= {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in parts.items()}
         if (step + 1) % 50 == 0:
             losses = " ".join(f"{k} {v:.3f}" for k, v in mean.items())
             rate = seen / (time.monotonic() - began)

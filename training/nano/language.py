@@ -40,7 +40,7 @@ from .distortions import KINDS, Defect, severity_score
 from .optimizers import adamw, set_rate
 from .photos import COMBINED
 from .state import load_state, save_state
-from .tower import CLEAN, add_settings, kind_shares, soft_levels
+from .tower import CLEAN, TowerWithHeads, add_settings, inner_tower, kind_shares, soft_levels
 from .turns import tokens_of
 
 CODE_TOKENS = 8
@@ -153,6 +153,10 @@ class Learner:
     def choice_layer(self) -> int:
         """The layer that the choice heads read: LAYER, or the last but one of a light model."""
         return min(LAYER, len(self.model.model.language_model.layers) - 1)
+
+    def take_tower(self, tower: TowerWithHeads) -> None:
+        """The tower that stage A made."""
+        inner_tower(self.model.model.vision_tower).load_state_dict(inner_tower(tower.tower).state_dict())
 
     def train(self, source: Source, stage: LanguageStage, steps: int, rate: float, state: Path | None = None) -> None:
         """The language model and the choice heads, for ``steps`` lessons; goes on from ``state`` if it exists."""

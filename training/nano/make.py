@@ -86,12 +86,13 @@ def make(folder: str | Path, out: str | Path, recipe: Recipe) -> Path:
     stages: list[tuple[str, Path, Callable[[], Any]]] = [
         ("tower", towered, lambda: tower.train(folder, towered, recipe.tower)),
     ]
+    start = towered
     if recipe.joint.checkpoint is None:
+        start = started
         stages += [
             ("language", spoken, lambda: language.train(spoken, recipe.language)),
             ("evidence", started, lambda: evidence.train(folder, towered, spoken, started, recipe.evidence)),
         ]
-    start = towered if recipe.joint.checkpoint else started
     stages.append(("joint", nano / "qsit.json", lambda: joint.train(folder, start, nano, recipe.joint)))
     other, share = recipe.average.other, recipe.average.share
     if other is not None:

@@ -151,10 +151,18 @@ def loss_of(model: TowerWithHeads, batch: Views, kept: torch.Tensor | None = Non
     level_loss = -(soft_levels(batch.scores) * levels.log_softmax(-1)).sum(-1).mean()
     kind_loss = -(batch.kinds * kinds.log_softmax(-1)).sum(-1)[batch.sure].mean()
     value = levels.softmax(-1) @ LEVELS
-    better, worse = value[0::2], value[1::2]
-    gap = batch.scores[0::2] - batch.scores[1::2]
-    rank_loss = (F.softplus(-4.0 * (better - worse)) * (gap > 0.1)).mean()
-    return level_loss + 1.5 * kind_loss + rank_loss
+    pairs, all_views = rank_losses(value, batch.scores)
+    return level_loss + 1.5 * kind_loss + pairs + all_views
+
+
+def rank_losses(value: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of N predicted levels and N severity scores, in pairs of one region: how far the pairs are out of order, and how
+    far any two views of the batch are. The level loss alone is content when each photo's versions are all a little too
+    high or too low; among other photos that is a mistake."""
+    apart = scores[:, None] - scores > 0.1
+    wrong = F.softplus(-4.0 * (value[:, None] - value))
+    pairs = torch.diagonal(wrong * apart, offset=1)[0::2].mean()
+    return pairs, wrong[apart].sum() / apart.sum().clamp(min=1)
 
 
 def some_tokens(stage: TowerStage, step: int) -> torch.Tensor | None:
