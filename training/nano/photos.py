@@ -62,9 +62,13 @@ DOUBTFUL = {
     "compression artifacts": 2.5,
     "banding": 2.0,
     "faded color": 2.0,
-    "ghosting": 3.0,
-    "missing blocks": 1.6,
+    "ghosting": 4.0,
+    "missing blocks": 2.0,
     "oversharpening": 1.3,
+    "oversaturation": 1.3,
+    "harsh contrast": 1.3,
+    "color cast": 1.3,
+    "color fringes": 1.3,
 }
 """The same where the language model learns, milder: with HARD motion blur was said for blur, with equal ones the
 reverse."""
