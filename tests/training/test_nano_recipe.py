@@ -216,7 +216,7 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
             assert torch.allclose(together[own][-1], alone, atol=1e-4), number
 
 
-def test_a_batch_of_scores_alone_is_learned_from_by_level_and_order(photo, words):
+def test_a_batch_of_scores_alone_is_learned_from_by_level_and_order(photo):
     joint = pytest.importorskip("qsit_plugin.training.nano.joint")
     from qsit_plugin.training.nano.batches import Batches
     from qsit_plugin.training.nano.language import learner
@@ -230,6 +230,20 @@ def test_a_batch_of_scores_alone_is_learned_from_by_level_and_order(photo, words
     loss, parts = joint.loss_of(logits, states, batch, made.level_ids, made.heads)
     assert set(parts) == {"level", "rank", "ranks"}
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
+
+
+def test_without_choice_heads_everything_else_is_learned(photo):
+    joint = pytest.importorskip("qsit_plugin.training.nano.joint")
+    from qsit_plugin.training.nano.batches import Batches
+    from qsit_plugin.training.nano.language import learner
+
+    made = learner(layers=2)
+    batch = Batches([photo], made.conversation, made.network.tiling, seed=0, early=1)[0]
+    before = made.conversation.prompt("").before
+    with torch.no_grad():
+        logits, states = joint.forward(made.network, before, batch, made.choice_layer, freeze_tower=True)
+        _, parts = joint.loss_of(logits, states, batch, made.level_ids, None)
+    assert set(parts) == {"level", "rank", "ranks", "letter", "first", "rest"}
 
 
 def test_views_out_of_order_cost_more_than_views_in_order_across_regions_too():

@@ -77,8 +77,7 @@ class Batches(torch.utils.data.Dataset):
         return torch.utils.data.DataLoader(self, sampler=range(start, stop), batch_size=None, num_workers=1)
 
     def batch(self, rng: np.random.Generator, shares: tuple[float, ...] = LATE, only_score: bool = False) -> Batch:
-        """The next batch of ``rng``: with five turns an image, or with the score's alone, which costs half as much on
-        a small grid."""
+        """The next batch of ``rng``, of five turns an image or of the score alone: a third as dear on one tile."""
         grids = GRIDS[rng.choice(len(GRIDS), p=shares)]
         rows, columns = grids[int(rng.integers(len(grids)))]
         size = self._size(rows, columns, rng)
