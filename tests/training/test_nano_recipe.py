@@ -216,53 +216,6 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
             assert torch.allclose(together[own][-1], alone, atol=1e-4), number
 
 
-def test_a_batch_of_scores_alone_is_learned_from_by_level_and_order(photo):
-    joint = pytest.importorskip("qsit_plugin.training.nano.joint")
-    from qsit_plugin.training.nano.batches import Batches
-    from qsit_plugin.training.nano.language import learner
-
-    made = learner(layers=2)
-    batches = Batches([photo], made.conversation, made.network.tiling, seed=0, early=1, scoring=1.0)
-    batch = batches[0]
-    assert int(batch.turn.max()) == 0
-    before = made.conversation.prompt("").before
-    logits, states = joint.forward(made.network, before, batch, made.choice_layer, freeze_tower=False)
-    loss, parts = joint.loss_of(logits, states, batch, made.level_ids, made.heads)
-    assert set(parts) == {"level", "rank", "ranks"}
-    assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
-
-
-def test_without_choice_heads_everything_else_is_learned(photo):
-    joint = pytest.importorskip("qsit_plugin.training.nano.joint")
-    from qsit_plugin.training.nano.batches import Batches
-    from qsit_plugin.training.nano.language import learner
-
-    made = learner(layers=2)
-    batch = Batches([photo], made.conversation, made.network.tiling, seed=0, early=1)[0]
-    before = made.conversation.prompt("").before
-    with torch.no_grad():
-        logits, states = joint.forward(made.network, before, batch, made.choice_layer, freeze_tower=True)
-        _, parts = joint.loss_of(logits, states, batch, made.level_ids, None)
-    assert set(parts) == {"level", "rank", "ranks", "letter", "first", "rest"}
-
-
-def test_views_out_of_order_cost_more_than_views_in_order_across_regions_too():
-    tower = pytest.importorskip("qsit_plugin.training.nano.tower")
-    scores = torch.tensor([5.0, 4.0, 3.0, 2.0])  # two pairs: (5, 4) and (3, 2)
-    pairs_right, all_right = tower.rank_losses(torch.tensor([5.0, 4.0, 3.0, 2.0]), scores)
-    pairs_shifted, all_shifted = tower.rank_losses(torch.tensor([3.0, 2.0, 5.0, 4.0]), scores)
-    pairs_turned, _ = tower.rank_losses(torch.tensor([4.0, 5.0, 2.0, 3.0]), scores)
-    assert pairs_shifted == pairs_right  # the versions of each photo are in order
-    assert all_shifted > all_right + 1.0
-    assert pairs_turned > pairs_right + 1.0
-
-
-def test_a_batch_whose_scores_are_all_alike_has_no_order_to_learn():
-    tower = pytest.importorskip("qsit_plugin.training.nano.tower")
-    pairs, all_views = tower.rank_losses(torch.tensor([4.0, 1.0]), torch.tensor([4.9, 4.9]))
-    assert pairs == all_views == 0.0
-
-
 SMALL = """
 tower: {steps: 4, batch: 8, save_every: 2, variety: 0.5, kept: 0.5}
 language: {steps: 4, batch: 8, save_every: 2, checkpoint: qsit-nano}

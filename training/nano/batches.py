@@ -31,9 +31,8 @@ and questions are learned on the small ones just as well."""
 
 TOKENS_PER_BATCH = 12_000
 
-MOSTLY_SPOILT = 0.35
-"""Share of the pairs with a clean image where only the score is asked for: there is more to grade than to tell from
-clean."""
+CLEAN_PAIRS_TO_SCORE = 0.35
+"""``photos.CLEAN_PAIRS`` where only the score is asked for: there is more to grade than to tell from clean."""
 
 
 @dataclass
@@ -83,7 +82,7 @@ class Batches(torch.utils.data.Dataset):
         size = self._size(rows, columns, rng)
         text_tokens = 30 if only_score else 300
         pairs = max(1, min(16, TOKENS_PER_BATCH // (self.tiling.token_count(*size) + text_tokens) // 2))
-        clean = MOSTLY_SPOILT if only_score else photos.CLEAN_PAIRS
+        clean = CLEAN_PAIRS_TO_SCORE if only_score else photos.CLEAN_PAIRS
         tiles, scores, texts = [], [], []
         for _ in range(pairs):
             for image, defects in self._pair(size, rng, clean):

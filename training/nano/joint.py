@@ -2,7 +2,8 @@
 
 B trains projector and language model on the frozen tower, C everything, the tower at 0.3 of the learning rate:
 with one rate the tower forgets what stage A taught it. Each image carries five questions behind one image prefix; a
-block mask hides the questions from each other, so that none reads another's answer.
+block mask hides the questions from each other, so that none reads another's answer. In some batches (``--scoring``)
+only the score is asked for.
 
     python -m qsit_plugin.training.nano.joint --photos FOLDER --start start.safetensors --out nano
 
@@ -122,11 +123,11 @@ def loss_of(
     word, half of the rest, and the help of the choice heads, if there are any."""
     logs = logits.log_softmax(-1)
     known = batch.labels >= 0
-    plain = -logs.gather(-1, batch.labels.clamp(min=0)[..., None])[..., 0]
     levels = logs[known & (batch.role == 1)][:, level_ids]  # one row an image, in order
     rank, all_ranks = rank_losses(levels.softmax(-1) @ LEVELS, batch.scores)
     parts = {"level": -(soft_levels(batch.scores) * levels).sum(-1).mean(), "rank": rank, "ranks": all_ranks}
     if (batch.role == 2).any():
+        plain = -logs.gather(-1, batch.labels.clamp(min=0)[..., None])[..., 0]
         parts |= {
             "letter": plain[known & (batch.role == 2)].mean(),
             "first": plain[known & (batch.role == 3)].mean(),
