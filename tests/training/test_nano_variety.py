@@ -156,3 +156,13 @@ def test_nanos_of_other_shapes_have_no_average(tmp_path):
         save_file({"weight": torch.zeros(size)}, tmp_path / name / "model.safetensors")
     with pytest.raises(ValueError, match="not of one architecture"):
         average(tmp_path / "new", tmp_path / "old", 0.5, tmp_path / "out")
+
+
+def test_a_new_tower_takes_its_share_beside_the_tower_so_far():
+    made, new = learner(layers=2), tower.TowerWithHeads(seed=1)
+    mine = tower.inner_tower(made.model.model.vision_tower)
+    before = {name: weight.clone() for name, weight in mine.state_dict().items()}
+    made.take_tower(new, share=0.25)
+    for name, weight in tower.inner_tower(new.tower).state_dict().items():
+        assert torch.allclose(mine.state_dict()[name], 0.75 * before[name] + 0.25 * weight, atol=1e-6)
+        assert torch.equal(before[name], weight) or not torch.equal(mine.state_dict()[name], before[name])

@@ -29,9 +29,13 @@ EARLY, LATE = (0.85, 0.12, 0.03, 0.0), (0.4, 0.27, 0.18, 0.15)
 """Tile grids (rows, columns) by cost, and their shares early and late: a large grid costs as much as ten small ones,
 and questions are learned on the small ones just as well."""
 
+TO_SCORE = (0.15, 0.2, 0.25, 0.4)
+"""The shares where only the score is asked for: what one tile leaves in doubt, many together settle, if that is
+learned."""
+
 TOKENS_PER_BATCH = 12_000
 
-CLEAN_PAIRS_TO_SCORE = 0.35
+CLEAN_PAIRS_TO_SCORE = 0.4
 """``photos.CLEAN_PAIRS`` where only the score is asked for: there is more to grade than to tell from clean."""
 
 
@@ -69,7 +73,9 @@ class Batches(torch.utils.data.Dataset):
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, number])
-        return self.batch(rng, EARLY if number < self.early else LATE, rng.random() < self.scoring)
+        only_score = rng.random() < self.scoring
+        shares = TO_SCORE if only_score else EARLY if number < self.early else LATE
+        return self.batch(rng, shares, only_score)
 
     def loader(self, start: int, stop: int) -> torch.utils.data.DataLoader:
         """Batches ``start`` to ``stop``, made by one process beside this one."""
@@ -89,8 +95,7 @@ class Batches(torch.utils.data.Dataset):
                 score = severity_score(defects)
                 tiles.append(self.tiling.cut(image))
                 scores.append(score)
-                turns = self._turns(text.turns_for(defects, score, rng), rng)
-                texts.append(turns[:1] if only_score else turns)
+                texts.append(self._score_turn(score) if only_score else self._turns(defects, score, rng))
         return Batch(torch.stack(tiles), size, torch.tensor(scores, dtype=torch.float32), *_pad(texts))
 
     def _size(self, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -135,9 +140,13 @@ class Batches(torch.utils.data.Dataset):
             return region.resize(size, Image.Resampling.LANCZOS), 1.0  # a small photo: enlarge before distorting
         return region, shown
 
-    def _turns(self, turns: list[text.Turn], rng: np.random.Generator) -> list[Tokens]:
-        """The turns as tokens. One in seven times the naming follows the description in one conversation: there the
+    def _score_turn(self, score: float) -> list[Tokens]:
+        return [tokens_of(text.score_turn(score), self.conversation)]
+
+    def _turns(self, defects: tuple[Defect, ...], of: float, rng: np.random.Generator) -> list[Tokens]:
+        """Five turns as tokens. One in seven times the naming follows the description in one conversation: there the
         answer stands in the text, which teaches how a choice is made before the image is understood."""
+        turns = text.turns_for(defects, of, rng)
         score, naming, aspect, describe, more = (tokens_of(turn, self.conversation) for turn in turns)
         if rng.random() > 0.15:
             return [score, naming, aspect, describe, more]

@@ -63,6 +63,8 @@ class JointStage:
     bfloat16: bool = False
     checkpoint: str | None = None
     """Go on from this checkpoint (qsit-nano, or a folder); the start is then stage A's result instead of stage P's."""
+    new_tower: float = 1.0
+    """Weight of stage A's tower in its mean with the checkpoint's; see ``average``."""
     save_every: int = 100
 
 
@@ -150,12 +152,12 @@ def optimizers_for(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optim
 
 
 def begin(start: str | Path, stage: JointStage) -> Learner:
-    """What stage P made, or the stage's checkpoint with the tower that stage A made."""
+    """What stage P made, or the stage's checkpoint with a mean of its tower and the one that stage A made."""
     if stage.checkpoint is None:
         return learner(stage.layers, start)
     made = learner(stage.layers)
     take_weights(made, stage.checkpoint)
-    made.take_tower(load_result(start))
+    made.take_tower(load_result(start), stage.new_tower)
     return made
 
 

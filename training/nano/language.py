@@ -154,9 +154,11 @@ class Learner:
         """The layer that the choice heads read: LAYER, or the last but one of a light model."""
         return min(LAYER, len(self.model.model.language_model.layers) - 1)
 
-    def take_tower(self, tower: TowerWithHeads) -> None:
-        """The tower that stage A made."""
-        inner_tower(self.model.model.vision_tower).load_state_dict(inner_tower(tower.tower).state_dict())
+    def take_tower(self, tower: TowerWithHeads, share: float = 1.0) -> None:
+        """The tower that stage A made, or the mean of its weights, ``share`` of it, and those of the tower so far."""
+        mine = inner_tower(self.model.model.vision_tower)
+        made, before = inner_tower(tower.tower).state_dict(), mine.state_dict()
+        mine.load_state_dict({name: before[name].lerp(weight, share) for name, weight in made.items()})
 
     def train(self, source: Source, stage: LanguageStage, steps: int, rate: float, state: Path | None = None) -> None:
         """The language model and the choice heads, for ``steps`` lessons; goes on from ``state`` if it exists."""
