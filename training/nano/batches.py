@@ -143,17 +143,17 @@ class Batches(torch.utils.data.Dataset):
     def _score_turn(self, score: float) -> list[Tokens]:
         return [tokens_of(text.score_turn(score), self.conversation)]
 
-    def _turns(self, defects: tuple[Defect, ...], of: float, rng: np.random.Generator) -> list[Tokens]:
+    def _turns(self, defects: tuple[Defect, ...], score: float, rng: np.random.Generator) -> list[Tokens]:
         """Five turns as tokens. One in seven times the naming follows the description in one conversation: there the
         answer stands in the text, which teaches how a choice is made before the image is understood."""
-        turns = text.turns_for(defects, of, rng)
-        score, naming, aspect, describe, more = (tokens_of(turn, self.conversation) for turn in turns)
+        turns = text.turns_for(defects, score, rng)
+        rating, naming, aspect, describe, more = (tokens_of(turn, self.conversation) for turn in turns)
         if rng.random() > 0.15:
-            return [score, naming, aspect, describe, more]
+            return [rating, naming, aspect, describe, more]
         glue = self.conversation.tokenizer.encode("\n<|im_start|>user", add_special_tokens=False)
         quiet = ([-100] * len(glue), [0] * len(glue), [NO_OPTION] * len(glue))
         joined = tuple(a + g + b for a, g, b in zip(describe, (glue, *quiet), naming, strict=True))
-        return [score, joined, aspect, more]  # type: ignore[list-item]
+        return [rating, joined, aspect, more]  # type: ignore[list-item]
 
 
 def _pad(texts: list[list[Tokens]]) -> tuple[torch.Tensor, ...]:
