@@ -1,10 +1,11 @@
 """Q-Bench's A1: both forms of the questions, the official lenient rule, and a run on the embedded model."""
 
 import json
+from importlib.resources import files
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from qsit_plugin.evaluation.multiple_choice import (
     Answered,
@@ -133,14 +134,13 @@ def test_a_run_without_any_photo_has_no_accuracy():
 
 @pytest.fixture
 def album(tmp_path):
-    """A smooth scene, with strong noise, much too dark, and the questions about it; one photo is missing."""
+    """The demo's sharp photo, with strong noise, much too dark, and the questions about it; one photo is missing."""
     rng = np.random.default_rng(0)
-    scene = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize(
-        (320, 320), Image.Resampling.BICUBIC
-    )
-    noisy = np.clip(np.asarray(scene) + rng.normal(0, 60, (320, 320, 3)), 0, 255).astype(np.uint8)
+    with (files("qsit_plugin") / "demo" / "astronaut.jpg").open("rb") as stream:
+        photo = Image.open(stream).convert("RGB").resize((320, 320), Image.Resampling.LANCZOS)
+    noisy = np.clip(np.asarray(photo) + rng.normal(0, 60, (320, 320, 3)), 0, 255).astype(np.uint8)
     Image.fromarray(noisy).save(tmp_path / "noise.png")
-    scene.filter(ImageFilter.GaussianBlur(2)).point(lambda value: value // 6).save(tmp_path / "dark.png")
+    photo.point(lambda value: value // 6).save(tmp_path / "dark.png")
     names = ["blur", "noise", "underexposure", "banding"]
     asked = {
         "question": "Which distortion is most visible in this image?",
