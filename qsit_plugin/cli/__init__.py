@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from .collector import paused_collector
 from .threads import share_the_cores
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and raise SystemExit: 0 all good, 1 some inputs failed, 2 wrong usage, 130 interrupted."""
-    gc.disable()  # until the model is loaded: looking for garbage among a million fresh objects costs 0.7 s
     for stream in (sys.stdout, sys.stderr):
         _write_utf8(stream)
     share_the_cores()
     try:
-        from .app import app
+        with paused_collector():
+            from .app import app
 
         app(args=None if arguments is None else list(arguments), prog_name="qsit")
     except KeyboardInterrupt:  # while still importing; a running command is stopped by app.Commands

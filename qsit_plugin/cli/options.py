@@ -9,6 +9,7 @@ import typer
 
 from qsit_plugin import protocol
 
+from .collector import paused_collector
 from .failures import WRONG_USAGE, note, stop
 
 if TYPE_CHECKING:
@@ -83,10 +84,12 @@ class Choice:
 
         Ends with status 2 for a limit that the checkpoint cannot keep.
         """
-        import gc
-
         import qsit_plugin
         from qsit_plugin.limits import LimitError
+
+        with paused_collector():
+            import qsit_plugin.checkpoint
+            import qsit_plugin.model  # noqa: F401  # torch and transformers
 
         try:
             model = qsit_plugin.load(
@@ -102,7 +105,6 @@ class Choice:
             )
         except LimitError as error:
             stop(str(error), WRONG_USAGE)
-        gc.enable()  # main switched it off for the imports
         return model
 
     def check(self) -> None:

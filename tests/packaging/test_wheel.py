@@ -47,6 +47,10 @@ def test_the_demo_photos_are_in_the_wheel(wheel, source):
     assert photos <= contents(wheel)
 
 
+def test_type_checkers_are_told_that_the_installed_package_has_types(wheel):
+    assert "qsit_plugin/py.typed" in contents(wheel)
+
+
 def test_the_embedded_model_is_in_the_wheel_whole_and_within_its_size(wheel, source):
     files = [path for path in (source / "weights" / "nano").glob("*") if path.is_file()]
     if not any(path.suffix == ".safetensors" for path in files):
