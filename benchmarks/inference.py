@@ -11,8 +11,9 @@ come from a pass of its own, which is not timed. Weights and photos follow from 
 
 Contenders: ``released`` is the authors' script (Pillow's processor, batch 1, ``generate``); ``fast processor`` the
 same with transformers' torchvision processor; ``pyiqa way`` is how pyiqa runs large multimodal models (tensor, Pillow,
-batch 1, logits of all positions); ``ours, one by one`` and ``ours`` (lists in one call) are this package. Optional:
-``--compile``, and ``--reduced bfloat16`` for released and ours in another number format.
+batch 1, logits of all positions); ``forward`` is transformers' own forward without ``generate``, with one cached image
+for several questions (inference_forward.py); ``ours, one by one`` and ``ours`` (lists in one call) are this package.
+Optional: ``--compile``, and ``--reduced bfloat16`` for released and ours in another number format.
 
 The ratio of work is that of the processor time of all threads: other programs hardly touch it, while the clock on a
 busy machine says little. With several threads it also counts their waiting.
@@ -86,6 +87,7 @@ def contenders(processes: dict[str, Process]) -> dict[str, tuple[Process, str]]:
     """Name -> the process it lives in and the way that it goes there."""
     found = {FIRST: (processes["hf"], "slow"), "fast processor": (processes["hf"], "fast")}
     found["pyiqa way"] = (processes["hf"], "pyiqa")
+    found["forward"] = (processes["hf"], "forward")
     found["ours, one by one"] = (processes["ours"], "one")
     found["ours"] = (processes["ours"], "batch")
     for name, process in processes.items():

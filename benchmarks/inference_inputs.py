@@ -20,6 +20,8 @@ MIXED = ((512, 384), (640, 480), (384, 512), (1024, 768), (500, 375), (333, 500)
 SHAPES: dict[str, dict[str, Any]] = {
     # tile 384, patch 14 and grids up to 6 x 6 as published: token counts are the official ones, widths are not
     "small": {"vision": (256, 1024, 2, 4), "text": (256, 1024, 2, 4, 2), "vocabulary": 8192, "tied": True},
+    # as deep as the official checkpoints, and so narrow that two cores can run it: layers cost what they cost there
+    "deep": {"vision": (128, 512, 27, 4), "text": (128, 512, 24, 4, 2), "vocabulary": 8192, "tied": True},
     "mini": {"vision": (1152, 4304, 26, 16), "text": (896, 4864, 24, 14, 2), "vocabulary": 152000, "tied": True},
     "7b": {"vision": (1152, 4304, 26, 16), "text": (3584, 18944, 28, 28, 4), "vocabulary": 152128, "tied": False},
 }
@@ -109,7 +111,7 @@ def _write(shape: str, target: Path, seed: int, device: str) -> None:
         image_grid_pinpoints=[[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)],
         tie_word_embeddings=plan["tied"],
     )
-    dtype = torch.float32 if shape == "small" else torch.float16
+    dtype = torch.float32 if shape in ("small", "deep") else torch.float16
     with torch.device("meta"):  # nothing is drawn twice, and 7B is never in float32
         model = LlavaOnevisionForConditionalGeneration(config)
     model = model.to(dtype).to_empty(device=device).eval()

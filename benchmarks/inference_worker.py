@@ -3,8 +3,8 @@
 python benchmarks/inference_worker.py hf|ours FOLDER DEVICE DTYPE [compile]
 
 ``hf`` is transformers alone: the released procedure (Pillow's processor, batch 1, ``generate``), the same with the fast
-processor, and pyiqa's way with large multimodal models (tensor -> Pillow, batch 1, logits of all positions). ``ours``
-is this package. Pictures are bytes of JPEG files for all of them.
+processor, pyiqa's way with large multimodal models (tensor -> Pillow, batch 1, logits of all positions), and its
+forward without ``generate`` (inference_forward.py). ``ours`` is this package. Pictures are bytes of JPEG files for all.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from typing import Any
 import torch
 from PIL import Image
 from torch.overrides import TorchFunctionMode
+
+sys.path.insert(0, str(Path(__file__).parent))  # inference.py starts this file by its path
+
+from inference_forward import Forward  # noqa: E402
 
 QUESTIONS = ("Is it blurry?", "Is there noise in this image?", "Which distortion is most visible in this image?")
 EXPLAIN = "Describe and evaluate the quality of the image."
@@ -45,6 +49,7 @@ class HF:
         self.slow.image_processor = pil_image_processor(Path(folder))
         self.model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval().to(device)
         self.weights = torch.tensor(self.profile.weights)
+        self.plain = Forward(self)
 
     def inputs(self, image: Image.Image, question: str, prefix: str = "", processor: Any = None) -> Any:
         processor = processor or self.slow
@@ -80,12 +85,16 @@ class HF:
         return float(levels.softmax(-1) @ self.weights.to(levels.dtype))
 
     def prepare(self, files: list[bytes], way: str) -> Any:
-        return [self.score_inputs(data, way) for data in files]
+        return self.plain.prepare(files) if way == "forward" else [self.score_inputs(data, way) for data in files]
 
     def model_only(self, prepared: Any, way: str) -> list[float]:
+        if way == "forward":
+            return self.plain.model_only(prepared)
         return [self.forward(inputs, way) for inputs in prepared]
 
     def score(self, files: list[bytes], way: str) -> list[float]:
+        if way == "forward":
+            return self.plain.score(files)
         return [self.forward(self.score_inputs(data, way), way) for data in files]
 
     def ask(self, data: bytes, question: str, tokens: int, way: str) -> str:
@@ -96,9 +105,13 @@ class HF:
         return self.slow.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
 
     def score_and_ask(self, data: bytes, way: str) -> tuple[float, list[str]]:
+        if way == "forward":
+            return self.plain.score_and_ask(data, QUESTIONS, ANSWER_TOKENS)
         return self.score([data], way)[0], [self.ask(data, question, ANSWER_TOKENS, way) for question in QUESTIONS]
 
     def explain(self, files: list[bytes], tokens: int, way: str) -> list[str]:
+        if way == "forward":
+            return self.plain.explain(files, EXPLAIN, tokens)
         return [self.ask(data, EXPLAIN, tokens, way) for data in files]
 
     def digest(self, data: bytes, way: str) -> str:
