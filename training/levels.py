@@ -189,25 +189,31 @@ def _neighbours(place: float) -> Five:
     return _five(max(0.0, 1.0 - abs(place - step)) for step in range(len(LEVELS) - 1, -1, -1))
 
 
-def _masses(center: float, spread: float) -> Five:
-    borders = [step + 0.5 for step in range(len(LEVELS) - 1)]
-    below = [0.0, *(0.5 * math.erfc((center - border) / (spread * math.sqrt(2))) for border in borders), 1.0]
-    return _five(b - a for a, b in reversed(list(zip(below[:-1], below[1:], strict=True))))
+BORDERS = (0.5, 1.5, 2.5, 3.5)
+"""Halfway between the levels' places, in steps above bad."""
+
+
+def _above(center: float, spread: float) -> list[float]:
+    """How much of a normal distribution lies above each border."""
+    width = spread * math.sqrt(2)
+    return [0.5 * math.erfc((border - center) / width) for border in BORDERS]
 
 
 def _spread(place: float, spread: float) -> Five:
     """The masses of the normal distribution of this width whose mean over the levels is ``place``, by bisection.
 
-    The mean rises with the center. Ten spreads beyond an end the other levels have less than 1e-23.
+    That mean is the sum of what lies above the borders, and rises with the center. Ten spreads beyond an end the other
+    levels have less than 1e-23.
     """
-    low, high = 0.5 - 10 * spread, len(LEVELS) - 1.5 + 10 * spread
+    low, high = BORDERS[0] - 10 * spread, BORDERS[-1] + 10 * spread
     for _ in range(60):  # from at most 31 steps down to the last bit
         center = (low + high) / 2
-        if sum(share * step for step, share in enumerate(reversed(_masses(center, spread)))) < place:
+        if sum(_above(center, spread)) < place:
             low = center
         else:
             high = center
-    return _masses((low + high) / 2, spread)
+    above = [1.0, *_above((low + high) / 2, spread), 0.0]
+    return _five(a - b for a, b in reversed(list(zip(above[:-1], above[1:], strict=True))))
 
 
 def _five(values: Iterable[float]) -> Five:

@@ -78,8 +78,10 @@ def convert_ratings(
     for row, (path, fault) in zip(rows, _paths(images, rows), strict=True):
         result.rating(scale, row.mos)
         if path is None:
-            place = f"in {images.folder}" if fault == MISSING_IMAGE else f"below {images.root}; give it as --root"
-            result.problems.add(fault, f"{row.image} is not {place}")
+            cure = f"below {images.root}; give a folder that holds all images as --root"
+            result.problems.add(
+                fault, f"{row.image} is not {f'in {images.folder}' if fault == MISSING_IMAGE else cure}"
+            )
         elif not scale.is_possible(row.mos):
             result.problems.add(OUT_OF_RANGE, f"{row.image}: {row.mos} is not on the scale {range_text(scale)}")
         elif (level := scale.level(row.mos)) is None:

@@ -101,7 +101,8 @@ def convert(
     if Path(out).suffix.lower() not in (".jsonl", ".json"):
         stop(f"--out {out!r} must end in .jsonl (rows to train on) or .json (LLaVA's form)", WRONG_USAGE)
     columns = Columns(image_column, mos_column, split_column, sd=sd_column, lower_is_better=lower_is_better)
-    _check_options(name, columns != Columns(), split is not None or partial, range is not None, soft_labels)
+    own_columns = columns != Columns(lower_is_better=lower_is_better)
+    _check_options(name, own_columns, split is not None or partial, range is not None, lower_is_better, soft_labels)
     wording = profile_for(".", profile)
     try:
         chosen = _scale(name, scale, range, lower_is_better)
@@ -136,7 +137,7 @@ def convert(
     _tell_result(result, place, out, soft_labels)
 
 
-def _check_options(name: str, table: bool, dataset: bool, range: bool, soft: str) -> None:
+def _check_options(name: str, table: bool, dataset: bool, range: bool, lower_is_better: bool, soft: str) -> None:
     from qsit_plugin.training import conversations, rated
     from qsit_plugin.training.conversion import RATING, SOFT_LABELS
 
@@ -144,7 +145,12 @@ def _check_options(name: str, table: bool, dataset: bool, range: bool, soft: str
         known = ", ".join((*rated.NAMES, *conversations.NAMES))
         stop(f"nothing is called {name!r} here: give one of {known}", WRONG_USAGE)
     if table and name != "csv":
-        stop(f"the form of {name} is known; --lower-is-better and columns need csv as the name", WRONG_USAGE)
+        stop(f"the form of {name} is known; the options for columns need csv as the name", WRONG_USAGE)
+    if lower_is_better and name != "csv" and not (range and name in (conversations.QSIT, conversations.ROWS)):
+        stop(
+            f"the direction of {name} is known; --lower-is-better is for csv, and with --range for qsit and jsonl",
+            WRONG_USAGE,
+        )
     if dataset and name in conversations.NAMES:
         stop(f"{name} has no splits and no known size: leave --split and --partial out", WRONG_USAGE)
     if range and name in (conversations.Q_INSTRUCT, conversations.LLAVA):
