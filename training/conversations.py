@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qsit_plugin.evaluation.json_records import read_records
+from qsit_plugin.evaluation.locate import FileTree
 from qsit_plugin.evaluation.ratings import DatasetError
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
@@ -36,6 +37,8 @@ def convert_conversations(
             image's path ("qsit": koniq, spaq) or by ``source`` ("jsonl"; not compared where that names no scale).
         profile: how ratings are worded in the file.
 
+    Gives a ``ScaleWarning`` for a range that does not fit the ratings, and for rows whose soft labels do not amount to
+    their ratings, as those of KonIQ's votes; it is in the result's ``warnings``, too.
     Raises DatasetError for a file that is missing or holds no JSON objects.
     """
     try:
@@ -44,7 +47,7 @@ def convert_conversations(
         raise DatasetError(f"{path}: no such file") from None
     except ValueError as error:
         raise DatasetError(str(error)) from None
-    result, prefix, is_there = Conversion(), images.prefix, _finder(images)
+    result, prefix, on_disk = Conversion(), images.prefix, _finder(images)
     for number, record in enumerate(records):
         label = f"row {number} ({record.get('id', 'without id')})"
         try:
@@ -52,33 +55,41 @@ def convert_conversations(
         except RowError as error:
             result.problems.add(BAD_ROW, f"{label}: {error}")
             continue
-        if problem := _level_problem(row, level, scale):
+        rated_on = None if level is None or row.mos is None else scale or SCALES.get(row.source)
+        if rated_on is not None and row.mos is not None:
+            result.rating(rated_on, row.mos)
+        if problem := _level_problem(row, level, rated_on):
             result.problems.add(problem[0], f"{label}: {problem[1]}")
-        elif not is_there(row.image):
+        elif (image := on_disk(row.image)) is None:
             result.problems.add(MISSING_IMAGE, f"{label}: {row.image} is not in {images.folder}")
         else:
-            result.add(_below(row, prefix), level)
+            result.add(_with_image(row, prefix + image), level, rated_on)
+    result.check_scales()
     return result
 
 
-def _finder(images: Images) -> Callable[[str], bool]:
-    """Whether an image is there. Each is looked for once: conversations share images."""
+def _finder(images: Images) -> Callable[[str], str | None]:
+    """An image's path as it is on the disk, where case or the encoding of accents differ; None where it is not there.
+
+    Each is looked for once: conversations share images.
+    """
     if not images.check:
-        return lambda path: True
+        return lambda path: path
     if not images.folder.is_dir():
         raise DatasetError(f"{images.folder}: no such image folder")
-    known: dict[str, bool] = {}
+    known: dict[str, str | None] = {}
+    tree = FileTree(images.folder)
 
-    def is_there(path: str) -> bool:
+    def on_disk(path: str) -> str | None:
         if path not in known:
-            known[path] = (images.folder / path).is_file()
+            known[path] = path if (images.folder / path).is_file() else tree.whole_path(path)
         return known[path]
 
-    return is_there
+    return on_disk
 
 
-def _below(row: TrainingRow, prefix: str) -> TrainingRow:
-    return TrainingRow(**(vars(row) | {"image": prefix + row.image})) if prefix else row
+def _with_image(row: TrainingRow, path: str) -> TrainingRow:
+    return row if path == row.image else TrainingRow(**(vars(row) | {"image": path}))
 
 
 def read_row(
@@ -155,8 +166,7 @@ def _rating(record: dict[str, Any], scale: LevelScale | None) -> TrainingRow:
 
 
 def _level_problem(row: TrainingRow, said: str | None, scale: LevelScale | None) -> tuple[str, str] | None:
-    """What is wrong between a rating and the level in its text, as kind and words."""
-    scale = scale or SCALES.get(row.source)
+    """What is wrong between a rating on this scale and the level in its text, as kind and words."""
     if said is None or scale is None or row.mos is None:
         return None
     level = scale.level(row.mos)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from qsit_plugin.evaluation.locate import path_below
 from qsit_plugin.evaluation.ratings import DatasetError
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
+from .label_error import LabelError, label_error
 from .levels import LevelScale
 from .problems import Problems
+from .range_fit import range_warning
 from .rows import TrainingRow
+
+RATING, VOTES = "rating", "votes"
+SOFT_LABELS = (RATING, VOTES)
+"""From what soft labels are made: the rating and its deviation on the range, or the shares of the votes."""
 
 
 @dataclass
@@ -22,36 +30,89 @@ class Conversion:
     """The rows, and what became of the others.
 
     ``levels``: how many rows say each level. ``dropped``: rated images outside the range that is cut into levels, left
-    out as the published data leaves them out; no fault of theirs. ``problems``: what is wrong with a row.
+    out as the published data leaves them out; no fault of theirs. ``problems``: what is wrong with a row. ``ratings``:
+    all that the file holds, by the scale that cuts them. ``warnings``: ranges that do not fit the ratings, and soft
+    labels that are not on the range, in words.
     """
 
     rows: list[TrainingRow] = field(default_factory=list)
     levels: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
     problems: Problems = field(default_factory=Problems)
+    ratings: dict[LevelScale, list[float]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    _scored: dict[LevelScale, list[TrainingRow]] = field(default_factory=dict, repr=False)
 
-    def add(self, row: TrainingRow, level: str | None) -> None:
+    def rating(self, scale: LevelScale, mos: float) -> None:
+        """Note a rating of the file, whatever becomes of its row."""
+        self.ratings.setdefault(scale, []).append(mos)
+
+    def add(self, row: TrainingRow, level: str | None, scale: LevelScale | None) -> None:
+        """Take a row; ``scale``: that of its rating, None where there is no rating or its scale is not known."""
         self.rows.append(row)
         if level is not None:
             self.levels[level] += 1
+        if scale is not None:
+            self._scored.setdefault(scale, []).append(row)
+
+    def label_errors(self) -> dict[LevelScale, LabelError]:
+        """What the soft labels keep of the ratings, for each scale that has some."""
+        errors = {scale: label_error(scale, rows) for scale, rows in self._scored.items()}
+        return {scale: error for scale, error in errors.items() if error is not None}
+
+    def check_scales(self, soft: str = RATING) -> None:
+        """Fill ``warnings``, and give each as a ``ScaleWarning`` to the caller of the function that converts.
+
+        ``soft``: from what the labels were made; shares of votes are on another ruler because they were asked for.
+        """
+        for scale, ratings in self.ratings.items():
+            if text := range_warning(scale, ratings):
+                self.warnings.append(text)
+        for scale, error in self.label_errors().items():
+            if soft == RATING and not error.on_range:
+                self.warnings.append(
+                    f"the soft labels are not on the range of the ratings ({scale.name}): {error}. A model trained on "
+                    "them learns other scores than the level words say; convert the annotation file again"
+                )
+        for text in self.warnings:
+            warnings.warn(text, ScaleWarning, stacklevel=3)
+
+
+class ScaleWarning(UserWarning):
+    """The range that is cut into levels does not fit the ratings, or soft labels do not lie on it."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Where images lie. Paths in the rows will be relative to ``root``. ``check``: whether each must be there."""
+    """Where images lie. Paths in the rows will be relative to ``root``. ``check``: whether each must be there.
+
+    Raises DatasetError where the folder is not inside the root.
+    """
 
     folder: Path
     root: Path
     check: bool = True
 
+    def __post_init__(self) -> None:
+        if not Path(os.path.abspath(self.folder)).is_relative_to(os.path.abspath(self.root)):
+            raise DatasetError(f"the image folder {self.folder} is not inside the root {self.root}")
+
     @property
     def prefix(self) -> str:
         """The folder's path below the root, with a slash at its end; nothing where both are the same."""
-        folder, root = Path(os.path.abspath(self.folder)), Path(os.path.abspath(self.root))
-        if not folder.is_relative_to(root):
-            raise DatasetError(f"the image folder {self.folder} is not inside the root {self.root}")
-        below = folder.relative_to(root).as_posix()
+        below = Path(os.path.relpath(self.folder, self.root)).as_posix()
         return "" if below == "." else f"{below}/"
+
+    def row_path(self, file: Path) -> str | None:
+        """The path of a file below the root, as rows have it; None for a file outside."""
+        below = path_below(self.folder, os.path.abspath(file))
+        return path_below(self.root, os.path.abspath(file)) if below is None else self.prefix + below
+
+    def unseen_path(self, image: str) -> str | None:
+        """The same for the name in a list, without a look at the disk; a relative one is below the folder."""
+        if Path(image).is_absolute() or PureWindowsPath(image).drive:
+            return self.row_path(Path(image)) if Path(image).is_absolute() else None
+        return self.prefix + image
 
 
 def check_wording(profile: ScoreProfile) -> None:

@@ -18,8 +18,12 @@ from qsit_plugin.protocol import LEVELS
 
 _RISING = tuple(reversed(LEVELS))
 NARROW = 1 / 3
-"""A standard deviation below this share of a step is ignored: nearly all of the Gaussian would fall to one level, and
-the MOS would be rounded to it (by up to 0.04 of a step at this width, by 0.14 at a fifth)."""
+"""A standard deviation below this share of a step is ignored: a normal distribution as narrow as this falls to the two
+levels beside the MOS, and the mean alone says how they share it."""
+WIDE = 1.4
+"""A standard deviation above so many steps counts as this: wider, half of the distribution lies beyond the two ends of
+the range, and the likeliest level may be an outer one, two from the word. The widest of KonIQ's 10,073 is 1.40 steps,
+of KADID-10k's 1.26, of AGIQA-3K's 1.16."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +92,25 @@ class LevelScale:
     def soft(
         self, mos: float, sd: float | None = None, votes: Sequence[float] | None = None
     ) -> tuple[float, float, float, float, float]:
-        """Probabilities of the five levels, excellent to bad, from the best that is known of a rating.
+        """Probabilities of the five levels, excellent to bad, whose mean is the rating.
 
         The levels stand at five equal steps from one end of the range to the other, as in Q-SiT's score (1, .75, .5,
-        .25, 0), so that ``number`` turns the probabilities back into the rating.
+        .25, 0), so that ``number`` turns the probabilities back into the rating, and the score that a model learns from
+        them is the rating's place on its range.
 
         Args:
             mos: on the dataset's scale. One outside the range counts as the nearer end.
-            sd: standard deviation of the ratings, in units of ``mos``. Each level then gets the part of the normal
-                distribution that is nearest to it (as in DeQA-Score, arXiv 2501.11561); both tails go to the outer
-                levels. Without one, or with one below a third of a step, the MOS is shared between its two neighbours,
-                linearly.
-            votes: how often each level was chosen, as counts or shares, excellent to bad. They are taken as they are.
+            sd: standard deviation of the ratings, in units of ``mos``. Each level then gets the part of a normal
+                distribution that is nearest to it, as in DeQA-Score (arXiv 2501.11561); both tails go to the outer
+                levels. Those tails pull the mean inwards, by .07 of a step root mean square on KADID-10k and up to .3
+                on one image, so the distribution is moved outwards until the mean of the levels is the MOS. (DeQA-Score
+                corrects its mean by ``alpha * p + beta``; near the ends, where the tails are, its ``beta`` is
+                negative and so are some probabilities.) Without a deviation, or with one below a third of a step, the
+                two neighbours share the MOS linearly, which is the limit of the same rule; above 1.4 steps it counts
+                as 1.4.
+            votes: how often each level was chosen, as counts or shares, excellent to bad. They are taken as they are,
+                and lie on a ruler of their own: on KonIQ their mean is .541 where the rating stands at .662 of its
+                range.
 
         Raises ValueError for a rating that the scale does not allow, a negative deviation, malformed votes.
         """
@@ -113,18 +124,25 @@ class LevelScale:
             raise ValueError(f"a standard deviation must be a number from 0 up, got {sd}")
         place = self._place(mos)
         spread = 0.0 if sd is None else sd / self._step
-        return _masses(place, spread) if spread >= NARROW else _neighbours(place)
+        return _neighbours(place) if spread < NARROW else _spread(place, min(spread, WIDE))
 
     def number(self, probabilities: Iterable[float]) -> float:
         """The rating that five probabilities (excellent to bad) amount to: the mean of the levels' places.
 
-        Exact for ``soft`` from a MOS alone. From a MOS and SD it differs near the ends, where the outer levels take the
-        tails: on the published data with an SD of half a step by 0.019 (KonIQ) and 0.013 (SPAQ) of a step, root mean
-        square. A hard level alone is off by 0.39 and 0.37.
+        Exact for ``soft`` from a rating inside the range, with or without a deviation. A hard level alone is off by
+        0.39 (KonIQ) and 0.37 (SPAQ) of a step, root mean square.
         """
         shares = _shares(tuple(probabilities))
         steps = sum(share * step for step, share in enumerate(reversed(shares)))
         return self.high - steps * self._step if self.lower_is_better else self.low + steps * self._step
+
+    def score(self, mos: float) -> float:
+        """Where a rating stands on its range, as Q-SiT's score has it: 0 at the bad end, 1 at the excellent one.
+
+        A rating outside the range counts as the nearer end.
+        """
+        _finite(mos)
+        return self._place(mos) / (len(LEVELS) - 1)
 
     @property
     def _step(self) -> float:
@@ -171,10 +189,31 @@ def _neighbours(place: float) -> Five:
     return _five(max(0.0, 1.0 - abs(place - step)) for step in range(len(LEVELS) - 1, -1, -1))
 
 
-def _masses(place: float, spread: float) -> Five:
-    borders = [step + 0.5 for step in range(len(LEVELS) - 1)]
-    below = [0.0, *(0.5 * math.erfc((place - border) / (spread * math.sqrt(2))) for border in borders), 1.0]
-    return _five(b - a for a, b in reversed(list(zip(below[:-1], below[1:], strict=True))))
+BORDERS = (0.5, 1.5, 2.5, 3.5)
+"""Halfway between the levels' places, in steps above bad."""
+
+
+def _above(center: float, spread: float) -> list[float]:
+    """How much of a normal distribution lies above each border."""
+    width = spread * math.sqrt(2)
+    return [0.5 * math.erfc((border - center) / width) for border in BORDERS]
+
+
+def _spread(place: float, spread: float) -> Five:
+    """The masses of the normal distribution of this width whose mean over the levels is ``place``, by bisection.
+
+    That mean is the sum of what lies above the borders, and rises with the center. Ten spreads beyond an end the other
+    levels have less than 1e-23.
+    """
+    low, high = BORDERS[0] - 10 * spread, BORDERS[-1] + 10 * spread
+    for _ in range(60):  # from at most 31 steps down to the last bit
+        center = (low + high) / 2
+        if sum(_above(center, spread)) < place:
+            low = center
+        else:
+            high = center
+    above = [1.0, *_above((low + high) / 2, spread), 0.0]
+    return _five(a - b for a, b in reversed(list(zip(above[:-1], above[1:], strict=True))))
 
 
 def _five(values: Iterable[float]) -> Five:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 SHOWN = 5
 
 MISSING_IMAGE = "missing image"
+OUTSIDE_ROOT = "image outside the root"
 BAD_ROW = "bad row"
 OUT_OF_RANGE = "MOS out of range"
 DISAGREEMENT = "text and level disagree"

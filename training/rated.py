@@ -7,13 +7,23 @@ from pathlib import Path
 
 from qsit_plugin.evaluation.authentic import Columns
 from qsit_plugin.evaluation.datasets import CUSTOM, DATASETS, Ratings, read_ratings
-from qsit_plugin.evaluation.locate import locate
+from qsit_plugin.evaluation.locate import locate, one_file
 from qsit_plugin.evaluation.ratings import DatasetError, RatedImage
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
-from .conversion import Conversion, Images, check_wording, range_text, rounded, score_messages
+from .conversion import (
+    RATING,
+    SOFT_LABELS,
+    VOTES,
+    Conversion,
+    Images,
+    check_wording,
+    range_text,
+    rounded,
+    score_messages,
+)
 from .levels import LevelScale
-from .problems import BAD_ROW, MISSING_IMAGE, OUT_OF_RANGE
+from .problems import BAD_ROW, MISSING_IMAGE, OUT_OF_RANGE, OUTSIDE_ROOT
 from .rows import TrainingRow
 
 TRAINING_SPLIT = "training"
@@ -26,6 +36,7 @@ def convert_ratings(
     images: Images,
     *,
     scale: LevelScale | None = None,
+    soft: str = RATING,
     split: str | None = None,
     columns: Columns | None = None,
     profile: ScoreProfile = TRAINING_CONSISTENT,
@@ -36,31 +47,53 @@ def convert_ratings(
     Args:
         name: a dataset that ``read_ratings`` knows, or "csv".
         scale: the cut into levels; by default that of the dataset's name.
+        soft: from what ``level_probs`` are made. "rating": from MOS and deviation, on the range that the words are cut
+            from, so that their mean is the MOS. "votes": the shares of the votes, which only KonIQ-10k publishes. They
+            lie on another ruler: their mean is .541 where KonIQ's ratings stand at .662 of the range, and the likeliest
+            level is the word in a third of the rows only.
         split: an official split, or "all"; by default the training split where the dataset has splits, else all.
         columns: which columns a csv has.
         profile: the wording; see ``check_wording``.
         partial: accept another number of images than the dataset has.
 
-    Raises DatasetError for a file or folder that cannot be used as a whole, ValueError for a scale or profile.
+    Gives a ``ScaleWarning`` for a range that does not fit the ratings; it is in the result's ``warnings``, too.
+    Raises DatasetError for a file or folder that cannot be used as a whole, for two rows that are one image, and for
+    votes of a dataset that has none; ValueError for a scale or profile, and for another ``soft``.
     """
+    if soft not in SOFT_LABELS:
+        raise ValueError(f"soft labels are made from one of {', '.join(SOFT_LABELS)}, not from {soft!r}")
     if scale is None and name == CUSTOM:
         raise ValueError("a table of your own needs the range of its ratings, or the name of a level scale")
     scale = scale or LevelScale.named(name)
     check_wording(profile)
     bad: list[str] = []
-    prefix, result = images.prefix, Conversion()
+    result = Conversion()
     ratings = read_ratings(name, annotations, split="all", columns=columns, partial=partial, bad=bad)
     for message in bad:
         result.problems.add(BAD_ROW, message)
     rows = _chosen(ratings, split)
+    if soft == VOTES and any(row.votes is None for row in rows):
+        raise DatasetError(f"{ratings.title} has no vote shares for soft labels: only KonIQ-10k has; take {RATING!r}")
     source = name if name in DATASETS else Path(annotations).stem
-    for row, path in zip(rows, _paths(images, rows, prefix), strict=True):
+    for row, (path, fault) in zip(rows, _paths(images, rows), strict=True):
+        result.rating(scale, row.mos)
         if path is None:
-            result.problems.add(MISSING_IMAGE, f"{row.image} is not in {images.folder}")
+            cure = f"below {images.root}; give a folder that holds all images as --root"
+            result.problems.add(
+                fault, f"{row.image} is not {f'in {images.folder}' if fault == MISSING_IMAGE else cure}"
+            )
         elif not scale.is_possible(row.mos):
             result.problems.add(OUT_OF_RANGE, f"{row.image}: {row.mos} is not on the scale {range_text(scale)}")
+        elif (level := scale.level(row.mos)) is None:
+            result.dropped += 1
         else:
-            _add(result, row, path, source, scale, profile)
+            try:
+                converted = _row(row, path, level, source, scale, soft, profile)
+            except ValueError as error:  # a negative standard deviation, a path that leads out of the folder
+                result.problems.add(BAD_ROW, f"{row.image}: {error}")
+            else:
+                result.add(converted, level, scale)
+    result.check_scales(soft)
     return result
 
 
@@ -80,32 +113,33 @@ def _chosen(ratings: Ratings, split: str | None) -> list[RatedImage]:
     return [row for row in ratings.rows if wanted in ("all", row.split)]
 
 
-def _paths(images: Images, rows: Sequence[RatedImage], prefix: str) -> Iterator[str | None]:
-    """Each row's path below the root; None for an image that is not there."""
-    if not images.check:
-        yield from (prefix + row.image for row in rows)
+def _paths(images: Images, rows: Sequence[RatedImage]) -> Iterator[tuple[str | None, str]]:
+    """Each row's path below the root; or None, and what is wrong then."""
+    if images.check:
+        for file in locate(images.folder, rows):
+            yield (None, MISSING_IMAGE) if file is None else (images.row_path(file), OUTSIDE_ROOT)
         return
-    for file in locate(images.folder, rows):
-        yield None if file is None else prefix + file.relative_to(images.folder).as_posix()
+    seen: dict[str, RatedImage] = {}
+    for row in rows:
+        path = images.unseen_path(row.image)
+        if path is not None and seen.setdefault(path, row) is not row:
+            raise one_file(seen[path], row, path)
+        yield path, OUTSIDE_ROOT
 
 
-def _add(result: Conversion, row: RatedImage, path: str, source: str, scale: LevelScale, profile: ScoreProfile) -> None:
-    level = scale.level(row.mos)
-    if level is None:
-        result.dropped += 1
-        return
-    try:
-        converted = TrainingRow(
-            id=f"{row.image}->{row.mos!r}",  # as in the published data, where the rating is kept nowhere else
-            image=path,
-            task="score",
-            messages=score_messages(level, profile),
-            mos=row.mos,
-            level_probs=rounded(scale.soft(row.mos, row.sd, row.votes)),
-            source=source,
-            split=row.split,
-        )
-    except ValueError as error:  # a negative standard deviation, a path that leads out of the folder
-        result.problems.add(BAD_ROW, f"{row.image}: {error}")
-        return
-    result.add(converted, level)
+def _row(
+    row: RatedImage, path: str, level: str, source: str, scale: LevelScale, soft: str, profile: ScoreProfile
+) -> TrainingRow:
+    """Raises ValueError for a negative standard deviation, and for a path that leads out of the folder."""
+    name = path if Path(row.image).is_absolute() else row.image
+    labels = scale.soft(row.mos, votes=row.votes) if soft == VOTES else scale.soft(row.mos, row.sd)
+    return TrainingRow(
+        id=f"{name}->{row.mos!r}",  # as in the published data, where the rating is kept nowhere else
+        image=path,
+        task="score",
+        messages=score_messages(level, profile),
+        mos=row.mos,
+        level_probs=rounded(labels),
+        source=source,
+        split=row.split,
+    )

@@ -53,8 +53,19 @@ def convert(
         str | None, typer.Option(help="Cut into levels as another dataset is: its name, or live for DMOS 0-100.")
     ] = None,
     range: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", rich_help_panel=_TABLE, help="Of the ratings.")
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH", help="Of the ratings, which is cut into levels; for a published dataset over its own."
+        ),
     ] = None,
+    soft_labels: Annotated[
+        str,
+        typer.Option(
+            metavar="rating|votes",
+            help="rating: from MOS and deviation, on the range of the ratings. votes: the shares of KonIQ's votes, "
+            "which are on another ruler than words and MOS.",
+        ),
+    ] = "rating",
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", rich_help_panel=_TABLE)] = False,
     image_column: Annotated[str, typer.Option(rich_help_panel=_TABLE)] = "image",
     mos_column: Annotated[str, typer.Option(rich_help_panel=_TABLE)] = "mos",
@@ -72,12 +83,16 @@ def convert(
     """Turn a dataset into training rows, one JSON object a line.
 
     Missing images, malformed rows, ratings out of range, and texts that say another level than the rating are counted
-    and the first five of each listed; then nothing is written, unless --skip-bad is given.
+    and the first five of each listed; then nothing is written, unless --skip-bad is given. A range that does not fit
+    the ratings is warned of.
     """
+    import warnings
+
     from qsit_plugin.evaluation.authentic import Columns
     from qsit_plugin.evaluation.ratings import DatasetError
     from qsit_plugin.protocol import profile_for
     from qsit_plugin.training import conversations, rated
+    from qsit_plugin.training.conversion import ScaleWarning
     from qsit_plugin.training.rows import write_rows
 
     from .output import check_target
@@ -86,48 +101,75 @@ def convert(
     if Path(out).suffix.lower() not in (".jsonl", ".json"):
         stop(f"--out {out!r} must end in .jsonl (rows to train on) or .json (LLaVA's form)", WRONG_USAGE)
     columns = Columns(image_column, mos_column, split_column, sd=sd_column, lower_is_better=lower_is_better)
-    _check_options(name, columns != Columns() or range is not None, split is not None or partial)
+    own_columns = columns != Columns(lower_is_better=lower_is_better)
+    _check_options(name, own_columns, split is not None or partial, range is not None, lower_is_better, soft_labels)
     wording = profile_for(".", profile)
     try:
-        chosen = _scale(scale, range, lower_is_better)
-        if name in rated.NAMES:
-            place = _images(images, Path(images).absolute().parent if root is None else Path(root), unchecked)
-            result = rated.convert_ratings(
-                name, file, place, scale=chosen, split=split, columns=columns, profile=wording, partial=partial
-            )
-        else:
-            place = _images(images, Path(images if root is None else root), unchecked)
-            result = conversations.convert_conversations(name, file, place, scale=chosen, profile=wording)
+        chosen = _scale(name, scale, range, lower_is_better)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ScaleWarning)  # said below, in one line each
+            if name in rated.NAMES:
+                place = _images(images, Path(images).absolute().parent if root is None else Path(root), unchecked)
+                result = rated.convert_ratings(
+                    name,
+                    file,
+                    place,
+                    scale=chosen,
+                    soft=soft_labels,
+                    split=split,
+                    columns=columns,
+                    profile=wording,
+                    partial=partial,
+                )
+            else:
+                place = _images(images, Path(images if root is None else root), unchecked)
+                result = conversations.convert_conversations(name, file, place, scale=chosen, profile=wording)
     except ModuleNotFoundError as error:
         stop(str(error), WRONG_USAGE)
     except (DatasetError, ValueError) as error:
         stop(str(error), WRONG_USAGE)
+    for line in result.warnings:
+        report(line)
     _tell_problems(result, skip_bad)
     if not result.rows:
         stop("no row is left, nothing is written", SOME_FAILED)
     write_rows(out, result.rows)
-    _tell_result(result, place, out)
+    _tell_result(result, place, out, soft_labels)
 
 
-def _check_options(name: str, table: bool, dataset: bool) -> None:
+def _check_options(name: str, table: bool, dataset: bool, range: bool, lower_is_better: bool, soft: str) -> None:
     from qsit_plugin.training import conversations, rated
+    from qsit_plugin.training.conversion import RATING, SOFT_LABELS
 
     if name not in (*rated.NAMES, *conversations.NAMES):
         known = ", ".join((*rated.NAMES, *conversations.NAMES))
         stop(f"nothing is called {name!r} here: give one of {known}", WRONG_USAGE)
     if table and name != "csv":
-        stop(f"the form of {name} is known; --range, --lower-is-better and columns need csv as the name", WRONG_USAGE)
+        stop(f"the form of {name} is known; the options for columns need csv as the name", WRONG_USAGE)
+    if lower_is_better and name != "csv" and not (range and name in (conversations.QSIT, conversations.ROWS)):
+        stop(
+            f"the direction of {name} is known; --lower-is-better is for csv, and with --range for qsit and jsonl",
+            WRONG_USAGE,
+        )
     if dataset and name in conversations.NAMES:
         stop(f"{name} has no splits and no known size: leave --split and --partial out", WRONG_USAGE)
+    if range and name in (conversations.Q_INSTRUCT, conversations.LLAVA):
+        stop(f"{name} has no ratings: leave --range out", WRONG_USAGE)
+    if soft not in SOFT_LABELS:
+        stop(f"--soft-labels must be one of {', '.join(SOFT_LABELS)}, not {soft!r}", WRONG_USAGE)
+    if soft != RATING and name in conversations.NAMES:
+        stop(f"{name} holds no votes: leave --soft-labels out", WRONG_USAGE)
 
 
-def _scale(scale: str | None, range: tuple[float, float] | None, lower_is_better: bool) -> LevelScale | None:
+def _scale(name: str, scale: str | None, range: tuple[float, float] | None, lower_is_better: bool) -> LevelScale | None:
+    from qsit_plugin.evaluation.datasets import DATASETS
     from qsit_plugin.training.levels import LevelScale
 
     if scale is not None and (range is not None or lower_is_better):
         stop("--scale has its range and direction: give either it, or --range with --lower-is-better", WRONG_USAGE)
     if range is not None:
-        return LevelScale.custom(*range, lower_is_better=lower_is_better)
+        falling = DATASETS[name].lower_is_better if name in DATASETS else lower_is_better
+        return LevelScale.custom(*range, lower_is_better=falling)
     return None if scale is None else LevelScale.named(scale)
 
 
@@ -151,15 +193,20 @@ def _tell_problems(result: Conversion, skip_bad: bool) -> None:
     report(f"{count} are left out")
 
 
-def _tell_result(result: Conversion, images: Images, out: str) -> None:
-    from qsit_plugin.protocol import LEVELS
+def _tell_result(result: Conversion, images: Images, out: str, soft: str) -> None:
+    from qsit_plugin.training.conversion import VOTES
+    from qsit_plugin.training.range_fit import histogram
 
     if result.dropped:
         note(
             f"{result.dropped:,} images outside the range that is cut into levels are dropped, as in the published data"
         )
     if result.levels:
-        note(", ".join(f"{level} {result.levels[level]:,}" for level in reversed(LEVELS)))
+        note(histogram(result.levels))
+    if Path(out).suffix.lower() == ".jsonl":  # LLaVA's form has no soft labels
+        kind = "shares of votes as soft labels, on another ruler than the words" if soft == VOTES else "soft labels"
+        for scale, error in result.label_errors().items():
+            note(f"{kind} ({scale.name}): {error}")
     if not images.check:
         note("whether the images are there was not looked at")
     note(f"{len(result.rows):,} rows written: {out}; image paths are relative to {images.root}")

@@ -33,11 +33,12 @@ def _koniq_row(record: Record) -> RatedImage:
     if min(counts) < 0 or sum(counts) <= 0:
         raise DatasetError(f"{record.place}: votes c1 to c5 must be shares or counts, got {counts[::-1]}")
     mos = record.number("MOS_zscore" if record.has("MOS_zscore") else "MOS")
+    sd = record.number_if_any("SD")
     return RatedImage(
         image=record.text("image_name"),
         mos=mos,
         quality=mos,
-        sd=25.0 * record.number("SD"),
+        sd=None if sd is None else 25.0 * sd,
         votes=tuple(count / sum(counts) for count in counts),
         split=record.text("set") if record.has("set") else None,
     )
@@ -54,7 +55,7 @@ def read_agiqa3k(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     records = read_table(path, ["name", "mos_quality", "std_quality"])
     return rated(
         records,
-        lambda record: _plain(record.text("name"), record.number("mos_quality"), record.number("std_quality")),
+        lambda record: _plain(record.text("name"), record.number("mos_quality"), record.number_if_any("std_quality")),
         bad,
     )
 
@@ -82,9 +83,9 @@ def read_livec(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
 
 def _livec_row(row: tuple[str, float, float]) -> RatedImage:
     name, mos, sd = row
-    if not (np.isfinite(mos) and np.isfinite(sd)):
+    if not np.isfinite(mos) or np.isinf(sd):
         raise DatasetError(f"{name} of LIVE-C: MOS {mos} and standard deviation {sd} must be finite numbers")
-    return _plain(name, float(mos), float(sd))
+    return _plain(name, float(mos), None if np.isnan(sd) else float(sd))
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ class Columns:
 
 
 def read_columns(path: Path, columns: Columns, bad: list[str] | None = None) -> list[RatedImage]:
-    """Any table with named columns. ``quality`` is the negative rating where lower is better."""
+    """Any table with named columns. ``quality`` is the negative rating where lower is better.
+
+    A row without a value in the column of deviations has no ``sd``; what else is wrong there makes it a bad row.
+    """
     optional = [name for name in (columns.split, columns.group, columns.distortion, columns.sd) if name]
 
     def row(record: Record) -> RatedImage:
@@ -112,7 +116,7 @@ def read_columns(path: Path, columns: Columns, bad: list[str] | None = None) -> 
         )
         quality = -mos if columns.lower_is_better else mos
         image = record.text(columns.image)
-        sd = record.number(columns.sd) if columns.sd else None
+        sd = record.number_if_any(columns.sd) if columns.sd else None
         return RatedImage(image, mos, quality, sd, split=split, source=group or "", distortion=distortion)
 
     return rated(read_table(path, [columns.image, columns.mos, *optional]), row, bad)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from .ratings import DatasetError, RatedImage
-from .tables import Record, as_number, rated, read_lines, read_table
+from .tables import Record, as_number, is_absent, rated, read_lines, read_table
 
 KADID_TYPES = (
     "Gaussian blur", "lens blur", "motion blur", "color diffusion", "color shift", "color quantization",
@@ -55,7 +55,7 @@ def read_kadid10k(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
 
 
 def _kadid_record(record: Record) -> RatedImage:
-    variance = record.number("var") if record.has("var") else None
+    variance = record.number_if_any("var")
     if variance is not None and variance < 0:
         raise DatasetError(f"{record.place}: a variance cannot be {variance}")
     sd = None if variance is None else math.sqrt(variance)
@@ -66,7 +66,7 @@ def _kadid_line(line: tuple[str, list[str]]) -> RatedImage:
     place, fields = line
     if len(fields) < 2:
         raise DatasetError(f"{place}: expected a path, a MOS and more, separated by tabs; got {fields}")
-    sd = as_number(fields[2], place) if len(fields) == 3 else None
+    sd = as_number(fields[2], place) if len(fields) == 3 and not is_absent(fields[2]) else None
     return _numbered(fields[0], as_number(fields[1], place), sd, KADID_TYPES, place)
 
 
@@ -107,7 +107,7 @@ def _csiq_record(record: Record) -> RatedImage:
         raise DatasetError(f"{record.place}: no distortion {kind!r} in CSIQ; it has {', '.join(CSIQ_TYPES)}")
     folder, token = CSIQ_TYPES[kind]
     dmos = record.number("dmos")
-    sd = record.number("dmos_std") if record.has("dmos_std") else None
+    sd = record.number_if_any("dmos_std")
     image = f"{folder}/{source}.{token}.{level}.png"
     return RatedImage(image, dmos, -dmos, sd, source=source, distortion=kind, level=level)
 

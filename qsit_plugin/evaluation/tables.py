@@ -29,7 +29,7 @@ class Record:
     decimal_comma: bool = False
 
     def has(self, column: str) -> bool:
-        return self.values.get(column) not in (None, "")
+        return bool(_stripped(self.values.get(column)))
 
     def text(self, column: str) -> str:
         """The cell as text; a spreadsheet's whole number without a decimal point."""
@@ -44,6 +44,15 @@ class Record:
         """The cell as a finite number."""
         text = self.text(column)
         return as_number(text.replace(",", ".") if self.decimal_comma else text, f"{self.place}, column {column!r}")
+
+    def number_if_any(self, column: str) -> float | None:
+        """The cell as a finite number; None where it is empty, or holds what stands for that: see ``is_absent``."""
+        return None if is_absent(_stripped(self.values.get(column))) else self.number(column)
+
+
+def is_absent(text: str) -> bool:
+    """Whether a cell is empty, or filled as programs fill one without a value: pandas NaN, R NA, databases NULL."""
+    return text.strip().lower() in ("", "nan", "na", "n/a", "null", "none")
 
 
 def as_number(text: str, place: str) -> float:

@@ -2,50 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import os
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from qsit_plugin.protocol import LEVELS
-
-KONIQ_COLUMNS = ("c5", "c4", "c3", "c2", "c1")
-"""KonIQ-10k's vote shares, excellent to bad: c5 is the best grade (its mean grade c1 … c5 has PLCC .995 with MOS)."""
-
-
-@dataclass(frozen=True)
-class Votes:
-    """Rated images: file names, shares (N, 5) of the votes, excellent to bad, MOS (N,), split of each."""
-
-    names: list[str]
-    shares: np.ndarray
-    mos: np.ndarray
-    split: list[str]
-
-
-def read_koniq_votes(path: str | os.PathLike[str]) -> Votes:
-    """KonIQ-10k's ``koniq10k_distributions_sets.csv``: image_name, c1 … c5, c_total, MOS (0-100), SD, set.
-
-    Raises ValueError for a file without these columns, a row that is no number, or shares that do not sum to 1.
-    """
-    needed = {"image_name", "MOS", "set", *KONIQ_COLUMNS}
-    with open(path, encoding="utf-8-sig", newline="") as stream:
-        table = csv.DictReader(stream)
-        missing = sorted(needed - set(table.fieldnames or ()))
-        if missing:
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)} of KonIQ-10k's vote file")
-        rows = list(table)
-    try:
-        shares = np.array([[float(row[column]) for column in KONIQ_COLUMNS] for row in rows])
-        mos = np.array([float(row["MOS"]) for row in rows])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    _distributions("vote shares", shares)
-    names = [Path(row["image_name"]).name for row in rows]
-    return Votes(names, shares, mos, [row["set"] for row in rows])
 
 
 def brier(probabilities: ArrayLike, shares: ArrayLike) -> float:

@@ -108,6 +108,17 @@ def test_missing_images_stop_the_run_and_partial_goes_on(bench, ladder: Path, tm
     assert content["dataset"]["missing_images"] == ["cat_noise_3.png"]
 
 
+def test_two_ratings_of_one_image_are_refused_with_both_names(bench, ladder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "twice.csv"
+    lines = (ladder / "ratings.csv").read_text(encoding="utf-8").splitlines()
+    name, rest = lines[1].split(",", 1)
+    table.write_text("\n".join([*lines, f"{name.upper()},{rest}"]) + "\n", encoding="utf-8")
+    result = bench("--annotations", table)
+    assert result.exit_code == 2
+    assert f"the rows {name} (rated" in result.stderr
+    assert f"and {name.upper()} (rated" in result.stderr
+
+
 def test_a_rival_runs_beside_our_model_and_one_that_cannot_is_reported(
     bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,78 @@ def test_koniq_comes_out_as_published(qsit, data: Path, tmp_path: Path) -> None:
     assert "whether the images are there was not looked at" in result.stderr
 
 
+def test_what_soft_labels_keep_is_said_and_votes_are_a_choice(qsit, data: Path, tmp_path: Path) -> None:
+    votes, out = data / "annotations" / "koniq10k_votes.csv", tmp_path / "train.jsonl"
+    command = ["train", "convert", "koniq", votes, "--images", tmp_path / "koniq", "--unchecked", "--out", out]
+    result = qsit(*command)
+    assert result.exit_code == 0, result.stderr
+    assert "soft labels (koniq): mean 0.662, of the ratings 0.662 of the range; error 0.000 of a step" in result.stderr
+    assert "qsit:" not in result.stderr  # no warning
+    chosen = qsit(*command, "--soft-labels", "votes")
+    assert chosen.exit_code == 0
+    assert "shares of votes as soft labels, on another ruler than the words (koniq): mean 0.541" in chosen.stderr
+
+
+@pytest.fixture
+def forty(dataset: Path) -> list[object]:
+    """A command for 40 ratings of 1 to 5, without a range."""
+    lines = (f"{number}.png,{1 + number / 10}" for number in range(40))
+    (dataset / "mine.csv").write_text("\n".join(["image,mos", *lines]) + "\n", encoding="utf-8")
+    return ["train", "convert", "csv", dataset / "mine.csv", "--images", dataset / "photos", "--unchecked", "--out",
+            dataset / "rows.jsonl"]  # fmt: skip
+
+
+def test_a_range_that_does_not_fit_is_warned_of_in_one_line_and_the_status_stays_0(qsit, forty: list[object]) -> None:
+    result = qsit(*forty, "--range", 0, 100)
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("qsit: ")]
+    assert "the range 0 to 100 (custom) does not fit these 40 ratings, which go from 1 to 4.9" in line
+    assert "(bad 40, poor 0, fair 0, good 0, excellent 0)" in line
+    assert "--range LOW HIGH" in line
+    assert "qsit:" not in qsit(*forty, "--range", 1, 5).stderr
+
+
+def test_ratings_outside_the_range_are_refused_with_the_range_they_have(qsit, forty: list[object]) -> None:
+    result = qsit(*forty, "--range", 1, 3)
+    assert result.exit_code == 1
+    assert "the range 1 to 3 (custom) does not fit these 40 ratings, which go from 1 to 4.9: 47.5%" in result.stderr
+    assert "MOS out of range: 19" in result.stderr
+
+
+def test_a_published_dataset_takes_a_range_and_keeps_its_direction(qsit, tmp_path: Path) -> None:
+    (tmp_path / "csiq.csv").write_text(
+        "image,dst_type,dst_lev,dmos\n1600,blur,1,0.02\n1600,blur,4,0.38\n1600,blur,5,0.7\n", encoding="utf-8"
+    )
+    command = ["train", "convert", "csiq", tmp_path / "csiq.csv", "--images", tmp_path, "--unchecked", "--partial",
+               "--range", 0, 0.4, "--out", tmp_path / "rows.jsonl"]  # fmt: skip
+    refused = qsit(*command)
+    assert refused.exit_code == 1
+    assert "0.7 is not on the scale custom (0 to 0.4)" in refused.stderr
+    assert qsit(*command, "--skip-bad").exit_code == 0
+    rows = rows_of(tmp_path / "rows.jsonl")
+    assert [row["messages"][1]["content"][0]["text"].split()[-1] for row in rows] == ["excellent.", "bad."]
+    again = ["train", "convert", "jsonl", tmp_path / "rows.jsonl", "--images", tmp_path, "--unchecked", "--out",
+             tmp_path / "again.jsonl"]  # fmt: skip
+    assert "the text says bad, a MOS of 0.38 is good on the scale csiq" in qsit(*again).stderr
+    assert qsit(*again, "--range", 0, 0.4, "--lower-is-better").exit_code == 0
+
+
+def test_absolute_paths_in_a_table_become_relative(qsit, dataset: Path) -> None:
+    lines = ["image,mos", f"{dataset / 'photos' / '1.png'},10", f"{dataset / 'photos' / '2.png'},90"]
+    (dataset / "mine.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    convert_for_run(qsit, dataset)
+    assert [row["image"] for row in rows_of(dataset / "rows.jsonl")] == ["photos/1.png", "photos/2.png"]
+    result = qsit("train", "convert", "csv", dataset / "mine.csv", "--images", dataset / "photos", "--root",
+                  dataset / "photos", "--range", 0, 100, "--out", dataset / "rows.jsonl")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    (dataset / "empty").mkdir()
+    result = qsit("train", "convert", "csv", dataset / "mine.csv", "--images", dataset / "empty", "--root",
+                  dataset / "empty", "--range", 0, 100, "--out", dataset / "rows.jsonl")  # fmt: skip
+    assert result.exit_code == 1
+    assert "image outside the root: 2:" in result.stderr
+    assert "give a folder that holds all images as --root" in result.stderr
+
+
 def test_conversations_keep_the_paths_of_their_file_unless_a_root_is_given(qsit, dataset: Path) -> None:
     turns = [{"from": "human", "value": "<image>\nWhy?"}, {"from": "gpt", "value": "So."}]
     file, out = dataset / "talk.json", dataset / "talk.jsonl"
@@ -89,7 +161,12 @@ def test_conversations_keep_the_paths_of_their_file_unless_a_root_is_given(qsit,
     ("arguments", "message"),
     [
         (["konik"], "nothing is called 'konik' here: give one of koniq, spaq"),
-        (["koniq", "--range", "0", "1"], "the form of koniq is known"),
+        (["koniq", "--mos-column", "score"], "the form of koniq is known"),
+        (["csiq", "--lower-is-better"], "the direction of csiq is known; --lower-is-better is for csv"),
+        (["qsit", "--lower-is-better"], "--lower-is-better is for csv, and with --range for qsit"),
+        (["llava", "--range", "0", "1"], "llava has no ratings: leave --range out"),
+        (["koniq", "--soft-labels", "mos"], "--soft-labels must be one of rating, votes, not 'mos'"),
+        (["qsit", "--soft-labels", "votes"], "qsit holds no votes: leave --soft-labels out"),
         (["llava", "--split", "all"], "leave --split and --partial out"),
         (["csv"], "needs the range of its ratings"),
         (["csv", "--scale", "live", "--lower-is-better"], "--scale has its range and direction"),

@@ -1,5 +1,7 @@
 """Finding the images of a dataset in folders as they are met."""
 
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,57 @@ def test_two_files_of_one_name_are_refused_where_nothing_tells_them_apart(tmp_pa
     put(tmp_path, "1024x768/a.jpg", "512x384/a.jpg")
     with pytest.raises(DatasetError, match=r"several files for a\.jpg: 1024x768.a\.jpg and 512x384.a\.jpg; give the"):
         locate(tmp_path, rows("a.jpg"))
+
+
+def test_an_absolute_path_is_taken_and_one_of_another_machine_is_found_by_its_name(tmp_path: Path) -> None:
+    a, b = put(tmp_path, "in/a.png", "out/b.png")
+    assert locate(tmp_path / "in", rows(str(a), str(b))) == [a, b]
+    assert locate(tmp_path / "in", rows("/home/someone/photos/a.png")) == [a]
+    assert locate(tmp_path / "in", rows("D:\\photos\\a.png")) == [a]
+
+
+def test_of_names_that_differ_in_case_the_equal_one_comes_first(tmp_path: Path) -> None:
+    lower, upper = put(tmp_path, "db/000.jpg", "db/000.JPG")
+    if lower.samefile(upper):
+        pytest.skip("this disk ignores case")
+    assert locate(tmp_path, rows("000.JPG", "000.jpg")) == [upper, lower]
+    with pytest.raises(DatasetError, match=r"several files for 000\.Jpg: db.000\.JPG and db.000\.jpg"):
+        locate(tmp_path, rows("000.Jpg"))
+
+
+@pytest.mark.parametrize(("listed", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("name", ["Zoë.png", "Zoë/é.png"])
+def test_accents_are_found_however_they_are_encoded(tmp_path: Path, name: str, listed: str, there: str) -> None:
+    (path,) = put(tmp_path, unicodedata.normalize(there, name))
+    (found,) = locate(tmp_path, rows(unicodedata.normalize(listed, name)))
+    assert found is not None
+    assert found.samefile(path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("000.jpg", "000.JPG"), ("db/000.jpg", "000.jpg"), ("000.JPG", "./db/000.jpg")]
+)
+def test_two_rows_of_one_file_are_refused_with_both_names_and_ratings(tmp_path: Path, first: str, second: str) -> None:
+    put(tmp_path, "db/000.jpg")
+    two = [RatedImage(first, 2.0, 2.0), RatedImage(second, 4.5, 4.5)]
+    with pytest.raises(DatasetError) as caught:
+        locate(tmp_path, two)
+    assert f"the rows {first} (rated 2) and {second} (rated 4.5) are one file" in str(caught.value)
+
+
+def test_two_names_of_one_linked_file_are_two_images(tmp_path: Path) -> None:
+    """A store that keeps equal files once; only names that are alike can be one image by mistake."""
+    (a,) = put(tmp_path, "a.png")
+    try:
+        os.link(a, tmp_path / "b.png")
+    except OSError:
+        pytest.skip("this disk has no links")
+    assert locate(tmp_path, rows("a.png", "b.png")) == [a, tmp_path / "b.png"]
+
+
+def test_a_file_of_another_row_is_not_taken_for_a_missing_image_of_the_same_name(tmp_path: Path) -> None:
+    a, b = put(tmp_path, "blur/1.png", "noise/1.png")
+    assert locate(tmp_path, rows("blur/1.png", "jpeg/1.png", "noise/1.png")) == [a, None, b]
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

@@ -229,3 +229,23 @@ def test_malformed_rows_can_be_noted_instead(tmp_path: Path, name: str, file: st
     assert len(read_ratings(name, path, split="all", partial=True, bad=bad).rows) == 1
     assert len(bad) == 1
     assert refusal(name, path, split="all", partial=True) == bad[0]
+
+
+def test_koniqs_and_agiqa3ks_rows_without_a_deviation_are_kept(koniq_sets: Path, tmp_path: Path) -> None:
+    koniq_sets.write_text(koniq_sets.read_text(encoding="utf-8").replace(",80.5,0.4,", ",80.5,,"), encoding="utf-8")
+    rows = read_ratings("koniq", koniq_sets, split="all", partial=True).rows
+    assert [row.sd for row in rows] == [pytest.approx(12.5), None]
+    path = tmp_path / "data.csv"
+    path.write_text("name,mos_quality,std_quality\n1.jpg,2.5,NaN\n2.jpg,3.5,0.5\n", encoding="utf-8")
+    assert [row.sd for row in read_ratings("agiqa3k", path, partial=True).rows] == [None, 0.5]
+
+
+def test_a_tables_empty_deviations_are_none_and_other_texts_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("image,mos,sd\n1.jpg,3,\n2.jpg,3,0.4\n3.jpg,3, \n4.jpg,3,nan\n5.jpg,3,N/A\n", encoding="utf-8")
+    columns = Columns(sd="sd")
+    assert [row.sd for row in read_ratings("csv", path, columns=columns).rows] == [None, 0.4, None, None, None]
+    path.write_text("image,mos,sd\n1.jpg,3,inf\n", encoding="utf-8")
+    assert "line 2, column 'sd': 'inf' is not a finite number" in refusal("csv", path, columns=columns)
+    path.write_text("image,mos,sd\n1.jpg,nan,1\n", encoding="utf-8")
+    assert "line 2, column 'mos': 'nan' is not a finite number" in refusal("csv", path, columns=columns)

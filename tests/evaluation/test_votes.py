@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from qsit_plugin.evaluation.votes import brier, expected_calibration_error, read_koniq_votes
-
-HEADER = "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set\n"
+from qsit_plugin.evaluation.datasets import read_ratings
+from qsit_plugin.evaluation.votes import brier, expected_calibration_error
 
 
 def simulated(n=4000, seed=0):
@@ -75,38 +74,9 @@ def test_what_is_no_distribution_is_refused(probabilities, shares, message):
             measure(probabilities, shares)
 
 
-def test_votes_are_turned_to_excellent_first(tmp_path):
-    path = tmp_path / "votes.csv"
-    path.write_text(HEADER + "x.jpg,0.1,0.2,0.3,0.35,0.05,100,55.5,0.5,test\n", encoding="utf-8")
-    votes = read_koniq_votes(path)
-    assert votes.shares.tolist() == [[0.05, 0.35, 0.3, 0.2, 0.1]]
-    assert (votes.names, votes.mos.tolist(), votes.split) == (["x.jpg"], [55.5], ["test"])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("image_name,MOS\nx.jpg,3\n", "lacks the columns c1, c2, c3, c4, c5, set"),
-        (HEADER + "x.jpg,0.1,0.2,0.3,many,0.05,100,55.5,0.5,test\n", "'many'"),
-        (HEADER + "x.jpg,1,2,3,35,5,100,55.5,0.5,test\n", "sum to 1"),
-        (HEADER, "shape"),
-    ],
-)
-def test_a_file_that_is_not_koniqs_is_refused(tmp_path, text, message):
-    (tmp_path / "votes.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=message):
-        read_koniq_votes(tmp_path / "votes.csv")
-
-
-def test_koniqs_own_votes_rise_with_its_mos(data):
-    votes = read_koniq_votes(data / "annotations" / "koniq10k_votes.csv")
-    mean_level = votes.shares @ [1.0, 0.75, 0.5, 0.25, 0.0]
-    assert np.corrcoef(mean_level, votes.mos)[0, 1] > 0.99
-    assert [votes.split.count(name) for name in ("training", "validation", "test")] == [7058, 1000, 2015]
-
-
 def test_the_mean_votes_of_koniq_are_calibrated_but_know_no_image(data):
-    shares = read_koniq_votes(data / "annotations" / "koniq10k_votes.csv").shares
+    rows = read_ratings("koniq", data / "annotations" / "koniq10k_votes.csv", split="all").rows
+    shares = np.array([row.votes for row in rows])
     constant = np.tile(shares.mean(axis=0), (len(shares), 1))
     assert expected_calibration_error(constant, shares) == pytest.approx(0.0, abs=1e-9)
     assert brier(constant, shares) == pytest.approx(shares.var(axis=0).sum())

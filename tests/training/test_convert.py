@@ -252,7 +252,7 @@ def test_koniqs_file_without_splits_is_refused_for_its_test_images(tmp_path: Pat
     path.write_text("image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,MOS_zscore\n1.jpg,0,25,25,50,0,100,3.25,0.5,61.5\n")
     with pytest.raises(DatasetError, match="does not name them: take the file that does, or give --split all"):
         convert_ratings("koniq", path, UNCHECKED, partial=True)
-    (row,) = convert_ratings("koniq", path, UNCHECKED, partial=True, split="all").rows
+    (row,) = convert_ratings("koniq", path, UNCHECKED, partial=True, split="all", soft="votes").rows
     assert (row.mos, row.level_probs) == (61.5, (0.0, 0.5, 0.25, 0.25, 0.0))
 
 
