@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qsit_plugin.evaluation.authentic import Columns
 from qsit_plugin.evaluation.datasets import CUSTOM, DATASETS, Ratings, read_ratings
+from qsit_plugin.evaluation.holdout import check_whole
 from qsit_plugin.evaluation.locate import locate
 from qsit_plugin.evaluation.ratings import DatasetError, RatedImage
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
@@ -30,6 +31,8 @@ def convert_ratings(
     columns: Columns | None = None,
     profile: ScoreProfile = TRAINING_CONSISTENT,
     partial: bool = False,
+    holdout: float | None = None,
+    without_twins: bool = False,
 ) -> Conversion:
     """A rated dataset as score rows, in the order of its annotation file.
 
@@ -40,8 +43,11 @@ def convert_ratings(
         columns: which columns a csv has.
         profile: the wording; see ``check_wording``.
         partial: accept another number of images than the dataset has.
+        holdout: this share of the training split is the split "validation" instead, by scene (``holdout.hold_out``).
+        without_twins: leave out what has a near twin in another split, as training photos of BIQ2021 in its test split.
 
-    Raises DatasetError for a file or folder that cannot be used as a whole, ValueError for a scale or profile.
+    Raises DatasetError for a file or folder that cannot be used as a whole, for a split of a csv that has images of one
+    group on both sides, ValueError for a scale or profile.
     """
     if scale is None and name == CUSTOM:
         raise ValueError("a table of your own needs the range of its ratings, or the name of a level scale")
@@ -49,10 +55,14 @@ def convert_ratings(
     check_wording(profile)
     bad: list[str] = []
     prefix, result = images.prefix, Conversion()
-    ratings = read_ratings(name, annotations, split="all", columns=columns, partial=partial, bad=bad)
+    ratings = read_ratings(name, annotations, split="all", columns=columns, partial=partial, bad=bad, holdout=holdout)
     for message in bad:
         result.problems.add(BAD_ROW, message)
+    if name == CUSTOM:
+        check_whole(ratings.rows)
     rows = _chosen(ratings, split)
+    if without_twins:
+        rows, result.twins = _alone(ratings, rows)
     source = name if name in DATASETS else Path(annotations).stem
     for row, path in zip(rows, _paths(images, rows, prefix), strict=True):
         if path is None:
@@ -72,12 +82,21 @@ def _chosen(ratings: Ratings, split: str | None) -> list[RatedImage]:
             f"{ratings.title} has official splits, but this file does not name them: take the file that does, or give "
             "--split all to train on the test images, too"
         )
-    wanted = split or (TRAINING_SPLIT if found else "all")
+    official = ratings.name not in DATASETS or DATASETS[ratings.name].official_splits
+    wanted = split or (TRAINING_SPLIT if found and official else "all")
     if wanted != "all" and wanted not in found:
         raise DatasetError(
             f"{ratings.title} has no split {wanted!r} in this file: give one of {', '.join([*sorted(found), 'all'])}"
         )
     return [row for row in ratings.rows if wanted in ("all", row.split)]
+
+
+def _alone(ratings: Ratings, rows: list[RatedImage]) -> tuple[list[RatedImage], int]:
+    """The rows without near twins in another split, and how many others there were."""
+    if not any(row.twins for row in ratings.rows):
+        raise DatasetError(f"no near twins are known for {ratings.title}: only biq2021 has a list of them")
+    kept = [row for row in rows if not row.twins]
+    return kept, len(rows) - len(kept)
 
 
 def _paths(images: Images, rows: Sequence[RatedImage], prefix: str) -> Iterator[str | None]:
