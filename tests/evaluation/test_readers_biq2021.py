@@ -159,3 +159,13 @@ def test_how_many_rows_do_not_fit_is_said(tmp_path: Path) -> None:
 def test_a_photo_in_both_splits_is_refused(tmp_path: Path) -> None:
     write(tmp_path, test=(TRAINING[0], TRAINING[1], "ss03 (2).jpg,0.75"))
     assert "lists 2 images more than once, the first is ss01 (153).jpg" in refusal("biq2021", tmp_path, partial=True)
+
+
+def test_a_scene_is_read_as_it_was_written() -> None:
+    from benchmarks.biq2021_scenes import line
+    from qsit_plugin.evaluation.biq2021 import _photos
+
+    photos = ["ss01 (9).jpg", "ss01 (10).jpg", "ss01 (12).jpg", "ss03 (5648).jpg"]
+    text = line(photos[::-1])
+    assert text == "ss01 (9-10); ss01 (12); ss03 (5648)"
+    assert [photo for part in text.split("; ") for photo in _photos(part)] == photos

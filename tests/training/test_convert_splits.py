@@ -17,7 +17,7 @@ UNCHECKED = Images(Path("photos"), Path("photos"), check=False)
 
 @pytest.fixture
 def biq2021(tmp_path: Path) -> Path:
-    """Training: 200 photos of ss01, 18 of which have near twins in the whole test split, as 153 has 151; 100 of ss03."""
+    """Training: 200 photos of ss01, 18 of them near twins of real test photos, as 153 of 151; 100 of ss03."""
     training = [f"ss01 ({number}).jpg,0.{number:03}" for number in range(1, 202) if number != 151]
     training += [f"ss03 ({number}).jpg,1" for number in range(1, 101)]
     (tmp_path / FILES["training"]).write_text("\n".join(["Image Name,MOS,,", *(f"{line},," for line in training), ""]))
