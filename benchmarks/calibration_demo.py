@@ -16,23 +16,18 @@ from pathlib import Path
 
 from qsit_plugin.cli.calibrate import report_lines
 from qsit_plugin.evaluation import calibration
+from qsit_plugin.evaluation.datasets import read_ratings
 from qsit_plugin.evaluation.qbench import TEMPERATURE, read_logits
-from qsit_plugin.evaluation.votes import read_koniq_votes
 
 KONIQ_RANGE = (0.0, 100.0)
 
 
 def joined(logits: Path, votes: Path, temperature: float) -> list[tuple[str, float, float, str]]:
     """(image, score, MOS, split) of every image that both files name."""
-    rated = read_koniq_votes(votes)
-    places = {name: i for i, name in enumerate(rated.names)}
+    rated = {Path(row.image).name: row for row in read_ratings("koniq", votes, split="all").rows}
     table = read_logits(logits)
     scores = zip(table.images, table.scores(temperature), strict=True)
-    return [
-        (name, float(score), float(rated.mos[places[name]]), rated.split[places[name]])
-        for name, score in scores
-        if name in places
-    ]
+    return [(name, float(score), rated[name].mos, rated[name].split) for name, score in scores if name in rated]
 
 
 def main() -> None:

@@ -36,6 +36,8 @@ class Conversion:
     """
 
     rows: list[TrainingRow] = field(default_factory=list)
+    twins: int = 0
+    """Images that were left out since another split has a near twin of them."""
     levels: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
     problems: Problems = field(default_factory=Problems)

@@ -51,7 +51,7 @@ class LevelScale:
 
     @classmethod
     def named(cls, name: str) -> LevelScale:
-        """The scale of a published dataset: koniq, spaq, kadid10k, livec, agiqa3k, tid2013, csiq or live."""
+        """The scale of a published dataset: koniq, spaq, kadid10k, livec, biq2021, agiqa3k, tid2013, csiq or live."""
         if name == CUSTOM:
             raise ValueError(f"a {CUSTOM} scale needs its range: LevelScale.{CUSTOM}(low, high)")
         if name not in SCALES:
@@ -162,6 +162,7 @@ SCALES = {
         LevelScale("spaq", 0, 94, high_included=False, possible=(0, 100)),
         LevelScale("kadid10k", 1, 5),
         LevelScale("livec", 0, 100),
+        LevelScale("biq2021", 0, 1),
         LevelScale("agiqa3k", 0, 5),
         LevelScale("tid2013", 0, 9),
         LevelScale("csiq", 0, 1, lower_is_better=True),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qsit_plugin.evaluation.authentic import Columns
 from qsit_plugin.evaluation.datasets import CUSTOM, DATASETS, Ratings, read_ratings
+from qsit_plugin.evaluation.holdout import check_whole
 from qsit_plugin.evaluation.locate import locate, one_file
 from qsit_plugin.evaluation.ratings import DatasetError, RatedImage
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
@@ -41,6 +42,8 @@ def convert_ratings(
     columns: Columns | None = None,
     profile: ScoreProfile = TRAINING_CONSISTENT,
     partial: bool = False,
+    holdout: float | None = None,
+    without_twins: bool = False,
 ) -> Conversion:
     """A rated dataset as score rows, in the order of its annotation file.
 
@@ -55,10 +58,13 @@ def convert_ratings(
         columns: which columns a csv has.
         profile: the wording; see ``check_wording``.
         partial: accept another number of images than the dataset has.
+        holdout: this share of the training split is the split "validation" instead, by scene (``holdout.hold_out``).
+        without_twins: leave out what has a near twin in another split, as training photos of BIQ2021 in its test split.
 
     Gives a ``ScaleWarning`` for a range that does not fit the ratings; it is in the result's ``warnings``, too.
-    Raises DatasetError for a file or folder that cannot be used as a whole, for two rows that are one image, and for
-    votes of a dataset that has none; ValueError for a scale or profile, and for another ``soft``.
+    Raises DatasetError for a file or folder that cannot be used as a whole, for two rows that are one image, for votes
+    of a dataset that has none, and for a split of a csv that has images of one group on both sides; ValueError for a
+    scale or profile, and for another ``soft``.
     """
     if soft not in SOFT_LABELS:
         raise ValueError(f"soft labels are made from one of {', '.join(SOFT_LABELS)}, not from {soft!r}")
@@ -68,12 +74,16 @@ def convert_ratings(
     check_wording(profile)
     bad: list[str] = []
     result = Conversion()
-    ratings = read_ratings(name, annotations, split="all", columns=columns, partial=partial, bad=bad)
+    ratings = read_ratings(name, annotations, split="all", columns=columns, partial=partial, bad=bad, holdout=holdout)
     for message in bad:
         result.problems.add(BAD_ROW, message)
+    if name == CUSTOM:
+        check_whole(ratings.rows)
     rows = _chosen(ratings, split)
     if soft == VOTES and any(row.votes is None for row in rows):
         raise DatasetError(f"{ratings.title} has no vote shares for soft labels: only KonIQ-10k has; take {RATING!r}")
+    if without_twins:
+        rows, result.twins = _alone(ratings, rows)
     source = name if name in DATASETS else Path(annotations).stem
     for row, (path, fault) in zip(rows, _paths(images, rows), strict=True):
         result.rating(scale, row.mos)
@@ -105,12 +115,21 @@ def _chosen(ratings: Ratings, split: str | None) -> list[RatedImage]:
             f"{ratings.title} has official splits, but this file does not name them: take the file that does, or give "
             "--split all to train on the test images, too"
         )
-    wanted = split or (TRAINING_SPLIT if found else "all")
+    official = ratings.name not in DATASETS or DATASETS[ratings.name].official_splits
+    wanted = split or (TRAINING_SPLIT if found and official else "all")
     if wanted != "all" and wanted not in found:
         raise DatasetError(
             f"{ratings.title} has no split {wanted!r} in this file: give one of {', '.join([*sorted(found), 'all'])}"
         )
     return [row for row in ratings.rows if wanted in ("all", row.split)]
+
+
+def _alone(ratings: Ratings, rows: list[RatedImage]) -> tuple[list[RatedImage], int]:
+    """The rows without near twins in another split, and how many others there were."""
+    if not any(row.twins for row in ratings.rows):
+        raise DatasetError(f"no near twins are known for {ratings.title}: only biq2021 has a list of them")
+    kept = [row for row in rows if not row.twins]
+    return kept, len(rows) - len(kept)
 
 
 def _paths(images: Images, rows: Sequence[RatedImage]) -> Iterator[tuple[str | None, str]]:

@@ -29,7 +29,7 @@ _TABLE = "A table of your own (--dataset csv)"
 @app.command()
 def accuracy(
     dataset: Annotated[
-        str, typer.Option(help="koniq, spaq, kadid10k, livec, agiqa3k, csiq, tid2013, or csv for a table of yours.")
+        str, typer.Option(help="koniq, spaq, kadid10k, livec, biq2021, agiqa3k, csiq, tid2013, or csv (yours).")
     ],
     images: Annotated[str, typer.Option(metavar="FOLDER", help="Where the images are.")],
     annotations: Annotated[str, typer.Option(metavar="FILE", help="The dataset's annotation file, as published.")],
@@ -42,6 +42,14 @@ def accuracy(
     ] = "",
     split: Annotated[
         str | None, typer.Option(help="An official split, or all; by default test where there is one, else all.")
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
+    ] = None,
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Figures within each of its values, too; may be given several times."),
     ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Go on with a dataset that is not complete; the result says so.")
@@ -74,6 +82,7 @@ def accuracy(
     from qsit_plugin.evaluation.accuracy import open_journal, pair_images, result_of
     from qsit_plugin.evaluation.authentic import Columns
     from qsit_plugin.evaluation.datasets import DATASETS, read_ratings
+    from qsit_plugin.evaluation.figures import check_column
     from qsit_plugin.evaluation.journal import JournalError
     from qsit_plugin.evaluation.ratings import DatasetError
     from qsit_plugin.evaluation.rivals import MetricError, check_names
@@ -101,10 +110,14 @@ def accuracy(
         options.Choice(device=device, dtype=dtype).check()
         _need_scipy()
         check_names(rivals)
-        ratings = read_ratings(dataset, annotations, split=split, columns=columns, partial=partial)
+        ratings = read_ratings(dataset, annotations, split=split, columns=columns, partial=partial, holdout=holdout)
         pairs, missing = pair_images(ratings, images, partial=partial)
+        by = list(dict.fromkeys([*ratings.group_by, *(group_by or [])]))
+        for column in group_by or []:
+            check_column([row for row, _ in pairs], column)
+        settings = {"resamples": resamples, "seed": seed, "group_by": by}
         with open_journal(target.with_suffix(".scores.jsonl"), ratings, images) as journal:
-            metric_figures, unavailable = _run(choices, rivals, device, pairs, journal, resamples=resamples, seed=seed)
+            metric_figures, unavailable = _run(choices, rivals, device, pairs, journal, settings)
     except (DatasetError, JournalError, MetricError) as error:
         stop(str(error), WRONG_USAGE)
     except ModuleNotFoundError as error:
@@ -129,11 +142,12 @@ def _run(
     device: str,
     pairs: Sequence[Pair],
     journal: Journal,
-    *,
-    resamples: int,
-    seed: int,
+    settings: dict[str, Any],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Score with one metric after the other, so that only one is in memory; figures, and what could not run."""
+    """Score with one metric after the other, so that only one is in memory; figures, and what could not run.
+
+    ``settings``: of ``summarize``.
+    """
     import torch
 
     from qsit_plugin.evaluation.accuracy import score_pairs, summarize, unscored
@@ -159,7 +173,7 @@ def _run(
             continue
         except KeyboardInterrupt:
             stop(f"interrupted: the scores so far are in {journal.path}; the same command goes on there", INTERRUPTED)
-        figures[scorer.name] = summarize(scorer, [row for row, _ in pairs], journal, resamples=resamples, seed=seed)
+        figures[scorer.name] = summarize(scorer, [row for row, _ in pairs], journal, **settings)
         del scorer  # or it would stay in memory while the next one is opened
     return figures, unavailable
 

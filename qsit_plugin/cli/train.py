@@ -26,7 +26,8 @@ def convert(
     name: Annotated[
         str,
         typer.Argument(
-            help="Rated images: koniq, spaq, kadid10k, livec, agiqa3k, csiq, tid2013, or csv for a table of yours. "
+            help="Rated images: koniq, spaq, kadid10k, livec, biq2021, agiqa3k, csiq, tid2013, or csv for a table of "
+            "yours. "
             "Conversations: qsit (Q-SiT's own JSON), q_instruct, llava, or jsonl (written by this command)."
         ),
     ],
@@ -49,6 +50,13 @@ def convert(
     split: Annotated[
         str | None, typer.Option(help="An official split, or all; by default training where there is one, else all.")
     ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
+    ] = None,
+    without_twins: Annotated[
+        bool, typer.Option("--without-twins", help="Leave out images that have a near twin in another split (biq2021).")
+    ] = False,
     scale: Annotated[
         str | None, typer.Option(help="Cut into levels as another dataset is: its name, or live for DMOS 0-100.")
     ] = None,
@@ -73,6 +81,9 @@ def convert(
         str | None, typer.Option(rich_help_panel=_TABLE, help="Standard deviation of the ratings.")
     ] = None,
     split_column: Annotated[str | None, typer.Option(rich_help_panel=_TABLE)] = None,
+    group_column: Annotated[
+        str | None, typer.Option(rich_help_panel=_TABLE, help="The photo or scene of an image: no split may part it.")
+    ] = None,
     profile: Annotated[
         str, typer.Option(help="How ratings are worded: a profile's name or file; as Q-SiT's training data by default.")
     ] = "training",
@@ -100,9 +111,13 @@ def convert(
     check_target(out, [Path(file)])
     if Path(out).suffix.lower() not in (".jsonl", ".json"):
         stop(f"--out {out!r} must end in .jsonl (rows to train on) or .json (LLaVA's form)", WRONG_USAGE)
-    columns = Columns(image_column, mos_column, split_column, sd=sd_column, lower_is_better=lower_is_better)
+    columns = Columns(
+        image_column, mos_column, split_column, group_column, sd=sd_column, lower_is_better=lower_is_better
+    )
     own_columns = columns != Columns(lower_is_better=lower_is_better)
     _check_options(name, own_columns, split is not None or partial, range is not None, lower_is_better, soft_labels)
+    if (holdout is not None or without_twins) and name in conversations.NAMES:
+        stop(f"{name} has no splits: leave --holdout and --without-twins out", WRONG_USAGE)
     wording = profile_for(".", profile)
     try:
         chosen = _scale(name, scale, range, lower_is_better)
@@ -120,6 +135,8 @@ def convert(
                     columns=columns,
                     profile=wording,
                     partial=partial,
+                    holdout=holdout,
+                    without_twins=without_twins,
                 )
             else:
                 place = _images(images, Path(images if root is None else root), unchecked)
@@ -197,6 +214,8 @@ def _tell_result(result: Conversion, images: Images, out: str, soft: str) -> Non
     from qsit_plugin.training.conversion import VOTES
     from qsit_plugin.training.range_fit import histogram
 
+    if result.twins:
+        note(f"{result.twins:,} images with a near twin in another split are left out")
     if result.dropped:
         note(
             f"{result.dropped:,} images outside the range that is cut into levels are dropped, as in the published data"

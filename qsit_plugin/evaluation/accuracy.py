@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .datasets import Ratings
+from .figures import by_column, correlate, figures_of
 from .journal import Journal
 from .locate import locate
 from .ratings import DatasetError, RatedImage
 from .scorers import Scorer
-from .statistics import bootstrap, correlations
 from .votes import brier, expected_calibration_error
 
 Pair = tuple[RatedImage, Path]
@@ -63,14 +63,22 @@ def score_pairs(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> Iter
 
 
 def summarize(
-    scorer: Scorer, rows: Sequence[RatedImage], journal: Journal, *, resamples: int = 1000, seed: int = 0
+    scorer: Scorer,
+    rows: Sequence[RatedImage],
+    journal: Journal,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    group_by: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One metric's figures on the rows that have a score.
 
     Correlations are with ``quality``, and the sign of a lower-is-better metric is turned, so that agreement is
     positive for every metric on every dataset. ``intervals``: 95% percentile bootstrap over ``source`` groups.
-    ``by_distortion``: the same correlations within each type. A figure that is not defined is None, and a key ending in
-    ``error`` says why. ``failed``: the images without a score, each with its reason.
+    ``by_distortion``: the same correlations within each type. ``by_group``: ``figures.by_column`` of each column of
+    ``group_by``. ``without_twins``: where some rows have twins in another split, the figures on the others. A figure
+    that is not defined is None, and a key ending in ``error`` says why. ``failed``: the images without a score, each
+    with its reason.
     """
     entries = journal.entries.get(scorer.name, {})
     scored = [row for row in rows if "score" in entries.get(row.image, {})]
@@ -78,10 +86,11 @@ def summarize(
     predicted = [sign * entries[row.image]["score"] for row in scored]
     result: dict[str, Any] = {
         "lower_is_better": scorer.lower_is_better,
-        **_correlate(predicted, [row.quality for row in scored]),
-        **_intervals(predicted, scored, resamples, seed),
+        **figures_of(predicted, scored, resamples, seed),
         **_vote_agreement(entries, scored),
         "by_distortion": _by_distortion(predicted, scored),
+        "by_group": {column: by_column(predicted, scored, column, resamples, seed) for column in group_by},
+        **_without_twins(predicted, scored, group_by, resamples, seed),
         "failed": [
             {"image": row.image, "error": entries.get(row.image, {}).get("error", "not scored")}
             for row in rows
@@ -91,26 +100,6 @@ def summarize(
     }
     modes = sorted({entries[row.image]["mode"] for row in scored if "mode" in entries[row.image]})
     return result | ({"modes": modes} if modes else {})
-
-
-def _correlate(predicted: Sequence[float], quality: Sequence[float]) -> dict[str, Any]:
-    try:
-        return correlations(predicted, quality)
-    except ValueError as error:  # too few images, or equal scores for all: the reason takes the figures' place
-        names = ("srcc", "plcc", "krcc", "plcc_logistic4", "rmse_logistic4")
-        return {"n": len(predicted), **dict.fromkeys(names), "error": str(error)}
-
-
-def _intervals(predicted: Sequence[float], rows: Sequence[RatedImage], resamples: int, seed: int) -> dict[str, Any]:
-    sources = [row.source for row in rows]
-    about: dict[str, Any] = {"sources": len(set(sources))}
-    if not resamples:
-        return about | {"intervals": None}
-    try:
-        found = bootstrap(predicted, [row.quality for row in rows], sources, samples=resamples, seed=seed)
-    except ValueError as error:
-        return about | {"intervals": None, "intervals_error": str(error)}
-    return about | {"intervals": {name: list(ends) for name, ends in found.items()}}
 
 
 def _vote_agreement(entries: dict[str, dict[str, Any]], rows: Sequence[RatedImage]) -> dict[str, float]:
@@ -126,8 +115,20 @@ def _by_distortion(predicted: Sequence[float], rows: Sequence[RatedImage]) -> di
     table = {}
     for kind in dict.fromkeys(row.distortion for row in rows if row.distortion):
         members = [i for i, row in enumerate(rows) if row.distortion == kind]
-        table[kind] = _correlate([predicted[i] for i in members], [rows[i].quality for i in members])
+        table[kind] = correlate([predicted[i] for i in members], [rows[i] for i in members])
     return table
+
+
+def _without_twins(
+    predicted: Sequence[float], rows: Sequence[RatedImage], group_by: Sequence[str], resamples: int, seed: int
+) -> dict[str, Any]:
+    """Empty where no row has a twin in another split."""
+    alone = [i for i, row in enumerate(rows) if not row.twins]
+    if len(alone) == len(rows):
+        return {}
+    scores, kept = [predicted[i] for i in alone], [rows[i] for i in alone]
+    by_group = {column: by_column(scores, kept, column, resamples, seed) for column in group_by}
+    return {"without_twins": {**figures_of(scores, kept, resamples, seed), "by_group": by_group}}
 
 
 def result_of(
@@ -155,6 +156,8 @@ def result_of(
             "expected_n": ratings.expected,
             "missing_images": list(missing),
             "ratings_sha256": ratings.fingerprint,
+            "torn_sources": ratings.torn,
+            "note": ratings.note,
         },
         "metrics": metrics,
         "unavailable_metrics": unavailable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from .tables import Record, load_mat, rated, read_table
 
 LIVEC_FILES = ("AllMOS_release", "AllImages_release", "AllStdDev_release")
 LIVEC_TRAINING_IMAGE = re.compile(r"t\d+\.bmp", re.IGNORECASE)
+LIVEC_SAME_PICTURE = {"333.bmp": "246.bmp"}
+"""Listed twice, with MOS 51.1 and 52.0; one source, so that the bootstrap draws both or none."""
 VOTES = ("c5", "c4", "c3", "c2", "c1")
 """KonIQ's columns from excellent (5) to bad (1)."""
 
@@ -65,7 +68,7 @@ def read_livec(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
 
     ``path``: one of the three files, or the folder that holds them. 1,169 entries, of which the seven training images
     of the study (``t1.bmp`` to ``t7.bmp``, kept in a folder of their own) are dropped: published figures are on the
-    other 1,162. MOS 0-100.
+    other 1,162. MOS 0-100. There is no official split; ``split`` is ``livec_half``.
     """
     folder = path if path.is_dir() else path.parent
     absent = [f"{name}.mat" for name in LIVEC_FILES if not (folder / f"{name}.mat").is_file()]
@@ -85,7 +88,15 @@ def _livec_row(row: tuple[str, float, float]) -> RatedImage:
     name, mos, sd = row
     if not np.isfinite(mos) or np.isinf(sd):
         raise DatasetError(f"{name} of LIVE-C: MOS {mos} and standard deviation {sd} must be finite numbers")
-    return _plain(name, float(mos), None if np.isnan(sd) else float(sd))
+    known = None if np.isnan(sd) else float(sd)
+    source = LIVEC_SAME_PICTURE.get(name, name)
+    return RatedImage(name, float(mos), float(mos), known, split=livec_half(name), source=source)
+
+
+def livec_half(name: str) -> str:
+    """One half for choices ("validation"), one to be looked at when they are made ("test"): of the name's MD5, even or
+    odd."""
+    return "test" if int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % 2 else "validation"
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ class Columns:
 
 
 def read_columns(path: Path, columns: Columns, bad: list[str] | None = None) -> list[RatedImage]:
-    """Any table with named columns. ``quality`` is the negative rating where lower is better.
+    """Any table with named columns, all of which are kept. ``quality`` is the negative rating where lower is better.
 
     A row without a value in the column of deviations has no ``sd``; what else is wrong there makes it a bad row.
     """
@@ -117,7 +128,9 @@ def read_columns(path: Path, columns: Columns, bad: list[str] | None = None) -> 
         quality = -mos if columns.lower_is_better else mos
         image = record.text(columns.image)
         sd = record.number_if_any(columns.sd) if columns.sd else None
-        return RatedImage(image, mos, quality, sd, split=split, source=group or "", distortion=distortion)
+        return RatedImage(
+            image, mos, quality, sd, split=split, source=group or "", distortion=distortion, columns=record.texts()
+        )
 
     return rated(read_table(path, [columns.image, columns.mos, *optional]), row, bad)
 

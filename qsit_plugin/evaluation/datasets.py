@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .authentic import Columns, read_agiqa3k, read_columns, read_koniq, read_livec, read_spaq
+from .biq2021 import FILES as BIQ2021_FILES
+from .biq2021 import read_biq2021
+from .holdout import hold_out, torn_sources
 from .ratings import DatasetError, RatedImage
 from .synthetic import read_csiq, read_kadid10k, read_tid2013
 
@@ -30,9 +33,30 @@ class Dataset:
     """Name of the annotation file, as published."""
     splits: Mapping[str, int] = field(default_factory=dict)
     lower_is_better: bool = False
+    folder: bool = False
+    """Whether the annotations are several files, so that their folder may be given, too."""
+    file_per_split: bool = False
+    """Whether one of the files is a split, and whole without the others."""
+    official_splits: bool = True
+    """Whether the splits are the authors'; those that are not are used only where they are asked for."""
+    group_by: tuple[str, ...] = ()
+    """Columns by which figures are always shown."""
+    note: str = ""
+    """What else a reader of the figures must know."""
+
+    def size(self, rows: list[RatedImage]) -> tuple[int, str]:
+        """How many rows the file must have, and of what: all, or the split that the file is."""
+        found = {row.split or "" for row in rows}
+        alone = found.pop() if self.file_per_split and len(found) == 1 else "all"
+        return self.splits.get(alone, self.n), alone
 
 
 _KONIQ_SPLITS = {"training": 7058, "validation": 1000, "test": 2015}
+_LIVEC_NOTE = """\
+The splits are not official: even (validation) and odd (test) MD5 of the file name. 246 and 333 are one picture."""
+_BIQ2021_NOTE = """\
+EXIF orientation is not applied (291 photos ask to be turned), as in the released procedure of Q-SiT. 213 photos of the
+official test split have a near twin in the training split, and 332 of its 335 photos of ss01 are of scenes in it."""
 DATASETS = {
     dataset.name: dataset
     for dataset in (
@@ -40,7 +64,11 @@ DATASETS = {
                 "koniq10k_distributions_sets.csv or koniq10k_scores_and_distributions.csv", _KONIQ_SPLITS),
         Dataset("spaq", "SPAQ", read_spaq, 11_125, "MOS 0-100", "MOS and Image attribute scores.xlsx"),
         Dataset("kadid10k", "KADID-10k", read_kadid10k, 10_125, "MOS 1-5", "dmos.csv"),
-        Dataset("livec", "LIVE in the Wild", read_livec, 1_162, "MOS 0-100", "AllMOS_release.mat"),
+        Dataset("livec", "LIVE in the Wild", read_livec, 1_162, "MOS 0-100", "AllMOS_release.mat",
+                {"validation": 588, "test": 574}, folder=True, official_splits=False, note=_LIVEC_NOTE),
+        Dataset("biq2021", "BIQ2021", read_biq2021, 12_000, "MOS 0-1", " and ".join(BIQ2021_FILES.values()),
+                {"training": 10_000, "test": 2_000}, folder=True, file_per_split=True, group_by=("subset",),
+                note=_BIQ2021_NOTE),
         Dataset("agiqa3k", "AGIQA-3K", read_agiqa3k, 2_982, "MOS 0-5", "data.csv"),
         Dataset("csiq", "CSIQ", read_csiq, 866, "DMOS 0-1, lower is better", "csiq.DMOS.xlsx", lower_is_better=True),
         Dataset("tid2013", "TID2013", read_tid2013, 3_000, "MOS 0-9", "mos_with_names.txt"),
@@ -64,6 +92,9 @@ class Ratings:
     split: str
     expected: int | None
     fingerprint: str
+    group_by: tuple[str, ...] = ()
+    torn: int = 0
+    note: str = ""
 
 
 def read_ratings(
@@ -74,18 +105,22 @@ def read_ratings(
     columns: Columns | None = None,
     partial: bool = False,
     bad: list[str] | None = None,
+    holdout: float | None = None,
 ) -> Ratings:
     """Read a dataset's annotation file and hold it against the dataset's known size.
 
     Args:
         name: one of :data:`DATASETS`, or ``"csv"`` with ``columns``.
-        split: an official split, ``"all"``, or None: the test split where the file has one, else all.
+        split: a split, ``"all"``, or None: the official test split where the file has one, else all. Of a file that is
+            one split, both of the latter are that split.
         partial: accept another number of rows than the dataset has.
         bad: take malformed rows as messages into this list instead of raising the first.
+        holdout: this share of the training split becomes the split "validation", see ``holdout.hold_out``; it is then
+            what is read where no ``split`` is given.
 
     Raises:
         DatasetError: an unknown name or split, a file that is missing, malformed or of the wrong size, an image that
-            is listed twice.
+            is listed twice, a holdout of a dataset that has a validation split.
         ModuleNotFoundError: scipy or openpyxl is needed and missing.
     """
     known = DATASETS.get(name)
@@ -95,35 +130,55 @@ def read_ratings(
     if not path.exists():
         published = f" ({known.title}'s is {known.annotation})" if known else ""
         raise DatasetError(f"{path}: no such annotation file{published}")
-    if path.is_dir() and name != "livec":
+    if path.is_dir() and not (known and known.folder):
         raise DatasetError(f"{path} is a folder: give the annotation file in it")
     try:
         rows = known.read(path, bad) if known else read_columns(path, columns or Columns(), bad)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not a text file in UTF-8: {error}") from None
     _check_unique(path, rows)
-    chosen, kept = _choose_split(path, rows, split)
+    if known and not partial:
+        _check_size(known, path, len(rows) + len(bad or ()), *known.size(rows))
+    whole_splits = not bad and holdout is None  # a malformed row does not say which split it is of
+    rows = rows if holdout is None else hold_out(rows, holdout)
+    asked = "validation" if split is None and holdout is not None else split
+    chosen, kept = _choose_split(path, rows, _asked_split(known, rows, asked))
     expected = None
     if known:
-        expected = known.splits.get(chosen, known.n)
-        if not partial:
-            _check_size(known, path, len(rows) + len(bad or ()), known.n)
-            if not bad:  # a malformed row does not say which split it is of
-                _check_size(known, path, len(kept), expected, chosen)
+        expected = len(kept) if holdout is not None else known.splits.get(chosen, known.n)
+        if whole_splits and not partial:
+            _check_size(known, path, len(kept), expected, chosen)
     elif not kept and not bad:
         raise DatasetError(f"{path} holds no rows")
     title = known.title if known else path.stem
     scale = known.scale if known else _own_scale(columns or Columns())
-    return Ratings(name, title, scale, tuple(kept), chosen, expected, _fingerprint(rows))
+    return Ratings(
+        name,
+        title,
+        scale,
+        tuple(kept),
+        chosen,
+        expected,
+        _fingerprint(rows),
+        group_by=known.group_by if known else (),
+        torn=len(torn_sources(rows) & {row.source for row in kept}) if chosen != "all" else 0,
+        note=known.note if known else "",
+    )
 
 
 def _own_scale(columns: Columns) -> str:
     return f"{columns.mos}, {'lower' if columns.lower_is_better else 'higher'} is better"
 
 
-def _choose_split(path: Path, rows: list[RatedImage], split: str | None) -> tuple[str, list[RatedImage]]:
+def _asked_split(known: Dataset | None, rows: list[RatedImage], split: str | None) -> str:
+    found = {row.split for row in rows if row.split is not None}
+    if known and known.file_per_split and len(found) == 1 and split in (None, "all"):
+        return found.pop()
+    return split or ("test" if "test" in found and (not known or known.official_splits) else "all")
+
+
+def _choose_split(path: Path, rows: list[RatedImage], chosen: str) -> tuple[str, list[RatedImage]]:
     found = Counter(row.split for row in rows if row.split is not None)
-    chosen = split or ("test" if "test" in found else "all")
     if chosen == "all":
         return chosen, rows
     if chosen not in found:

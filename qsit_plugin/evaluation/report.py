@@ -19,6 +19,7 @@ def markdown(result: dict[str, Any]) -> str:
     about, metrics = result["dataset"], result["metrics"]
     split = "" if about["split"] == "all" else f", {about['split']} split"
     lines = [f"# Accuracy on {about['title']}{split}", "", f"{_count(about)} Ratings: {about['scale']}.", ""]
+    lines += [" ".join([about["note"], *_torn(about)]).strip(), ""] if about["note"] or about["torn_sources"] else []
     lines += _main_table(metrics)
     lines += [
         f"\n{name}, level distribution against the shares of people's votes: Brier score {figures['brier']:.3f}, "
@@ -26,6 +27,11 @@ def markdown(result: dict[str, Any]) -> str:
         for name, figures in metrics.items()
         if "brier" in figures
     ]
+    lines += _groups(metrics)
+    apart = {name: figures["without_twins"] for name, figures in metrics.items() if "without_twins" in figures}
+    if apart:
+        lines += ["", "## Without the images that have a near twin in another split", "", *_main_table(apart)]
+        lines += _groups(apart, ", without near twins")
     kinds = list(dict.fromkeys(kind for figures in metrics.values() for kind in figures["by_distortion"]))
     if kinds:
         lines += ["", "## SRCC by distortion", "", *_distortion_table(metrics, kinds)]
@@ -38,8 +44,15 @@ def _count(about: dict[str, Any]) -> str:
     return f"**Partial: {about['n']:,} of {about['expected_n']:,} images.**"
 
 
+def _torn(about: dict[str, Any]) -> list[str]:
+    """A leak that no figure shows: what these images show was, in other images, trained on."""
+    torn = about["torn_sources"]
+    return [f"{torn:,} sources (photos or scenes) of this split have images in another split, too."] if torn else []
+
+
 def _main_table(metrics: dict[str, dict[str, Any]]) -> list[str]:
-    header = ("metric", "n", "SRCC", "PLCC", "KRCC", "PLCC fitted", "RMSE fitted", "failed")
+    header: tuple[str, ...] = ("metric", "n", "SRCC", "PLCC", "KRCC", "PLCC fitted", "RMSE fitted", "failed")
+    header = header if all("failed" in figures for figures in metrics.values()) else header[:-1]
     rows = [
         (
             name,
@@ -49,11 +62,36 @@ def _main_table(metrics: dict[str, dict[str, Any]]) -> list[str]:
             _figure(figures["krcc"]),
             _figure(figures["plcc_logistic4"]),
             _figure(figures["rmse_logistic4"]),
-            str(len(figures["failed"])),
-        )
+            str(len(figures.get("failed", ()))),
+        )[: len(header)]
         for name, figures in metrics.items()
     ]
     return _table(header, rows)
+
+
+def _groups(metrics: dict[str, dict[str, Any]], condition: str = "") -> list[str]:
+    """A table for every column: SRCC within each value, and the mean over values; by whatever metric has them."""
+    lines = []
+    for column in dict.fromkeys(column for figures in metrics.values() for column in figures["by_group"]):
+        tables = {name: figures["by_group"][column] for name, figures in metrics.items()}
+        lines += ["", f"## SRCC by {column}{condition}", "", *_group_table(column, tables), ""]
+        first = next(iter(tables.values()))
+        if first["value_alone"] is not None:
+            lines.append(f"To know the {column} of an image and nothing else gives SRCC {first['value_alone']:.3f}.")
+        if first["without_value"]:
+            lines.append(f"{first['without_value']:,} images have no {column} and are left out.")
+    return lines
+
+
+def _group_table(column: str, tables: dict[str, dict[str, Any]]) -> list[str]:
+    rows = []
+    for value in dict.fromkeys(value for table in tables.values() for value in table["groups"]):
+        cells = [table["groups"].get(value, {"n": 0, "srcc": None}) for table in tables.values()]
+        count = str(max(cell["n"] for cell in cells))
+        rows.append((value, count, *(_with_interval(cell, "srcc") for cell in cells)))
+    means = [_bracketed(table["mean_srcc"], table["mean_srcc_interval"]) for table in tables.values()]
+    defined = max(table["of"] for table in tables.values())
+    return _table((column, "n", *tables), [*rows, (f"mean of {defined}", "", *means)])
 
 
 def _distortion_table(metrics: dict[str, dict[str, Any]], kinds: Sequence[str]) -> list[str]:
@@ -84,8 +122,11 @@ def _troubles(result: dict[str, Any]) -> list[str]:
 
 
 def _with_interval(figures: dict[str, Any], name: str) -> str:
-    ends = (figures.get("intervals") or {}).get(name)
-    return _figure(figures[name]) + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
+    return _bracketed(figures[name], (figures.get("intervals") or {}).get(name))
+
+
+def _bracketed(value: float | None, ends: Sequence[float] | None) -> str:
+    return _figure(value) + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
 
 
 def _figure(value: float | None) -> str:

@@ -147,21 +147,62 @@ def bootstrap(
     members = _members(groups, len(x))
     rng = np.random.default_rng(seed)
     draws: dict[str, list[float]] = {name: [] for name in statistics}
-    lost = 0
     for _ in range(samples):
-        rows = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        if len(rows) < 3 or np.ptp(x[rows]) == 0.0 or np.ptp(y[rows]) == 0.0:
-            lost += 1  # no correlation is defined there
+        rows = _draw(members, rng)
+        if not _is_defined(x[rows], y[rows]):
             continue
         for name in statistics:
             draws[name].append(STATISTICS[name](x[rows], y[rows]))
-    if lost * 10 > samples:
-        raise ValueError(
-            f"{lost} of {samples} resamples hold equal values only: {len(x)} rows in {len(members)} groups are too few "
-            f"or too tied for an interval"
-        )
+    _check_lost(samples - len(next(iter(draws.values()), [])), samples, len(x), len(members))
     ends = [50.0 * (1.0 - confidence), 50.0 * (1.0 + confidence)]
     return {name: _interval(values, ends) for name, values in draws.items()}
+
+
+def bootstrap_mean_srcc(
+    predicted: ArrayLike,
+    target: ArrayLike,
+    parts: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the unweighted mean of the SRCC within each part.
+
+    ``parts``: one label a row. ``groups``: whole ones are drawn, from all parts together, as ``bootstrap`` does: a
+    photo may have a version in every part. Raises ValueError as ``bootstrap`` does; a resample in which one part has no
+    correlation counts as one of ties.
+    """
+    x, y = _pair(predicted, target)
+    _, number = np.unique(np.asarray(parts), return_inverse=True)
+    members = _members(groups, len(x))
+    rng = np.random.default_rng(seed)
+    means: list[float] = []
+    for _ in range(samples):
+        rows = _draw(members, rng)
+        within = [rows[number[rows] == part] for part in range(int(number.max()) + 1)]
+        if all(_is_defined(x[part], y[part]) for part in within):
+            means.append(float(np.mean([srcc(x[part], y[part]) for part in within])))
+    _check_lost(samples - len(means), samples, len(x), len(members))
+    return _interval(means, [50.0 * (1.0 - confidence), 50.0 * (1.0 + confidence)])
+
+
+def _draw(members: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """The row numbers of as many groups as there are, with replacement."""
+    return np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+
+
+def _is_defined(x: np.ndarray, y: np.ndarray) -> bool:
+    return len(x) >= 3 and np.ptp(x) > 0.0 and np.ptp(y) > 0.0
+
+
+def _check_lost(lost: int, samples: int, rows: int, groups: int) -> None:
+    if lost * 10 > samples:
+        raise ValueError(
+            f"{lost} of {samples} resamples hold equal values only: {rows} rows in {groups} groups are too few "
+            f"or too tied for an interval"
+        )
 
 
 def _interval(values: list[float], ends: list[float]) -> tuple[float, float]:

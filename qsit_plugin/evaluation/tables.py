@@ -40,6 +40,10 @@ class Record:
             value = int(value)
         return str(value).strip()
 
+    def texts(self) -> dict[str, str]:
+        """All cells that are not empty, as text."""
+        return {name: self.text(name) for name, value in self.values.items() if _stripped(value)}
+
     def number(self, column: str) -> float:
         """The cell as a finite number."""
         text = self.text(column)
@@ -68,15 +72,21 @@ def as_number(text: str, place: str) -> float:
 
 
 def rated(items: Iterable[Item], parse: Callable[[Item], RatedImage], bad: list[str] | None) -> list[RatedImage]:
-    """Every item as a row. A malformed one raises its DatasetError, or goes into ``bad`` as its message."""
-    rows = []
+    """Every item as a row. The message of a malformed one goes into ``bad``; without that, DatasetError is raised with
+    the first message and how many more there are."""
+    rows: list[RatedImage] = []
+    found: list[str] = []
     for item in items:
         try:
             rows.append(parse(item))
         except DatasetError as error:
-            if bad is None:
-                raise
-            bad.append(str(error))
+            found.append(str(error))
+    if bad is not None:
+        bad += found
+    elif len(found) == 1:
+        raise DatasetError(found[0])
+    elif found:
+        raise DatasetError(f"{found[0]} (the first of {len(found):,} malformed rows of {len(rows) + len(found):,})")
     return rows
 
 

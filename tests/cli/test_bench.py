@@ -217,3 +217,54 @@ def test_a_spreadsheet_without_openpyxl_is_one_line_with_the_command(
     )  # fmt: skip
     assert result.exit_code == 2
     assert 'openpyxl is needed for this file and not installed: pip install "qsit-plugin[bench]"' in result.stderr
+
+
+def test_figures_by_any_column_of_the_table_are_in_both_files(bench, tmp_path: Path) -> None:
+    result = bench("--group-by", "photo", "--group-by", "distortion")
+    assert result.exit_code == 0, result.stderr
+    figures = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["metrics"]["tiny"]
+    assert list(figures["by_group"]) == ["photo", "distortion"]
+    assert list(figures["by_group"]["photo"]["groups"]) == ["astronaut", "cat", "coffee"]
+    assert figures["by_group"]["distortion"]["groups"]["blur"]["srcc"] == figures["by_distortion"]["blur"]["srcc"]
+    assert "## SRCC by photo" in result.stdout
+    assert f"| mean of 3 |  | {figures['by_group']['photo']['mean_srcc']:.3f}" in result.stdout
+
+
+def test_an_unknown_column_is_refused_before_anything_is_scored(bench, tmp_path: Path) -> None:
+    result = bench("--group-by", "camera")
+    assert result.exit_code == 2
+    assert "no image has a value in a column 'camera'; there are" in result.stderr
+    assert not (tmp_path / "run.scores.jsonl").exists()
+
+
+def test_photos_that_are_held_out_are_what_is_evaluated(bench, tmp_path: Path) -> None:
+    result = bench("--holdout", "0.4")
+    assert result.exit_code == 0, result.stderr
+    content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert (content["dataset"]["split"], content["dataset"]["n"]) == ("validation", 15)
+
+
+def test_biq2021_shows_its_subsets_and_the_figures_without_twins_unasked(
+    qsit, tiny_folder: Path, tmp_path: Path
+) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from qsit_plugin.evaluation.biq2021 import FILES
+
+    names = [f"ss0{subset} ({number}).jpg" for subset in (1, 3) for number in (151, 1329, 5648, 5667, 1, 2)]
+    ratings = [f"{name},0.{3 + number}" for number, name in enumerate(names[:7])]
+    (tmp_path / FILES["test"]).write_text("\n".join(["Image Name,MOS", *ratings, ""]))
+    rng = np.random.default_rng(0)
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / name)
+    result = qsit(
+        "bench", "accuracy", "--dataset", "biq2021", "--images", tmp_path, "--annotations", tmp_path / FILES["test"],
+        "--out", tmp_path / "run.json", "--resamples", 20, "--partial", "--model", tiny_folder,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    figures = content["metrics"]["tiny"]
+    assert (content["dataset"]["split"], figures["n"], figures["without_twins"]["n"]) == ("test", 7, 5)
+    assert list(figures["by_group"]["subset"]["groups"]) == ["ss01", "ss03"]
+    assert "EXIF orientation is not applied" in result.stdout

@@ -315,3 +315,37 @@ def test_example_settings_are_written_once_and_not_over_others(qsit, tmp_path: P
     again = qsit("train", "configs", tmp_path / "new")
     assert again.exit_code == 2
     assert "would be overwritten: give another folder" in again.stderr
+
+
+def test_scenes_are_held_out_of_a_table_with_groups(qsit, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("image,mos,photo\n" + "".join(f"{n}.jpg,{1 + n % 5},{n // 4}\n" for n in range(40)))
+    options = ["--images", tmp_path, "--unchecked", "--range", 1, 5, "--group-column", "photo", "--holdout", 0.2]
+    for split, count in (("training", 32), ("validation", 8)):
+        out = tmp_path / f"{split}.jsonl"
+        result = qsit("train", "convert", "csv", path, *options, "--split", split, "--out", out)
+        assert result.exit_code == 0, result.stderr
+        assert len(rows_of(out)) == count
+    photos = [{int(Path(row["image"]).stem) // 4 for row in rows_of(tmp_path / f"{split}.jsonl")}
+              for split in ("training", "validation")]  # fmt: skip
+    assert photos[0] & photos[1] == set()
+
+
+def test_near_twins_that_are_left_out_are_counted(qsit, tmp_path: Path) -> None:
+    path = tmp_path / "Train (Images and MOS).csv"
+    path.write_text("Image Name,MOS,,\nss01 (153).jpg,0.2,,\nss03 (1).jpg,0.9,,\n")
+    result = qsit(
+        "train", "convert", "biq2021", path, "--images", tmp_path, "--unchecked", "--partial", "--without-twins",
+        "--out", tmp_path / "rows.jsonl",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "1 images with a near twin in another split are left out" in result.stderr
+    assert [row["mos"] for row in rows_of(tmp_path / "rows.jsonl")] == [0.9]
+    assert "bad 0, poor 0, fair 0, good 0, excellent 1" in result.stderr
+
+
+def test_conversations_have_nothing_to_hold_out(qsit, tmp_path: Path) -> None:
+    result = qsit("train", "convert", "llava", tmp_path / "x.json", "--images", tmp_path, "--holdout", 0.1,
+                  "--out", tmp_path / "rows.jsonl")  # fmt: skip
+    assert result.exit_code == 2
+    assert "llava has no splits: leave --holdout and --without-twins out" in result.stderr

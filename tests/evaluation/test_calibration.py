@@ -183,13 +183,15 @@ def test_the_embedded_model_scores_on_a_scale_from_a_file(nano, tmp_path):
 
 
 def test_real_scores_of_llava_on_koniq_gain_from_the_validation_rows(data):
+    from qsit_plugin.evaluation.datasets import read_ratings
     from qsit_plugin.evaluation.qbench import read_logits
-    from qsit_plugin.evaluation.votes import read_koniq_votes
 
-    votes = read_koniq_votes(data / "annotations" / "koniq10k_votes.csv")
+    rows = read_ratings("koniq", data / "annotations" / "koniq10k_votes.csv", split="all").rows
     table = read_logits(data / "qbench" / "llava_v1.5_koniq_logits.json")
     score = dict(zip(table.images, table.scores(), strict=True))
-    _, report = calibrate([score[name] for name in votes.names], votes.mos, votes.split, range=(0, 100))
+    _, report = calibrate(
+        [score[row.image] for row in rows], [row.mos for row in rows], [row.split for row in rows], range=(0, 100)
+    )
     assert report["raw"]["n"] == 2015
     assert report["logistic4"]["srcc"] == pytest.approx(report["raw"]["srcc"], abs=1e-12)
     assert report["logistic4"]["plcc"] > report["raw"]["plcc"]

@@ -7,7 +7,7 @@ import pytest
 from openpyxl import Workbook
 from scipy.io import savemat
 
-from qsit_plugin.evaluation.authentic import Columns, read_livec
+from qsit_plugin.evaluation.authentic import Columns, livec_half, read_livec
 from qsit_plugin.evaluation.datasets import read_ratings
 from qsit_plugin.evaluation.ratings import DatasetError
 
@@ -151,6 +151,28 @@ def test_livec_drops_the_seven_training_images(livec: Path) -> None:
     assert read_livec(livec) == list(ratings.rows)
 
 
+def test_livec_is_whole_unless_a_half_is_asked_for(livec: Path) -> None:
+    assert read_ratings("livec", livec).split == "all"
+    halves = [read_ratings("livec", livec, split=split, partial=True) for split in ("validation", "test")]
+    assert [half.expected for half in halves] == [588, 574]
+    assert sum(len(half.rows) for half in halves) == 1162
+
+
+def test_livecs_halves_are_by_the_md5_of_the_file_name() -> None:
+    assert [livec_half(name) for name in ("100.bmp", "101.bmp", "246.bmp", "333.bmp")] == [
+        "validation", "test", "validation", "validation",
+    ]  # fmt: skip
+
+
+def test_livecs_picture_that_is_listed_twice_is_one_source(livec: Path) -> None:
+    names = np.empty((1169, 1), dtype=object)
+    names[:, 0] = [f"t{n}.bmp" for n in range(1, 8)] + [f"{n}.bmp" for n in range(1, 1163)]
+    savemat(livec / "AllImages_release.mat", {"AllImages_release": names})
+    source = {row.image: row.source for row in read_livec(livec)}
+    assert source["333.bmp"] == source["246.bmp"] == "246.bmp"
+    assert len(set(source.values())) == 1161
+
+
 def test_livec_needs_all_three_files(livec: Path) -> None:
     (livec / "AllStdDev_release.mat").unlink()
     assert "lacks AllStdDev_release.mat" in refusal("livec", livec)
@@ -196,6 +218,14 @@ def test_a_table_of_ones_own_is_read_by_its_column_names(tmp_path: Path) -> None
     )  # fmt: skip
     assert (two.image, two.distortion) == ("two.jpg", None)
     assert len(read_ratings("csv", path, columns=columns).rows) == 1
+
+
+def test_every_column_of_a_table_is_kept_as_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("image,mos,camera,iso\n1.jpg,3,A,100\n2.jpg,4, ,\n", encoding="utf-8")
+    one, two = read_ratings("csv", path).rows
+    assert (one.label("camera"), one.label("iso"), one.label("mos"), one.label("lens")) == ("A", "100", "3", None)
+    assert (two.label("camera"), two.label("iso"), two.label("source")) == (None, None, "2.jpg")
 
 
 def test_an_empty_table_and_one_in_another_encoding_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,15 @@ pytest.importorskip("scipy", reason='needs pip install "qsit-plugin[bench]"')
 import scipy.stats
 
 from qsit_plugin.evaluation import statistics
-from qsit_plugin.evaluation.statistics import FitError, Logistic4, bootstrap, correlations, fit_logistic4
+from qsit_plugin.evaluation.statistics import (
+    FitError,
+    Logistic4,
+    bootstrap,
+    bootstrap_mean_srcc,
+    correlations,
+    fit_logistic4,
+    srcc,
+)
 from qsit_plugin.scores import apply_calibration
 
 
@@ -149,3 +157,22 @@ def test_wrong_options_of_the_bootstrap_are_refused(options, message):
 def test_too_tied_a_sample_has_no_interval():
     with pytest.raises(ValueError, match="too few or too tied"):
         bootstrap([0, 0, 0, 1], [0, 0, 0, 1], samples=100)
+
+
+def test_the_interval_of_a_mean_over_parts_is_that_of_its_resamples() -> None:
+    """Against the plain loop; a source has a row in every part, and is drawn whole."""
+    rng = np.random.default_rng(5)
+    x, part, source = rng.normal(size=60), np.repeat(["a", "b", "c"], 20), np.tile(np.arange(20), 3)
+    y = x + rng.normal(size=60)
+    draws, generator = [], np.random.default_rng(7)
+    for _ in range(100):
+        rows = np.concatenate([np.flatnonzero(source == i) for i in generator.integers(20, size=20)])
+        draws.append(np.mean([srcc(x[rows][part[rows] == p], y[rows][part[rows] == p]) for p in "abc"]))
+    found = bootstrap_mean_srcc(x, y, part, source, samples=100, seed=7)
+    assert found == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])))
+
+
+def test_the_interval_of_a_mean_needs_a_correlation_in_every_part() -> None:
+    x = np.arange(12.0)
+    with pytest.raises(ValueError, match="of 50 resamples hold equal values only"):
+        bootstrap_mean_srcc(x, x, ["a"] * 9 + ["b"] * 3, samples=50)

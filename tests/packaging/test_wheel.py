@@ -51,6 +51,13 @@ def test_type_checkers_are_told_that_the_installed_package_has_types(wheel):
     assert "qsit_plugin/py.typed" in contents(wheel)
 
 
+def test_the_lists_of_biq2021s_twins_and_scenes_are_in_the_wheel_and_name_photos_only(wheel, source):
+    lists = {f"qsit_plugin/evaluation/data/{name}" for name in ("biq2021_twins.csv", "biq2021_scenes.txt")}
+    assert lists <= contents(wheel)
+    for name in lists:
+        assert not re.search(r"\d\.\d", (source / name).read_text(encoding="utf-8"))  # no rating, no distance
+
+
 def test_the_embedded_model_is_in_the_wheel_whole_and_within_its_size(wheel, source):
     files = [path for path in (source / "weights" / "nano").glob("*") if path.is_file()]
     if not any(path.suffix == ".safetensors" for path in files):
