@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError
+from ..config import ConfigError, RunConfig
 from .design import Planned, Point
 from .study import Study
 
@@ -102,7 +102,7 @@ def run_trial(
     resume = newest(folder / "checkpoints") is not None
     for stale in [folder / name for name in RESULTS] if resume else [folder]:
         shutil.rmtree(stale, ignore_errors=True)  # what a killed trial had half written
-    run = study.run_of(planned, folder)
+    run = _as_it_can_be(study.run_of(planned, folder))
     result = finetune.run(run, resume=resume, say=log or _silent)
     gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
     if torch.cuda.is_available():
@@ -112,6 +112,18 @@ def run_trial(
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     return trial
+
+
+def _as_it_can_be(run: RunConfig) -> RunConfig:
+    """The trial's run with level_loss: soft where it says soft+rank, but its mixture has so few ratings that no batch
+    holds two to compare. That is the same training; a run that asks for soft+rank there is refused."""
+    if run.level_loss != "soft+rank":
+        return run
+    from ..inputs import rows_of
+    from ..ranking import planned_pairs
+
+    compares = planned_pairs(rows_of("data", run.data, run.seed), run, devices=1).any()
+    return run if compares else replace(run, level_loss="soft")
 
 
 def point_text(groups: Iterable[str], point: Point) -> str:
