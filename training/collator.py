@@ -5,6 +5,7 @@ B samples, N tiles of all of them, T tokens of the longest, K places at which an
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,11 +15,20 @@ import torch
 
 from .config import RunConfig
 from .dataset import Sample
-from .rows import TASKS
+from .rows import TASKS, TrainingRow
 
 IGNORED = -100
+NO_SOURCE = -1
+"""Stands for a source where there is nothing to compare: no rating, or one without a soft label."""
 
 Batch = dict[str, torch.Tensor]
+
+
+def source_number(row: TrainingRow) -> int:
+    """A number from 0 up that all processes have for the row's source; ``NO_SOURCE`` for a row that no other is
+    compared with."""
+    compared = row.task == "score" and row.level_probs is not None
+    return zlib.crc32(row.source.encode()) if compared else NO_SOURCE
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Collator:
         - ``weights`` float (B, K): of each token within the sums of ``amounts``; ``task`` (B,): number of the task
         - ``level_row``, ``level_place`` (L,): where in (B, K) the level words are; ``level_probs`` float (L, 5), NaN
           where a row has none
-        - ``pairs`` (P, 2): of two ratings of one source, as numbers in L
+        - ``pairs`` (P, 2): of two ratings of one source, as numbers in L; ``level_source`` (L,): of every rating
         - ``amounts`` float (3,): what the losses of each task, and of the pairs, are divided by
 
         Raises ValueError for a batch in which nothing is learned.
@@ -77,6 +87,7 @@ class Collator:
             "level_probs": torch.tensor(
                 [samples[n].row.level_probs or [float("nan")] * 5 for n in rated], dtype=torch.float32
             ).reshape(-1, 5),
+            "level_source": torch.tensor([source_number(samples[n].row) for n in rated], dtype=torch.long),
             "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
             "amounts": torch.tensor([*(float(weights[task == n].sum()) for n in range(len(TASKS))), float(len(pairs))]),
         }
@@ -102,8 +113,6 @@ class Collator:
         """Ratings of one source that both have soft labels; those of two sources were given on different scales."""
         if self.config.level_loss != "soft+rank":
             return []
-        return [
-            (a, b)
-            for a, b in combinations(range(len(rated)), 2)
-            if rated[a].row.source == rated[b].row.source and rated[a].row.level_probs and rated[b].row.level_probs
-        ]
+        sources = [source_number(sample.row) for sample in rated]
+        pairs = combinations(range(len(rated)), 2)
+        return [(a, b) for a, b in pairs if sources[a] == sources[b] != NO_SOURCE]

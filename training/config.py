@@ -66,7 +66,8 @@ class RunConfig:
 
     level_loss: str = "soft"
     """hard: the level word as it stands in the row. soft: its ``level_probs``. soft+rank: and the order of rated images
-    of one source in a batch."""
+    of one source in a batch of all devices; refused where no batch has two. Batches that gradient_accumulation adds up
+    are not compared."""
     level_weight: float = 1.0
     """How much the level token counts against every other token of an answer."""
     rank_weight: float = 1.0

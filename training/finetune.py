@@ -73,6 +73,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     from .collator import Collator
     from .feedback import Balance
     from .inputs import dataset_of, rows_of, validation_of
+    from .ranking import check_pairs
     from .tokens import check_profile
     from .trainer import QSiTTrainer
 
@@ -91,9 +92,12 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     dataset = dataset_of(config, checkpoint, mixture)
     balance = None if config.balance is None else Balance(config, mixture, sampler)
     validation = None if config.validation is None else validation_of(config.validation, config, checkpoint)
+    compared = None if config.level_loss != "soft+rank" else check_pairs(mixture, config, arguments.world_size)
     base = fingerprint(checkpoint.model)
     model = _trainable(config, checkpoint)
     _tell_begin(config, checkpoint, mixture, dataset, arguments, tell)
+    if compared is not None:
+        tell(compared)
     trainer = QSiTTrainer(
         model,
         _with_warmup(arguments, config, len(sampler)),

@@ -40,10 +40,17 @@ def token_losses(
 
 def rank_losses(logits: torch.Tensor, batch: Mapping[str, torch.Tensor], level_ids: Sequence[int]) -> torch.Tensor:
     """Float32 (P,) fidelity losses in [0, 1] of the batch's pairs of ratings."""
-    pairs = batch["pairs"]
-    predicted = logits[batch["level_row"], batch["level_place"]].float()[:, list(level_ids)].softmax(-1)
-    wanted = _probability_above(batch["level_probs"].nan_to_num(), pairs)
-    found = _probability_above(predicted, pairs)
+    return fidelity_losses(level_shares(logits, batch, level_ids), batch["level_probs"].nan_to_num(), batch["pairs"])
+
+
+def level_shares(logits: torch.Tensor, batch: Mapping[str, torch.Tensor], level_ids: Sequence[int]) -> torch.Tensor:
+    """Float32 (L, 5): what the model says at the level words of the batch's ratings, as shares of the five."""
+    return logits[batch["level_row"], batch["level_place"]].float()[:, list(level_ids)].softmax(-1)
+
+
+def fidelity_losses(predicted: torch.Tensor, labels: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    """(P,) in [0, 1], of predicted and labelled level probabilities (L, 5) each, and pairs (P, 2) of numbers in L."""
+    wanted, found = _probability_above(labels, pairs), _probability_above(predicted, pairs)
     kept = torch.sqrt(wanted * found + EPSILON) + torch.sqrt((1 - wanted) * (1 - found) + EPSILON)
     return 1 - kept
 

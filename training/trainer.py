@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from .collator import Batch, Collator
 from .config import ConfigError, RunConfig
 from .dataset import QualityDataset
 from .groups import group_lines, parameter_groups
-from .losses import rank_losses, token_losses, total_loss
+from .losses import level_shares, rank_losses, token_losses, total_loss
+from .ranking import padded_sources, pair_count, rank_part
 from .sampler import MixtureSampler
 
 
@@ -27,8 +28,8 @@ class QSiTTrainer(Trainer):
     """Trains on a QualityDataset in a MixtureSampler's order.
 
     The sampler deals its rows out to the ranks itself, so the loader is kept from accelerate, which would deal them out
-    once more. The loss of a step is normalised over all its batches and devices: two processes give what one gives
-    with twice the batch.
+    once more. The loss of a step is normalised over all its batches and devices, and soft+rank compares the ratings of
+    one batch of all devices: two processes give what one gives with twice the batch.
     """
 
     optimizer: Any
@@ -72,13 +73,18 @@ class QSiTTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The batches of one step, and what their losses are divided by, summed over all devices."""
         batches = list(islice(epoch_iterator, num_batches))
-        amounts = sum((batch["amounts"] for batch in batches), torch.zeros(3)).to(device)
-        return batches, self._over_devices(amounts)
+        return batches, self._amounts(batches, device)
 
-    def _over_devices(self, amounts: torch.Tensor) -> torch.Tensor:
+    def _amounts(self, batches: Sequence[Batch], device: torch.device) -> torch.Tensor:
+        """The ``amounts`` of batches, and of those of the other devices beside them."""
+        amounts = sum((batch["amounts"].to(device) for batch in batches), torch.zeros(3, device=device))
         if self.args.world_size == 1:
             return amounts
-        return self.accelerator.gather(amounts[None]).sum(0)
+        amounts = self.accelerator.gather(amounts[None]).sum(0)
+        if self.config.level_loss == "soft+rank":  # pairs of two devices are in no device's own amounts
+            sources = self.accelerator.gather(padded_sources(batches, self.config.batch_size).to(device)[None])
+            amounts[2] = pair_count(sources.transpose(0, 1).flatten(1)).sum()
+        return amounts
 
     def _run_epoch(self, *arguments: Any, **options: Any) -> None:
         if self.state.global_step >= self.state.max_steps:
@@ -92,16 +98,26 @@ class QSiTTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        amounts = inputs["amounts"] if num_items_in_batch is None else num_items_in_batch
+        amounts = self._amounts([inputs], self.args.device) if num_items_in_batch is None else num_items_in_batch
         logits = forward(model, inputs, self.tiling)
         losses = token_losses(logits, inputs, self.level_ids, soft=self.config.level_loss != "hard")
         loss = total_loss(losses, inputs, amounts, self.config.normalize)
         if self.config.level_loss == "soft+rank" and amounts[2] > 0:
-            rank = rank_losses(logits, inputs, self.level_ids).sum() / amounts[2]
-            loss = loss + self.config.rank_weight * rank
+            loss = loss + self.config.rank_weight * self._rank_part(logits, inputs) / amounts[2]
         # DDP and FSDP average the gradients of the devices; these are parts of one sum
         loss = loss * self.args.world_size
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _rank_part(self, logits: torch.Tensor, inputs: Batch) -> torch.Tensor:
+        if self.args.world_size == 1:
+            return rank_losses(logits, inputs, self.level_ids).sum()
+        return rank_part(
+            level_shares(logits, inputs, self.level_ids),
+            inputs,
+            rows=self.config.batch_size,
+            place=self.args.process_index,
+            gather=self.accelerator.gather,
+        )
 
     def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
         if self._probe_due:
@@ -113,7 +129,7 @@ class QSiTTrainer(Trainer):
         """The longest batch there and back, without a step: memory that will not do shows now, not after hours."""
         rows = self.dataset.longest(self.config.batch_size)
         batch = self._prepare_inputs(self.data_collator([self.dataset[index] for index in rows]))
-        amounts = self._over_devices(batch["amounts"])
+        amounts = self._amounts([batch], self.args.device)
         longest = self.dataset.lengths[rows[0]]
         device = self.args.device
         try:

@@ -45,6 +45,30 @@ def finished(command: list[str], environment: dict[str, str], folder: Path) -> t
         return process.returncode, out, err
 
 
+def in_two_processes(config: RunConfig, folder: Path) -> tuple[str, str]:
+    """Run by torchrun on the CPU; (stdout, stderr)."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "qsit_plugin.cli", "train", "run", str(write_config(folder / "two.yaml", config))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    status, out, err = finished(command, environment, folder)
+    assert status == 0, err
+    return out, err
+
+
+def test_soft_rank_compares_the_ratings_of_two_processes_as_those_of_one_batch(tuning: Data, tmp_path: Path) -> None:
+    """No process has a pair of its own, so without the other's ratings the loss of the order would be nothing; two
+    batches a step, which are not compared. The order counts so much that a pair counted twice would show."""
+    options = {"max_steps": 4, "save_every": 4, "level_loss": "soft+rank", "rank_weight": 5.0}
+    options |= {"gradient_accumulation": 2, "memory_probe": True}
+    finetune.run(tuning.config(tmp_path / "one", **options, batch_size=2), say=print)
+    finetune.run(tuning.config(tmp_path / "soft", **options | {"level_loss": "soft"}, batch_size=2), say=print)
+    _, err = in_two_processes(tuning.config(tmp_path / "two", **options, batch_size=1), tmp_path)
+    assert "soft+rank: 0.7 pairs of ratings in a batch, on average, none in 33% of the batches" in err
+    one, two, soft = (steps_of(tmp_path / name) for name in ("one", "two", "soft"))
+    assert two == [pytest.approx(step, rel=1e-4) for step in one]
+    assert max(abs(a[0] - b[0]) for a, b in zip(one, soft, strict=True)) > 0.01
+
+
 def test_two_processes_give_what_one_gives_with_twice_the_batch(tuning: Data, tmp_path: Path) -> None:
     """By torchrun, on the CPU; three steps an epoch, so the fourth is of the second. One of these steps has a rating on
     one process and a conversation on the other, which only a normalisation over both gets right."""
@@ -52,11 +76,7 @@ def test_two_processes_give_what_one_gives_with_twice_the_batch(tuning: Data, tm
     one = tuning.config(tmp_path / "one", **options, batch_size=2)
     finetune.run(one, say=print)
     two = tuning.config(tmp_path / "two", **options, batch_size=1)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "qsit_plugin.cli", "train", "run", str(write_config(tmp_path / "two.yaml", two))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    status, out, err = finished(command, environment, tmp_path)
-    assert status == 0, err
+    out, err = in_two_processes(two, tmp_path)
     assert out.split() == [str(tmp_path / "two" / "model")]  # said by one process alone
     assert err.count("step 4/4") == 1
     assert steps_of(tmp_path / "two") == [pytest.approx(step, rel=1e-4) for step in steps_of(tmp_path / "one")]

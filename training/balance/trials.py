@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError
+from ..config import ConfigError, RunConfig
 from .design import Planned, Point
 from .study import Study
 
@@ -21,12 +21,14 @@ RESULTS = ("model", "adapter")
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished one. ``figures``: those of ``validation.Figures``."""
+    """A finished one. ``figures``: those of ``validation.Figures``. ``reweighted``: scoring and accuracy on other
+    weights of the validation rows, see ``items``; None in trials of older versions."""
 
     key: str
     point: Point
     seed: int
     figures: dict[str, Any]
+    reweighted: dict[str, list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def read_trials(output: Path) -> list[Trial]:
         for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
             try:
                 content = json.loads(line)
-                trial = Trial(content["key"], tuple(content["point"]), content["seed"], content["figures"])
+                kept = content.get("reweighted")
+                trial = Trial(content["key"], tuple(content["point"]), content["seed"], content["figures"], kept)
             except (ValueError, KeyError, TypeError):
                 raise ConfigError(
                     f"{path}, line {number} is no trial: take the line out, it is then run again"
@@ -102,33 +105,47 @@ def run_trial(
     resume = newest(folder / "checkpoints") is not None
     for stale in [folder / name for name in RESULTS] if resume else [folder]:
         shutil.rmtree(stale, ignore_errors=True)  # what a killed trial had half written
-    run = study.run_of(planned, folder)
+    run = _as_it_can_be(study.run_of(planned, folder))
     result = finetune.run(run, resume=resume, say=log or _silent)
     gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trial = Trial(key, planned.point, planned.seed, _figures(study, result))
+    trial = Trial(key, planned.point, planned.seed, *_figures(study, result))
     _append(study.output / worker.file, study, trial)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     return trial
 
 
+def _as_it_can_be(run: RunConfig) -> RunConfig:
+    """The trial's run with level_loss: soft where it says soft+rank, but its mixture has so few ratings that no batch
+    holds two to compare. That is the same training; a run that asks for soft+rank there is refused."""
+    if run.level_loss != "soft+rank":
+        return run
+    from ..inputs import rows_of
+    from ..ranking import planned_pairs
+
+    compares = planned_pairs(rows_of("data", run.data, run.seed), run, devices=1).any()
+    return run if compares else replace(run, level_loss="soft")
+
+
 def point_text(groups: Iterable[str], point: Point) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in zip(groups, point, strict=True))
 
 
-def _figures(study: Study, result: Path) -> dict[str, Any]:
-    """Of the result as a user would load it."""
+def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """Of the result as a user would load it; and what tells their sampling error."""
     import qsit_plugin
 
-    from ..validation import validate
+    from ..validation import answer, figures_of
+    from .items import reweighted
 
     config, adapter = study.config, result.name == "adapter"
     model = qsit_plugin.load(
         config.base if adapter else result, adapter=result if adapter else None, device=config.device
     )
-    return validate(model, study.validation, study.images, images=study.limit).to_dict()
+    answers = answer(model, study.validation, study.images, images=study.limit)
+    return figures_of(answers).to_dict(), reweighted(answers)
 
 
 def _append(path: Path, study: Study, trial: Trial) -> None:
@@ -141,6 +158,7 @@ def _append(path: Path, study: Study, trial: Trial) -> None:
         "shares": {name: round(share, 6) for name, share in study.shares(trial.point).items()},
         "samples": study.samples,
         "figures": trial.figures,
+        "reweighted": trial.reweighted,
     }
     with open(path, "r+b" if content else "wb") as stream:
         stream.truncate(content.rfind(b"\n") + 1)
