@@ -102,8 +102,7 @@ def read_image(source: ImageInput, *, exif_rotation: bool = False, max_pixels: i
     if isinstance(source, (str, os.PathLike)):
         return _from_file(os.fsdecode(source), name, exif_rotation, max_pixels)
     if _is_file(source):
-        with _SHARED_PIL:  # the same file may stand twice in a list, or under a Pillow image beside it
-            source = _content(source, name)
+        source = _content(source, name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         if not len(source):
             raise ImageError(name, "empty; give the whole content of an image file")
@@ -157,14 +156,16 @@ def _is_file(source: Any) -> bool:
 def _content(file: Any, name: str) -> bytes:
     """What an open file holds; see ``read_image`` for where it begins, and where it stands afterwards."""
     try:
-        before = file.tell() if hasattr(file, "seekable") and file.seekable() else None
-        if before is not None:
-            file.seek(0)
-        try:
-            content = file.read()
-        finally:
-            if before is not None:
-                file.seek(before)
+        if hasattr(file, "seekable") and file.seekable():
+            with _SHARED_PIL:  # the same file may stand twice in a list, or under a Pillow image beside it
+                before = file.tell()
+                file.seek(0)
+                try:
+                    content = file.read()
+                finally:
+                    file.seek(before)
+        else:
+            content = file.read()  # not under the lock: a web response takes its time
     except Exception as error:  # closed, opened for writing, or whatever the other end of a stream raises
         raise ImageError(name, f"cannot be read ({_why(error)}); give a file that is open for reading") from error
     if isinstance(content, str):
