@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from qsit_plugin.formats import SUFFIXES, suffix
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.records import Record
 from qsit_plugin.protocol import LEVELS
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".ppm"))
 COLUMNS = ("path", "score", "level", *LEVELS, "std", "width", "height", "model", "dtype", "mode", "scope", "error")
 
 
@@ -32,7 +32,7 @@ def image_files(folder: Path, recursive: bool) -> list[Path]:
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        found += [Path(place, n) for n in names if Path(n).suffix.lower() in SUFFIXES and not n.startswith(".")]
+        found += [Path(place, n) for n in names if suffix(n) in SUFFIXES and not n.startswith(".")]
     return sorted(found)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .images import ImageError, read_image
+from .images import ImageError
 from .scores import Score
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _open(model: QSiT, image: Any) -> _Seen | ImageError:
         look = model.encode(image)  # refuses the look of another model
         return _Seen(look.size, None, look, tiling.token_count(*look.size))
     try:
-        picture = read_image(image, exif_rotation=model.exif_rotation)
+        picture = model.read(image)
     except ImageError as error:
         return error
     return _Seen(picture.size, tiling.cut(picture), None, tiling.token_count(*picture.size))

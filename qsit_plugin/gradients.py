@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from .engine import TILE_BUDGET, TOKEN_BUDGET
+from .image_arrays import CHANNELS, warn_of_both_layouts
+from .image_errors import check_size
 from .images import ImageError, describe
 from .tiles import Tiling, vertical_first
 
@@ -25,15 +27,19 @@ def level_probabilities(model: QSiT, images: Sequence[torch.Tensor]) -> torch.Te
     """Float32 (N, 5) probabilities of the levels, excellent to bad, differentiable with respect to the images.
 
     Args:
-        images: float tensors (1 or 3, H, W) in [0, 1], of any sizes, on any device. Values outside are clipped, as
-            saving the image would; a clipped value has no gradient.
+        images: float tensors (1 or 3, H, W) in [0, 1], of any sizes, on any device; (3, H, 3) too is read as
+            channels first, with a warning. Values outside are clipped, as saving the image would; a clipped value has
+            no gradient.
 
     Raises:
-        ImageError: not such a tensor, or NaN or infinity in it.
+        ImageError: not such a tensor, too large for the model's ``max_pixels``, or NaN or infinity in it.
         FloatingPointError: the logits overflowed in the dtype of the weights.
     """
     for image in images:
         _check(image)
+        check_size(image.shape[2], image.shape[1], describe(image), model.max_pixels)
+        if image.shape[2] in CHANNELS:
+            warn_of_both_layouts(tuple(image.shape), describe(image), channels_first=True)
     logits = torch.cat([_level_logits(model, batch) for batch in _batches(model.network.tiling, images)])
     if not bool(torch.isfinite(logits).all()):
         raise FloatingPointError(

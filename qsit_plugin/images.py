@@ -1,6 +1,7 @@
 """Any picture that a user may hold -> one loaded 8-bit RGB Pillow image.
 
-The only place where a bad image becomes an :class:`ImageError`. Safe to call from several threads at once.
+The only place where a bad image becomes an :class:`ImageError`. Safe to call from several threads at once. Arrays and
+tensors: ``image_arrays.py``; suffixes, and formats that need a package beside Pillow: ``formats.py``.
 
 Rules (``docs/DESIGN.md``, "Faithful first"): alpha is dropped as Pillow's ``convert("RGB")`` drops it, EXIF rotation is
 not applied unless asked for, floats lie in [0, 1] and are rounded, 16-bit values keep their high byte (which is what
@@ -9,30 +10,29 @@ Pillow itself does with 16-bit colour; only 16-bit grey would be saturated to wh
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import struct
-import sys
 import threading
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
+
+from . import formats
+from .image_arrays import from_array, is_tensor, tensor_to_array
+from .image_errors import MAX_PIXELS, ImageError, check_size, pixel_limit
 
 if TYPE_CHECKING:
     import torch
 
-ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | torch.Tensor"
+__all__ = ["MAX_PIXELS", "ImageError", "ImageInput", "as_items", "describe", "is_many", "read_image"]
 
-MAX_PIXELS = 2**28
-"""Default limit on width x height: 268 million pixels, 805 MB as RGB. Guards against decompression bombs."""
-
-CHANNELS = (1, 3, 4)
-FLOAT_SLACK = 1e-6
-"""A float this far outside [0, 1] is a rounding error of somebody's arithmetic: clipped, not refused."""
+ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray | torch.Tensor"
 
 _NOT_ANIMATIONS = ("MPO", "PSD")
 """Formats whose further "frames" are previews or layers of the same picture: no warning for every phone photo."""
@@ -68,57 +68,55 @@ class _Strict:
 _TRUNCATION_IS_AN_ERROR = _Strict()
 
 
-class ImageError(ValueError):
-    """An input that cannot be used as an image. ``str(error)`` is one line: what was given, why not, and the cure."""
-
-    def __init__(self, source: str, reason: str) -> None:
-        source, reason = " ".join(source.split()), " ".join(reason.split())
-        super().__init__(source, reason)  # both in args, so that the error survives pickling between processes
-        self.source = source
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.reason}"
-
-
-def read_image(source: ImageInput, *, exif_rotation: bool = False, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(source: ImageInput, *, exif_rotation: bool = False, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
     """The picture as a new, loaded Pillow image of mode RGB; nothing stays open and nothing is shared with the input.
 
     Args:
-        source: a path, the bytes of an image file, a Pillow image, a NumPy array or a torch tensor. Arrays and tensors
-            hold uint8, uint16, or floats in [0, 1], with 1, 3 or 4 channels, as (H, W), (H, W, C) or (C, H, W), or
-            a batch of one of these. Where both first and last axis could be channels, as in (3, H, 3), a NumPy array
-            is read as (H, W, C) and a tensor as (C, H, W). Of an animation the first frame is taken, with a warning
-            in the log (of a Pillow image: the frame it stands at).
-        exif_rotation: turn the picture as its EXIF orientation says. The released procedure does not.
-        max_pixels: refuse pictures with more pixels, before they are decoded. Replaces Pillow's own limit.
+        source: a path, the bytes of an image file, an open binary file, a Pillow image, a NumPy array or a torch
+            tensor. A file is read as Pillow reads it: from its beginning where it can be rewound, and its position is
+            then as it was; a stream (``sys.stdin.buffer``, a web response) is read to its end from where it stands.
+            Arrays and tensors hold uint8, uint16, or floats in [0, 1], with 1, 3 or 4 channels, as (H, W), (H, W, C)
+            or (C, H, W), or a batch of one of these. Where both first and last axis could be channels, as in
+            (3, 50, 3), a NumPy array is read as (H, W, C) and a tensor as (C, H, W), with a warning. Of an animation
+            the first frame is taken, with a warning in the log (of a Pillow image: the frame it stands at).
+        exif_rotation: turn the picture as its EXIF orientation says. The released procedure does not. HEIC and JPEG XL
+            say it outside EXIF, as part of decoding, so theirs is always followed.
+        max_pixels: refuse pictures with more pixels, before they are decoded; None for no limit. Replaces Pillow's own
+            limit.
 
     Raises:
-        ImageError: the input is missing, unreadable, damaged, too large, empty, or not of a supported kind.
+        ImageError: the input is missing, unreadable, damaged, too large, empty, or not of a supported kind; or of a
+            format (HEIC, JPEG XL) whose package is not installed.
+        ValueError: ``max_pixels`` is no whole number from 1 on.
     """
+    max_pixels = pixel_limit(max_pixels)
     name = describe(source)
     if isinstance(source, Image.Image):
         # Two threads must not decode, or seek in, the same lazily opened file: a list may hold an image twice.
         with _SHARED_PIL:
             return _from_pil(source, name, exif_rotation, max_pixels)
     if isinstance(source, np.ndarray):
-        return _from_array(source, name, max_pixels, channels_first=False)
-    if _is_tensor(source):
-        return _from_array(_tensor_to_array(source, name), name, max_pixels, channels_first=True)
+        return from_array(source, name, max_pixels, channels_first=False)
+    if is_tensor(source):
+        return from_array(tensor_to_array(source, name), name, max_pixels, channels_first=True)
+    if isinstance(source, (str, os.PathLike)):
+        return _from_file(os.fsdecode(source), name, exif_rotation, max_pixels)
+    if _is_file(source):
+        source = _content(source, name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         if not len(source):
             raise ImageError(name, "empty; give the whole content of an image file")
         return _decode(io.BytesIO(source), name, exif_rotation, max_pixels)
-    if isinstance(source, (str, os.PathLike)):
-        return _from_file(os.fsdecode(source), name, exif_rotation, max_pixels)
     raise ImageError(
-        name, "not an image; give a path, the bytes of an image file, a Pillow image, a NumPy array or a torch tensor"
+        name,
+        "not an image; give a path, the bytes of an image file, an open file, a Pillow image, a NumPy array or a torch "
+        "tensor",
     )
 
 
 def is_many(images: Any) -> bool:
     """Whether this is several images: a list, a tuple, or a 4-D array or tensor (a batch, even of one)."""
-    if isinstance(images, np.ndarray) or _is_tensor(images):
+    if isinstance(images, np.ndarray) or is_tensor(images):
         return images.ndim == 4
     return isinstance(images, (list, tuple))
 
@@ -134,24 +132,50 @@ def describe(source: Any) -> str:
         return f"PIL image {source.width}x{source.height}"
     if isinstance(source, np.ndarray):
         return f"array {tuple(source.shape)}"
-    if _is_tensor(source):
+    if is_tensor(source):
         return f"tensor {tuple(source.shape)}"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"bytes ({len(source):,})"
     if isinstance(source, (str, os.PathLike)):
-        text = os.fsdecode(source)
-        text = text if text.isprintable() and text.strip() else ascii(text)
-        return text if len(text) <= 300 else f"{text[:140]} … {text[-140:]}"  # someone's base64, not a path
+        return _shown(os.fsdecode(source))
+    if _is_file(source):
+        opened = getattr(source, "name", None)
+        return f"open file {_shown(opened) if isinstance(opened, str) else type(source).__name__}"
     return f"object of type {type(source).__name__}"
 
 
-def _is_tensor(source: Any) -> bool:
-    """A torch tensor, without importing torch: nobody can hold one before torch is imported."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(source, getattr(torch, "Tensor", ()))
+def _shown(text: str) -> str:
+    text = text if text.isprintable() and text.strip() else ascii(text)
+    return text if len(text) <= 300 else f"{text[:140]} … {text[-140:]}"  # someone's base64, not a path
 
 
-def _from_file(path: str, name: str, exif_rotation: bool, max_pixels: int) -> Image.Image:
+def _is_file(source: Any) -> bool:
+    return callable(getattr(source, "read", None))
+
+
+def _content(file: Any, name: str) -> bytes:
+    """What an open file holds; see ``read_image`` for where it begins, and where it stands afterwards."""
+    try:
+        if hasattr(file, "seekable") and file.seekable():
+            with _SHARED_PIL:  # the same file may stand twice in a list, or under a Pillow image beside it
+                before = file.tell()
+                file.seek(0)
+                try:
+                    content = file.read()
+                finally:
+                    file.seek(before)
+        else:
+            content = file.read()  # not under the lock: a web response takes its time
+    except Exception as error:  # closed, opened for writing, or whatever the other end of a stream raises
+        raise ImageError(name, f"cannot be read ({_why(error)}); give a file that is open for reading") from error
+    if isinstance(content, str):
+        raise ImageError(name, 'opened as text; open it in binary mode, as open(path, "rb") does')
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise ImageError(name, f"its read() gave {type(content).__name__}, not bytes; give the bytes of an image file")
+    return bytes(content)
+
+
+def _from_file(path: str, name: str, exif_rotation: bool, max_pixels: int | None) -> Image.Image:
     if path.startswith(("http://", "https://")):
         raise ImageError(name, "web addresses are not read; download the file and give its path")
     file = Path(path)
@@ -165,26 +189,47 @@ def _from_file(path: str, name: str, exif_rotation: bool, max_pixels: int) -> Im
                 raise ImageError(name, "empty file; get it again")
             return _decode(handle, name, exif_rotation, max_pixels)
     except FileNotFoundError:
+        if path and os.path.islink(path):
+            raise ImageError(name, f"a link to {os.readlink(path)}, which is not there; remove or renew it") from None
         raise ImageError(name, "no such file; check the spelling and the folder") from None
     except PermissionError:
         raise ImageError(name, "may not be read (permission denied); change its permissions or owner") from None
     except ImageError:
         raise
     except (OSError, ValueError) as error:  # a name too long, a null character, a failing disk
+        if getattr(error, "errno", None) == errno.ELOOP:
+            raise ImageError(name, "a link that leads back to itself; remove it or name the file itself") from error
         raise ImageError(name, f"cannot be opened ({_why(error)}); check the path") from error
 
 
-def _decode(handle: BinaryIO, name: str, exif_rotation: bool, max_pixels: int) -> Image.Image:
+def _decode(handle: BinaryIO, name: str, exif_rotation: bool, max_pixels: int | None) -> Image.Image:
     """Decode an open image file; the caller closes the handle."""
+    head = handle.read(64)
+    handle.seek(0)
+    kind = formats.format_of(head)
     try:
-        with _open(handle) as image:
-            _check_size(image.width, image.height, name, max_pixels)
+        if kind in formats.PLUGINS:
+            _enable(kind, name)
+        if kind == "JPEG XL" and (size := formats.jxl_size(handle)) is not None:
+            check_size(*size, name, max_pixels)
+        with _open(handle, kind) as image:
+            check_size(image.width, image.height, name, max_pixels)
             if image.format == "PNG":
                 _check_png(handle, name)
+            if image.format == "TIFF" and formats.suffix(name) in formats.RAW_SUFFIXES:
+                raise ImageError(
+                    name, "a camera's raw file, of which Pillow sees a preview; develop it to TIFF or JPEG"
+                )
             return _from_pil(image, name, exif_rotation, max_pixels)
     except (ImageError, MemoryError):
         raise
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
+        if kind == "AVIF" and not ("AVIF" in Image.OPEN and features.check("avif")):
+            raise ImageError(
+                name, "an AVIF picture, which this Pillow cannot read; Pillow 11.3 does: pip install -U pillow"
+            ) from error
+        if formats.suffix(name) in formats.RAW_SUFFIXES:
+            raise ImageError(name, "a camera's raw file, which is not read; develop it to TIFF or JPEG") from None
         raise ImageError(
             name, "not an image that can be read, or its beginning is damaged; convert it to PNG or get it again"
         ) from None
@@ -192,12 +237,28 @@ def _decode(handle: BinaryIO, name: str, exif_rotation: bool, max_pixels: int) -
         raise _damaged(name, error) from error
 
 
-def _open(handle: BinaryIO) -> Image.Image:
+def _enable(kind: str, name: str) -> None:
+    """Let Pillow read HEIC or JPEG XL. Raises ImageError, with the cure, where the package for it is missing."""
+    module, package, _ = formats.PLUGINS[kind]
+    try:
+        with _OPENING:  # Pillow goes through its list of formats under this lock
+            formats.enable(kind)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module
+        why = "is not installed" if missing else f"cannot be imported ({error})"
+        raise ImageError(
+            name, f'a {kind} picture, for which {package} is needed, which {why}: pip install "qsit-plugin[formats]"'
+        ) from error
+
+
+def _open(handle: BinaryIO, kind: str | None) -> Image.Image:
     """``Image.open`` without Pillow's own pixel limit, whose place ours takes.
 
     Pillow's limit is a global that warns from 89 million pixels on and raises from 179 million on. It is put aside for
     the moment in which the header is read, under a lock, and put back.
     """
+    if kind == "JPEG XL":  # decodes while it opens, hence not under the lock; opened directly, it knows no limit
+        return Image.OPEN["JXL"][0](handle, "")
     with _OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -227,10 +288,10 @@ def _check_png(handle: BinaryIO, name: str) -> None:
     handle.seek(position)
 
 
-def _from_pil(image: Image.Image, name: str, exif_rotation: bool, max_pixels: int) -> Image.Image:
+def _from_pil(image: Image.Image, name: str, exif_rotation: bool, max_pixels: int | None) -> Image.Image:
     """A new RGB image of what a Pillow image shows at its current frame."""
     try:
-        _check_size(image.width, image.height, name, max_pixels)
+        check_size(image.width, image.height, name, max_pixels)
         kind = image.format
         if getattr(image, "is_animated", False) and kind not in _NOT_ANIMATIONS:
             frame = image.tell() + 1
@@ -238,7 +299,7 @@ def _from_pil(image: Image.Image, name: str, exif_rotation: bool, max_pixels: in
             _log.warning("%s: holds several frames or pages; only %s is looked at", name, which)
         with _TRUNCATION_IS_AN_ERROR:
             image.load()
-        if exif_rotation:
+        if exif_rotation and (kind != "JXL" or getattr(image, "jpeg", False)):  # JPEG XL is turned by its decoder
             image = ImageOps.exif_transpose(image)
         return _to_rgb(image, kind, name)
     except (ImageError, MemoryError):
@@ -250,7 +311,7 @@ def _from_pil(image: Image.Image, name: str, exif_rotation: bool, max_pixels: in
 def _to_rgb(image: Image.Image, kind: str | None, name: str) -> Image.Image:
     """``convert("RGB")``, save for the modes with more than 8 bits, which Pillow would saturate."""
     if image.mode.startswith("I;16") or image.mode == "F":
-        return _from_array(np.asarray(image), name, image.width * image.height, channels_first=False)
+        return from_array(np.asarray(image), name, image.width * image.height, channels_first=False)
     if image.mode == "I":
         values = np.asarray(image)
         low, high = int(values.min()), int(values.max())
@@ -266,71 +327,6 @@ def _to_rgb(image: Image.Image, kind: str | None, name: str) -> Image.Image:
         return image.convert("RGB")
     except ValueError:
         raise ImageError(name, f"colour mode {image.mode} has no conversion to RGB; convert it first") from None
-
-
-def _from_array(array: np.ndarray, name: str, max_pixels: int, *, channels_first: bool) -> Image.Image:
-    """``channels_first``: which layout to believe where both fit."""
-    shape = tuple(array.shape)
-    if 0 in shape:
-        raise ImageError(name, "zero-sized; an image needs at least one pixel")
-    if array.ndim == 4:
-        if shape[0] != 1:
-            raise ImageError(name, f"holds {shape[0]} images where one is expected; give them one by one or as a list")
-        array = array[0]
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3:
-        raise ImageError(name, f"has {len(shape)} axes; an image is (H, W), (H, W, C) or (C, H, W)")
-    first, last = array.shape[0] in CHANNELS, array.shape[2] in CHANNELS
-    if not (first or last):
-        raise ImageError(name, f"shape {shape} has no axis of channels; 1, 3 or 4 channels must come first or last")
-    if first and (channels_first or not last):
-        array = array.transpose(1, 2, 0)
-    _check_size(array.shape[1], array.shape[0], name, max_pixels)
-    pixels = _to_uint8(array[:, :, :3], name)
-    pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-    return Image.fromarray(np.ascontiguousarray(pixels))
-
-
-def _to_uint8(values: np.ndarray, name: str) -> np.ndarray:
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return (values >> 8).astype(np.uint8)
-    if values.dtype.kind != "f":
-        raise ImageError(name, f"values of type {values.dtype}; use uint8, uint16, or floats in [0, 1]")
-    if values.dtype == np.float16:
-        values = values.astype(np.float32)  # 255 times a half is not exact in half precision
-    low, high = float(values.min()), float(values.max())  # NaN wherever there is one
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ImageError(name, "holds NaN or infinite values; mend what made them")
-    if low < -FLOAT_SLACK or high > 1 + FLOAT_SLACK:
-        cure = "divide by 255" if low >= 0 and 2 < high <= 255 else "clip or rescale"
-        raise ImageError(name, f"floats from {low:.6g} to {high:.6g}, outside [0, 1]; {cure} first")
-    return np.rint(values * 255).clip(0, 255).astype(np.uint8)
-
-
-def _tensor_to_array(tensor: Any, name: str) -> np.ndarray:
-    """The values of a tensor on any device, in any strided layout, with or without gradient."""
-    import torch
-
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        raise ImageError(name, "a sparse or quantised tensor; give a plain one")
-    if tensor.is_meta:
-        raise ImageError(name, "a tensor on the meta device holds no pixels; give one with values")
-    tensor = tensor.detach()
-    if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.float()  # bfloat16 and the 8-bit floats have no NumPy type; the conversion is exact
-    return tensor.cpu().resolve_conj().resolve_neg().numpy()
-
-
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise ImageError(name, f"zero-sized ({width}x{height}); an image needs at least one pixel")
-    if width * height > max_pixels:
-        raise ImageError(
-            name, f"{width}x{height} is over the limit of {max_pixels:,} pixels; reduce the image or raise max_pixels"
-        )
 
 
 def _damaged(name: str, error: Exception) -> ImageError:

@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
         'qsit_plugin.metric needs pyiqa, which is not installed: pip install "qsit-plugin[pyiqa]"', name="pyiqa"
     ) from None
 
-from .images import ImageError, as_items, describe
+from .images import MAX_PIXELS, ImageError, as_items, describe
 
 NAMES = ("qsit", "qsit-mini", "qsit-nano")
 QUANTIZED = {f"{name}_{kind}": (name, kind) for name in ("qsit", "qsit-mini") for kind in ("8bit", "4bit")}
@@ -44,7 +44,7 @@ class QSiTMetric(nn.Module):
         dtype: ``"auto"`` follows the device as in ``qsit_plugin.load``: moving the metric to another kind of device
             opens the checkpoint again in the type that belongs there. An explicit dtype is never changed.
         pretrained_model_path: a checkpoint folder to read instead of ``model_name``.
-        revision, adapter, profile, quantization: as in ``qsit_plugin.load``.
+        revision, adapter, profile, quantization, max_pixels: as in ``qsit_plugin.load``.
         batch_size: at most so many images in one pass; None leaves it to the engine's token budget.
     """
 
@@ -58,6 +58,7 @@ class QSiTMetric(nn.Module):
         profile: Any = None,
         quantization: str | None = None,
         batch_size: int | None = None,
+        max_pixels: int | None = MAX_PIXELS,
     ):
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -70,6 +71,7 @@ class QSiTMetric(nn.Module):
             "adapter": adapter,
             "profile": profile,
             "quantization": quantization,
+            "max_pixels": max_pixels,
         }
         # pyiqa moves the metric right after this; its default device spares the second opening.
         self._open("cuda" if torch.cuda.is_available() else "cpu")

@@ -13,6 +13,7 @@ import torch
 from . import engine, protocol
 from .conversation import Conversation, stop_ids
 from .generate import MAX_NEW_TOKENS, Answer, text_pieces, tokens_until_stop
+from .image_errors import MAX_PIXELS, pixel_limit
 from .images import ImageError, ImageInput, as_items, is_many, read_image
 from .limits import limits_of
 from .network import Network, Prefix, Prompt
@@ -36,6 +37,7 @@ def load(
     quantization: str | None = None,
     max_tiles: int | None = None,
     max_image_tokens: int | None = None,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> QSiT:
     """Open a checkpoint.
 
@@ -56,10 +58,13 @@ def load(
             least 1. Faster, other scores, which say so in ``mode`` and have no calibrated scales.
         max_image_tokens: the same with a limit on an image's tokens, of all its grids that keep it the one that shows
             most of the image. Both may be given.
+        max_pixels: refuse images with more pixels (width x height), before they are decoded; 2**28 (268 million) guards
+            against files that unpack to more memory than there is. None for no limit. Moves no score.
 
     Raises:
         WeightsError: the checkpoint cannot be found, or fails one of the load-time checks.
         ProfileError: the profile does not fit the checkpoint's tokenizer.
+        ValueError: ``max_pixels`` is no whole number from 1 on.
         LimitError: a ValueError; a limit that the checkpoint's grids cannot keep. It says which they can.
     """
     from qsit_plugin.weights import resolve
@@ -69,6 +74,7 @@ def load(
     from .devices import resolve_device, resolve_dtype
     from .quantization import require_bitsandbytes
 
+    pixel_limit(max_pixels)  # before the weights are read
     if quantization is not None:
         require_bitsandbytes(quantization)
     folder = resolve(name, revision=revision)
@@ -84,7 +90,13 @@ def load(
         max_tiles=max_tiles,
         max_image_tokens=max_image_tokens,
     )
-    return QSiT(checkpoint, adapter=adapter, automatic_dtype=dtype == "auto", exif_rotation=exif_rotation)
+    return QSiT(
+        checkpoint,
+        adapter=adapter,
+        automatic_dtype=dtype == "auto",
+        exif_rotation=exif_rotation,
+        max_pixels=max_pixels,
+    )
 
 
 class Look:
@@ -128,8 +140,8 @@ class Look:
 class QSiT:
     """A model with one act: it looks at an image, then scores it and talks about it.
 
-    Images are paths, bytes, PIL images, arrays, tensors (see ``images.read_image``) or a Look. One image in, one result
-    out; a list (or an N, C, H, W tensor) in, a list out.
+    Images are paths, bytes, open files, PIL images, arrays, tensors (see ``images.read_image``) or a Look. One image
+    in, one result out; a list (or an N, C, H, W tensor) in, a list out.
     """
 
     def __init__(
@@ -139,9 +151,11 @@ class QSiT:
         adapter: Any = None,
         automatic_dtype: bool = False,
         exif_rotation: bool = False,
+        max_pixels: int | None = MAX_PIXELS,
     ):
         self.checkpoint = checkpoint
         self.exif_rotation = exif_rotation
+        self.max_pixels = pixel_limit(max_pixels)
         self.adapter = adapter
         self.automatic_dtype = automatic_dtype
         self.network = Network(checkpoint.model, checkpoint.tiling)
@@ -214,6 +228,10 @@ class QSiT:
             self._prompts[key] = found  # returned from here: another thread may clear the dictionary
         return found
 
+    def read(self, image: ImageInput) -> Image.Image:
+        """The picture as this model looks at it, RGB; see ``images.read_image``. Raises ImageError for a bad one."""
+        return read_image(image, exif_rotation=self.exif_rotation, max_pixels=self.max_pixels)
+
     @torch.inference_mode()
     def encode(self, image: Any) -> Any:
         """See an image: a Look, or a list of Looks for a list of images. Raises ImageError for a bad one."""
@@ -223,7 +241,7 @@ class QSiT:
             if image.model is not self:
                 raise ValueError(f"this look was made by {image.model!r}, not by {self!r}: encode the image again")
             return image
-        picture = read_image(image, exif_rotation=self.exif_rotation)
+        picture = self.read(image)
         tokens = self.network.image_tokens([self.network.tiling.cut(picture)], [picture.size])[0]
         return Look(self, tokens, picture.size, picture)
 
@@ -349,7 +367,7 @@ class QSiT:
         on_region: Callable[[], None] | None = None,
     ) -> np.ndarray:
         """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended. See ``engine.quality_map``."""
-        picture = image.image if isinstance(image, Look) else read_image(image, exif_rotation=self.exif_rotation)
+        picture = image.image if isinstance(image, Look) else self.read(image)
         return engine.quality_map(self, picture, window=window, overlap=overlap, on_region=on_region)
 
 

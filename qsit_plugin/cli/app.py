@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +9,11 @@ from typer.core import TyperGroup
 
 from qsit_plugin import __version__
 from qsit_plugin.protocol import ProfileError
+from qsit_plugin.row_file import CutShort, is_full
 from qsit_plugin.weights.errors import WeightsError
 
 from . import ask, bench, compare, demo, explain, info, score, train, weights
+from .cut_short import reader_is_gone, silence_stdout
 from .failures import INTERRUPTED, PIPE_CLOSED, SOME_FAILED, WRONG_USAGE, stop
 
 
@@ -29,25 +28,14 @@ class Commands(TyperGroup):
         except (WeightsError, ProfileError) as error:
             stop(str(error), WRONG_USAGE)
         except OSError as error:
-            if not _reader_is_gone(error):
-                stop(str(error), SOME_FAILED)  # a full disk, a drive that was unplugged
-            _silence_stdout()
-            raise typer.Exit(PIPE_CLOSED) from None
-
-
-def _reader_is_gone(error: OSError) -> bool:
-    """Whether ``| head`` has closed the pipe; Windows says EINVAL for that, without naming a file."""
-    if error.errno == errno.EPIPE:
-        return True
-    return sys.platform == "win32" and error.errno == errno.EINVAL and not error.filename
-
-
-def _silence_stdout() -> None:
-    """Point stdout at nothing, or the interpreter would complain about the closed pipe once more on its way out."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # a stdout that is no file has no number
+            gone = reader_is_gone(error)
+            if gone or is_full(error):
+                silence_stdout()
+            if gone:
+                raise typer.Exit(PIPE_CLOSED) from None
+            if is_full(error) and not error.filename and not isinstance(error, CutShort):
+                stop("the disk is full: stdout is cut short", SOME_FAILED)
+            stop(str(error), SOME_FAILED)  # a file cut short by a full disk, a drive that was unplugged
 
 
 app = typer.Typer(

@@ -26,18 +26,19 @@ def ask(
     revision: options.Revision = None,
     adapter: options.Adapter = None,
     exif_rotation: options.ExifRotation = False,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Ask questions about photos.
 
     A photo is looked at once, however many questions there are.
     """
-    from .inputs import expand
+    from .inputs import read
     from .talk import talk
 
     talk(
-        expand(paths, recursive=recursive),
+        read(paths, recursive=recursive),
         question,
-        options.Choice(model, device, dtype, revision, adapter, exif_rotation=exif_rotation),
+        options.Choice(model, device, dtype, revision, adapter, exif_rotation=exif_rotation, max_pixels=max_pixels),
         format=format,
         out=out,
         max_new_tokens=max_new_tokens,

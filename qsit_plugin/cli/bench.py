@@ -73,6 +73,7 @@ def accuracy(
     revision: options.Revision = None,
     adapter: options.Adapter = None,
     profile: options.Profile = None,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Compare scores with people's ratings on one dataset: SRCC, PLCC, KRCC, with intervals.
 
@@ -105,7 +106,7 @@ def accuracy(
     rivals = list(dict.fromkeys(name for name in named if name not in ENTRIES))
     if not own and not rivals:
         own = [options.DEFAULT_MODEL]
-    choices = [options.Choice(name, device, dtype, revision, adapter, profile) for name in own]
+    choices = [options.Choice(name, device, dtype, revision, adapter, profile, max_pixels=max_pixels) for name in own]
     try:
         options.Choice(device=device, dtype=dtype).check()
         _need_scipy()
@@ -150,7 +151,8 @@ def _run(
     """
     import torch
 
-    from qsit_plugin.evaluation.accuracy import score_pairs, summarize, unscored
+    from qsit_plugin.evaluation.accuracy import changed, score_pairs, summarize, unchecked, unscored
+    from qsit_plugin.row_file import CutShort
 
     from .progress import Progress
 
@@ -161,6 +163,13 @@ def _run(
             stop(f"two models are called {scorer.name}: evaluate them with --out files of their own", WRONG_USAGE)
         todo = unscored(scorer, pairs, journal)
         note(f"{scorer.name}: {len(todo):,} of {len(pairs):,} images to score")
+        if again := len(changed(scorer, pairs, journal)):
+            note(f"{scorer.name}: {again:,} of them changed since they were scored: scored again")
+        if unknown := unchecked(scorer, pairs, journal):
+            note(
+                f"{scorer.name}: {unknown:,} scores in {journal.path} are of an earlier version, without size and time "
+                "of their images; where images were replaced since, delete that file"
+            )
         try:
             with Progress(len(todo)) as progress:
                 for row, outcome in score_pairs(scorer, todo, journal):
@@ -171,6 +180,11 @@ def _run(
             unavailable[scorer.name] = str(error)
             report(str(error))
             continue
+        except CutShort as error:
+            stop(
+                f"{error.why}: the scores so far are whole in {journal.path}; the same command goes on there",
+                SOME_FAILED,
+            )
         except KeyboardInterrupt:
             stop(f"interrupted: the scores so far are in {journal.path}; the same command goes on there", INTERRUPTED)
         figures[scorer.name] = summarize(scorer, [row for row, _ in pairs], journal, **settings)
@@ -207,10 +221,13 @@ def _publish(result: dict[str, Any], target: Path) -> None:
     import sys
 
     from qsit_plugin.evaluation.report import markdown
+    from qsit_plugin.row_file import RowFile
 
     text = markdown(result)
-    target.write_text(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    target.with_suffix(".md").write_text(text, encoding="utf-8")
+    page = target.with_suffix(".md")
+    for file, content in ((target, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)), (page, text)):
+        with RowFile(file) as stream:
+            stream.write(content.rstrip("\n") + "\n")
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.markdown import Markdown
@@ -218,4 +235,4 @@ def _publish(result: dict[str, Any], target: Path) -> None:
         Console().print(Markdown(text))
     else:
         typer.echo(text, nl=False)
-    note(f"written: {target} and {target.with_suffix('.md')}")
+    note(f"written: {target} and {page}")

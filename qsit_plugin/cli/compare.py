@@ -30,6 +30,7 @@ def compare(
     adapter: options.Adapter = None,
     profile: options.Profile = None,
     exif_rotation: options.ExifRotation = False,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Score two photos and say how probable it is that A is the better one.
 
@@ -43,7 +44,8 @@ def compare(
 
     kind = output.choose_format(format, out, FORMATS, "table")
     output.check_target(out, [Path(a), Path(b)])
-    qsit = options.Choice(model, device, dtype, revision, adapter, profile, exif_rotation).open()
+    choice = options.Choice(model, device, dtype, revision, adapter, profile, exif_rotation, max_pixels=max_pixels)
+    qsit = choice.open()
     results = qsit.score([a, b], errors="return")
     broken = [result for result in results if isinstance(result, ImageError)]
     for error in broken:

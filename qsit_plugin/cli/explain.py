@@ -22,18 +22,19 @@ def explain(
     revision: options.Revision = None,
     adapter: options.Adapter = None,
     exif_rotation: options.ExifRotation = False,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Describe and judge the quality of photos in words.
 
     For one photo the text stands alone on stdout, as it is written; several stand each under its name.
     """
-    from .inputs import expand
+    from .inputs import read
     from .talk import talk
 
     talk(
-        expand(paths, recursive=recursive),
+        read(paths, recursive=recursive),
         [EXPLAIN],
-        options.Choice(model, device, dtype, revision, adapter, exif_rotation=exif_rotation),
+        options.Choice(model, device, dtype, revision, adapter, exif_rotation=exif_rotation, max_pixels=max_pixels),
         format=format,
         out=out,
         max_new_tokens=max_new_tokens,

@@ -7,47 +7,74 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from qsit_plugin.images import ImageError
+from qsit_plugin.formats import SUFFIXES, left_out, suffix
+from qsit_plugin.image_errors import ImageError
 
-SUFFIXES = frozenset(
-    (
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
-        ".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
-    )
-)  # fmt: skip
-"""Files in a folder that are taken for images. A file that is named itself is read whatever its suffix."""
+from .failures import note
 
 
-def expand(names: Iterable[str], *, recursive: bool = True) -> list[Path | ImageError]:
+def read(names: Iterable[str], *, recursive: bool = True) -> list[Path | ImageError]:
+    """As ``expand``, and one line on stderr about the pictures in folders that are of no kind that is read."""
+    skipped: list[str] = []
+    items = expand(names, recursive=recursive, skipped=skipped)
+    if words := left_out(skipped):
+        note(words)
+    return items
+
+
+def expand(
+    names: Iterable[str], *, recursive: bool = True, skipped: list[str] | None = None
+) -> list[Path | ImageError]:
     """Files in the order given, a folder's and a pattern's sorted by name.
 
     Patterns are matched here because Windows' shells leave that to the program. A folder without images, a pattern
-    without a match, or a missing file is an ImageError in its place.
+    without a match, or a missing file is an ImageError in its place; a link that leads nowhere or back to itself is one
+    when it is read. ``skipped`` takes the names of a folder's other files. Folders that are links are not entered, as
+    they may lead back; one that is named itself is.
     """
-    return [item for name in names for item in _expand(name, recursive)]
+    skipped = [] if skipped is None else skipped
+    return [item for name in names for item in _expand(name, recursive, skipped)]
 
 
-def _expand(name: str, recursive: bool) -> Iterator[Path | ImageError]:
+def _expand(name: str, recursive: bool, skipped: list[str]) -> Iterator[Path | ImageError]:
     plain = os.path.expanduser(name)  # os.path's tests are False where pathlib's raise, for example for a too long name
     path = Path(plain)
     if os.path.isdir(plain):
-        yield from _folder(path, recursive)
-    elif os.path.exists(plain):
+        yield from _folder(path, recursive, skipped)
+    elif os.path.lexists(plain):
         yield path
     elif not glob.has_magic(name):
         yield ImageError(name, "no such file")
     else:
-        matches = sorted(glob.glob(plain, recursive=True))
+        matches = sorted(_matches(plain))
         if not matches:
             yield ImageError(name, "no file matches this pattern")
         for match in map(Path, matches):
             if match.is_dir():
-                yield from _folder(match, recursive)
+                yield from _folder(match, recursive, skipped)
             else:
                 yield match
 
 
-def _folder(folder: Path, recursive: bool) -> Iterator[Path | ImageError]:
+def _matches(pattern: str) -> set[str]:
+    """As ``glob.glob`` with ``**``, which would follow links to folders: one that leads back, 40 times over."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return set(glob.glob(pattern))
+    at = parts.index("**")
+    bases = glob.glob(os.path.join(*parts[:at])) if at else ["."]
+    if not parts[at + 1 :]:
+        return set(bases)
+    found: set[str] = set()
+    for base in bases:
+        for place, folders, _ in os.walk(base):
+            folders[:] = [inner for inner in folders if not inner.startswith(".")]
+            place = place if at else os.path.relpath(place).removeprefix(".")
+            found |= _matches(os.path.join(glob.escape(place), *parts[at + 1 :]))
+    return found
+
+
+def _folder(folder: Path, recursive: bool, skipped: list[str]) -> Iterator[Path | ImageError]:
     """Image files of a folder, by suffix; hidden ones (also macOS' ``._photo.jpg`` twins) are left out."""
     found: list[Path] = []
     denied: list[OSError] = []
@@ -56,9 +83,11 @@ def _folder(folder: Path, recursive: bool) -> Iterator[Path | ImageError]:
             folders[:] = [inner for inner in folders if not inner.startswith(".")]
         else:
             folders.clear()
-        found += [
-            Path(place, file) for file in files if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")
-        ]
+        for file in (name for name in files if not name.startswith(".")):
+            if suffix(file) in SUFFIXES:
+                found.append(Path(place, file))
+            else:
+                skipped.append(file)
     yield from sorted(found)
     for error in denied:
         yield ImageError(str(error.filename), f"cannot list this folder: {error.strerror}")

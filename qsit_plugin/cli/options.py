@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qsit_plugin import protocol
+from qsit_plugin.image_errors import MAX_PIXELS
 
 from .collector import paused_collector
 from .failures import WRONG_USAGE, note, stop
@@ -42,6 +43,10 @@ Profile = Annotated[
     ),
 ]
 ExifRotation = Annotated[bool, typer.Option("--exif-rotation", help="Turn photos as their EXIF orientation says.")]
+MaxPixels = Annotated[
+    int,
+    typer.Option("--max-pixels", min=1, help="Refuse images with more pixels (width x height) before decoding them."),
+]
 MaxTiles = Annotated[
     int | None,
     typer.Option(
@@ -78,6 +83,7 @@ class Choice:
     exif_rotation: bool = False
     max_tiles: int | None = None
     max_image_tokens: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     def load(self) -> QSiT:
         """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing.
@@ -102,6 +108,7 @@ class Choice:
                 exif_rotation=self.exif_rotation,
                 max_tiles=self.max_tiles,
                 max_image_tokens=self.max_image_tokens,
+                max_pixels=self.max_pixels,
             )
         except LimitError as error:
             stop(str(error), WRONG_USAGE)

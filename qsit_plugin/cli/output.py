@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+from qsit_plugin.row_file import FileBusy, RowFile, refuse_if_busy
 
 from .failures import WRONG_USAGE, note, stop
 from .rows import COLUMNS, flat, table_cells
@@ -126,18 +129,24 @@ def check_target(out: str | None, inputs: Sequence[object] = ()) -> None:
     """End with status 2 for a file that cannot be written, before the seconds of loading a model are spent."""
     if out is None:
         return
-    target = Path(out)
-    if any(isinstance(item, Path) and item.resolve() == target.resolve() for item in inputs):
+    target, real = Path(out), os.path.realpath(out)  # Path.resolve raises for a link that leads back to itself
+    if any(isinstance(item, Path) and os.path.realpath(item) == real for item in inputs):
         stop(f"{out} is one of the inputs: give --out another name", WRONG_USAGE)
     if target.is_dir():
         stop(f"cannot write {out}: it is a folder", WRONG_USAGE)
-    if not target.resolve().parent.is_dir():
+    if not Path(real).parent.is_dir():
         stop(f"cannot write {out}: the folder {target.parent} does not exist", WRONG_USAGE)
+    try:
+        refuse_if_busy(out)
+    except FileBusy as error:
+        stop(str(error), WRONG_USAGE)
+    except OSError as error:
+        stop(f"cannot write {out}: {error.strerror}", WRONG_USAGE)
 
 
 @contextmanager
 def opened(out: str | None) -> Iterator[TextIO]:
-    """stdout, or the file, UTF-8 with plain line feeds. Ends with status 2 when it cannot be written.
+    """stdout, or the file, whole rows of UTF-8. Ends with status 2 when it cannot be written, or another run writes it.
 
     To be opened after the model, so that a wrong --model does not empty the file of an earlier run.
     """
@@ -145,11 +154,13 @@ def opened(out: str | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        stream = open(out, "w", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115
+        stream = RowFile(out)
+    except FileBusy as error:
+        stop(str(error), WRONG_USAGE)
     except OSError as error:
         stop(f"cannot write {out}: {error.strerror}", WRONG_USAGE)
     with stream:
-        yield stream
+        yield cast(TextIO, stream)
     note(f"written: {out}")
 
 

@@ -39,6 +39,7 @@ def qbench(
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
     adapter: options.Adapter = None,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Run Q-Bench: A1 multiple choice on a model, or A3 from files of logits.
 
@@ -56,7 +57,7 @@ def qbench(
     if rule not in (*RULES, "both"):
         stop(f"no rule {rule!r}: give string, letters or both", WRONG_USAGE)
     output.check_target(out, [*(logits or ()), *filter(None, [questions])])
-    choice = options.Choice(model, device, dtype, revision, adapter)
+    choice = options.Choice(model, device, dtype, revision, adapter, max_pixels=max_pixels)
     try:
         if questions is None:
             result = _assess(logits or [])

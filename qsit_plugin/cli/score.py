@@ -36,6 +36,7 @@ def score(
     exif_rotation: options.ExifRotation = False,
     max_tiles: options.MaxTiles = None,
     max_image_tokens: options.MaxImageTokens = None,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
@@ -45,15 +46,16 @@ def score(
     from qsit_plugin.images import ImageError
 
     from . import output
-    from .inputs import expand
+    from .cut_short import says_what_is_safe
+    from .inputs import read
     from .progress import Progress
     from .rows import error_row, score_row
 
     kind = output.choose_format(format, out, FORMATS, "table")
-    items = expand(paths, recursive=recursive)
+    items = read(paths, recursive=recursive)
     output.check_target(out, items)
     choice = options.Choice(
-        model, device, dtype, revision, adapter, profile, exif_rotation, max_tiles, max_image_tokens
+        model, device, dtype, revision, adapter, profile, exif_rotation, max_tiles, max_image_tokens, max_pixels
     )
     failed = done = 0
     try:
@@ -61,6 +63,7 @@ def score(
         name = "" if qsit is None else options.profile_name(qsit, profile)
         rows_are_visible = out is None and sys.stdout.isatty() and kind != "table"
         with (
+            says_what_is_safe(out, lambda: (done, len(items))),
             output.opened(out) as stream,
             output.row_writer(kind, stream) as writer,
             Progress(len(items), bar=not rows_are_visible) as progress,

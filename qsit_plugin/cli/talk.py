@@ -34,6 +34,7 @@ def talk(
     from qsit_plugin.images import ImageError
 
     from . import output
+    from .cut_short import says_what_is_safe
 
     kind = output.choose_format(format, out, FORMATS, "text")
     output.check_target(out, items)
@@ -42,7 +43,7 @@ def talk(
         model: Any = choice.open() if any(isinstance(item, Path) for item in items) else None  # None: all are errors
         if model is not None:
             _check(model, questions)
-        with output.opened(out) as stream:
+        with says_what_is_safe(out, lambda: (done, len(items))), output.opened(out) as stream:
             page = _Page(stream, kind, names=len(items) > 1, questions=len(questions) > 1)
             for item in items:
                 try:

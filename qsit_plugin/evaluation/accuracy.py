@@ -5,7 +5,7 @@ Scores on different datasets are never pooled: a result is about one dataset, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import ItemsView, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +45,55 @@ def open_journal(path: str | Path, ratings: Ratings, folder: str | Path) -> Jour
 
 
 def unscored(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> list[Pair]:
-    """The pairs that the journal has no score of this metric for.
+    """The pairs that the journal has no score of this metric for, or one of a file that was replaced since.
 
     Raises JournalError where the metric is not the one that the journal's scores come from.
     """
     journal.begin(scorer.name, scorer.fingerprint)
-    done = journal.done(scorer.name)
+    done = journal.done(scorer.name) - {row.image for row, _ in changed(scorer, pairs, journal)}
     return [(row, file) for row, file in pairs if row.image not in done]
+
+
+def changed(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> list[Pair]:
+    """The pairs with a score in the journal whose file has another size or time now.
+
+    A score without them (of an earlier version of this package) counts as unchanged: see ``unchecked``.
+    """
+    entries = journal.entries.get(scorer.name, {})
+    found = []
+    for row, file in pairs:
+        held = entries.get(row.image, {})
+        if "score" in held and "mtime_ns" in held and not held.items() >= _stamp(file):
+            found.append((row, file))
+    return found
+
+
+def unchecked(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> int:
+    """How many of the scores say nothing of their files: whether these were replaced since cannot be seen."""
+    entries = journal.entries.get(scorer.name, {})
+    return sum("score" in entries.get(row.image, {}) and "mtime_ns" not in entries[row.image] for row, _ in pairs)
+
+
+def _stamp(file: Path) -> ItemsView[str, int]:
+    """Size and time of change, as the journal keeps them: a hash would read every image again on each start."""
+    try:
+        about = file.stat()
+    except OSError:  # it went away since it was found; reading it says so
+        return {"size": -1, "mtime_ns": -1}.items()
+    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns}.items()
 
 
 def score_pairs(scorer: Scorer, pairs: Sequence[Pair], journal: Journal) -> Iterator[tuple[RatedImage, dict[str, Any]]]:
     """Score, writing each outcome (``{"score": …}`` or ``{"error": …}``) to the journal at once, then yielding it."""
-    outcomes = scorer.outcomes(file for _, file in pairs)
-    for (row, _), outcome in zip(pairs, outcomes, strict=True):
-        journal.write(scorer.name, row.image, outcome)
+    stamps: list[ItemsView[str, int]] = []
+
+    def files() -> Iterator[Path]:
+        for _, file in pairs:
+            stamps.append(_stamp(file))  # before it is read: a file that is replaced meanwhile is scored again
+            yield file
+
+    for number, ((row, _), outcome) in enumerate(zip(pairs, scorer.outcomes(files()), strict=True)):
+        journal.write(scorer.name, row.image, {**outcome, **dict(stamps[number])})
         yield row, outcome
 
 

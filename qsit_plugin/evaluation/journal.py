@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
+
+from qsit_plugin.row_file import FileBusy, RowFile
 
 
 class JournalError(ValueError):
@@ -17,12 +19,14 @@ class Journal:
 
     ``{"dataset": …}``, ``{"metric": NAME, "fingerprint": {…}}``, ``{"metric": NAME, "image": …, "score": …}`` or
     ``… "error": …``. Each line is flushed at once. A last line that was cut off is dropped on opening; a score is never
-    asked for twice, an error is tried again.
+    asked for twice unless its image changed since, an error is tried again. With a score stand ``size`` and
+    ``mtime_ns`` of the image's file, as they were before it was read.
 
     Args:
         dataset: what the scores depend on besides the metric: dataset, ratings, image folder.
 
-    Raises JournalError where the file was written for something else.
+    Raises JournalError where the file was written for something else, or another run writes it. A row that the disk has
+    no room for is a ``CutShort``.
     """
 
     def __init__(self, path: str | Path, dataset: dict[str, Any]):
@@ -30,12 +34,19 @@ class Journal:
         self.fingerprints: dict[str, dict[str, Any]] = {}
         self.entries: dict[str, dict[str, dict[str, Any]]] = {}
         """metric -> image -> its line."""
-        held = self._read()
-        if held is not None:
-            self._compare("the dataset", held, dataset)
-        self._stream: TextIO = open(self.path, "a", encoding="utf-8", newline="\n")  # noqa: SIM115  # until close()
-        if held is None:
-            self._append({"dataset": dataset})
+        try:
+            self._stream = RowFile(self.path, append=True)  # drops a line that was cut off
+        except FileBusy as error:
+            raise JournalError(f"{error}, by --out") from error
+        try:
+            held = self._read()
+            if held is not None:
+                self._compare("the dataset", held, dataset)
+            else:
+                self._append({"dataset": dataset})
+        except BaseException:
+            self._stream.close()
+            raise
 
     def __enter__(self) -> Journal:
         return self
@@ -68,15 +79,9 @@ class Journal:
 
     def _read(self) -> dict[str, Any] | None:
         """Take over what the file holds; its dataset, or None for a new file."""
-        if not self.path.is_file():
-            return None
         content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with open(self.path, "r+b") as stream:
-                stream.truncate(whole)
         dataset = None
-        for number, text in enumerate(content[:whole].decode("utf-8", errors="replace").splitlines(), 1):
+        for number, text in enumerate(content.decode("utf-8", errors="replace").splitlines(), 1):
             try:
                 line = json.loads(text)
                 if "dataset" in line:
@@ -87,7 +92,7 @@ class Journal:
                     self.entries.setdefault(line.pop("metric"), {})[line.pop("image")] = line
             except (ValueError, KeyError, TypeError):
                 raise JournalError(f"{self.path}, line {number} is not a line of a run: {self._cure()}") from None
-        if dataset is None and whole:
+        if dataset is None and content:
             raise JournalError(f"{self.path} does not say which dataset its scores belong to: {self._cure()}")
         return dataset
 

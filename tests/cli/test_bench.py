@@ -51,6 +51,48 @@ def test_a_second_run_scores_nothing_again_and_gives_the_same_result(bench, tmp_
     assert (tmp_path / "run.scores.jsonl").read_bytes() == journal
 
 
+def test_an_image_that_was_replaced_is_scored_again_and_said(bench, ladder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(ladder, tmp_path / "copy")
+    bench(images=copy)
+    shutil.copy(copy / "cat_blur_5.png", copy / "cat_noise_1.png")
+    again = bench(images=copy)
+    assert "1 of 45 images to score" in again.stderr
+    assert "tiny: 1 of them changed since they were scored: scored again" in again.stderr
+    journal = tmp_path / "run.scores.jsonl"
+    lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    scores = {line["image"]: line["score"] for line in lines if "image" in line}
+    first = next(line["score"] for line in lines if line.get("image") == "cat_noise_1.png")
+    assert scores["cat_noise_1.png"] == pytest.approx(scores["cat_blur_5.png"], abs=1e-6) != first
+    for line in lines:
+        line.pop("mtime_ns", None)  # as an earlier version wrote it
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    old = bench(images=copy)
+    assert "0 of 45 images to score" in old.stderr
+    assert f"45 scores in {journal} are of an earlier version" in old.stderr
+
+
+@pytest.mark.skipif(not hasattr(__import__("signal"), "SIGXFSZ"), reason="needs a limit on the size of files")
+def test_a_full_disk_keeps_the_scores_and_says_how_to_go_on(bench, tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+        full = bench()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    journal = tmp_path / "run.scores.jsonl"
+    rows = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    done = sum("score" in row for row in rows)
+    assert full.exit_code == 1
+    assert f"the scores so far are whole in {journal}; the same command goes on there" in full.stderr
+    assert 0 < done < 45
+    again = bench()
+    assert (again.exit_code, f"{45 - done} of 45 images to score" in again.stderr) == (0, True)
+
+
 def test_ctrl_c_keeps_the_scores_and_says_how_to_go_on(bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from qsit_plugin.cli.progress import Progress
 

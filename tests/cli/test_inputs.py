@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qsit_plugin.cli.inputs import expand
+from qsit_plugin.cli.inputs import expand, read
 from qsit_plugin.images import ImageError
 
 
@@ -79,3 +79,45 @@ def test_a_folder_whose_images_lie_deeper_says_so_without_recursion(folder: Path
     (error,) = expand([str(folder / "inner")], recursive=False)
     assert isinstance(error, ImageError)
     assert "sub-folders were not searched" in error.reason
+
+
+def test_pictures_of_other_kinds_are_counted_on_stderr_and_texts_and_hidden_files_are_not(folder: Path, capsys) -> None:
+    for name in ("a.cr2", "b.CR2", "inner/c.mov", ".hidden.cr2"):
+        (folder / name).touch()
+    items = read([str(folder)])
+    assert items == expand([str(folder)])
+    assert capsys.readouterr().err == "3 files left out (.cr2, .mov)\n"
+    read([str(folder / "inner" / "deep")])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def linked(folder: Path) -> Path:
+    """The folder with a link to itself, a link that leads nowhere, two links that lead to each other."""
+    try:
+        (folder / "inner" / "up").symlink_to(folder, target_is_directory=True)
+    except OSError:
+        pytest.skip("this user may not make links")
+    (folder / "broken.jpg").symlink_to("nowhere")
+    (folder / "loop.jpg").symlink_to("other")
+    (folder / "other").symlink_to("loop.jpg")
+    return folder
+
+
+def test_a_link_to_a_folder_is_not_entered_and_one_that_is_named_is(linked: Path) -> None:
+    expected = ["a.jpg", "b.PNG", "broken.jpg", "inner/c.webp", "inner/deep/d.tif", "loop.jpg"]
+    assert names(expand([str(linked)]), linked) == expected
+    assert names(expand([str(linked / "inner" / "up")]), linked / "inner" / "up") == expected
+
+
+def test_two_stars_do_not_go_round_in_a_folder_that_links_to_itself(linked: Path) -> None:
+    (linked / "inner" / "deep" / "up").symlink_to(linked, target_is_directory=True)  # two of them: 2 to the power of 40
+    assert names(expand([str(linked / "**" / "*.tif")]), linked) == ["inner/deep/d.tif"]
+    assert names(expand([str(linked / "**" / "deep" / "**" / "*.tif")]), linked) == ["inner/deep/d.tif"]
+
+
+def test_two_stars_at_the_beginning_and_the_end_of_a_pattern(folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    assert [str(item) for item in expand(["**/*.tif"])] == [str(Path("inner/deep/d.tif"))]
+    assert [str(item) for item in expand(["**/*.jpg"])] == ["a.jpg"]
+    assert names(expand([str(folder / "inner" / "**")]), folder) == ["inner/c.webp", "inner/deep/d.tif"]

@@ -124,3 +124,52 @@ def test_an_unknown_option_is_status_2(qsit, album: Path) -> None:
 
 def test_score_without_a_path_is_status_2(qsit) -> None:
     assert qsit("score").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["loop.png", "broken.png"])
+@pytest.mark.parametrize("way", ["named", "in its folder"])
+def test_a_link_that_leads_nowhere_is_a_row_and_the_others_are_scored(
+    qsit, album: Path, tiny_folder: Path, tmp_path: Path, name: str, way: str
+) -> None:
+    try:
+        (album / name).symlink_to(name if name == "loop.png" else "nowhere")
+    except OSError:
+        pytest.skip("this user may not make links")
+    (album / "b.png").unlink()
+    out = tmp_path / "x.jsonl"
+    given = [album] if way == "in its folder" else [album / "a.png", album / "c.png", album / name]
+    result = qsit("score", *given, "--out", out, "--model", tiny_folder)
+    rows = {Path(row["path"]).name: row for row in map(json.loads, out.read_text(encoding="utf-8").splitlines())}
+    assert result.exit_code == 1
+    assert "1 of 3 inputs failed" in result.stderr
+    assert [name for name, row in sorted(rows.items()) if "score" in row] == ["a.png", "c.png"]
+    said = "a link that leads back to itself" if name == "loop.png" else "a link to nowhere, which is not there"
+    assert said in rows[name]["error"]["message"]
+
+
+def test_a_link_that_loops_as_out_is_one_line(qsit, album: Path, tiny_folder: Path) -> None:
+    try:
+        (album / "x.csv").symlink_to("x.csv")
+    except OSError:
+        pytest.skip("this user may not make links")
+    result = qsit("score", album / "a.png", "--out", album / "x.csv", "--model", tiny_folder)
+    assert result.exit_code == 2
+    assert "cannot write" in result.stderr
+
+
+def test_the_pixel_limit_can_be_lowered_and_its_message_names_the_option(qsit, album: Path, tiny_folder: Path) -> None:
+    for command in ("score", "explain", "ask", "compare"):
+        more = ("-q", "Is it blurry?") if command == "ask" else ()
+        photos = (album / "a.png", album / "c.png")
+        result = qsit(command, *photos, *more, "--max-pixels", 1600, "--model", tiny_folder)
+        assert result.exit_code == 1
+        assert "64x48 is over the limit of 1,600 pixels" in result.stderr
+        assert "--max-pixels" in result.stderr
+    assert qsit("score", album / "a.png", "--max-pixels", 0, "--model", tiny_folder).exit_code == 2
+
+
+def test_what_a_folder_holds_besides_is_counted_on_stderr(qsit, album: Path, tiny_folder: Path) -> None:
+    for name in ("a.cr2", "b.cr2", "notes.txt"):
+        (album / name).touch()
+    result = qsit("score", album, "--model", tiny_folder)
+    assert result.stderr.splitlines()[0] == "2 files left out (.cr2)"

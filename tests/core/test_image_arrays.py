@@ -1,6 +1,7 @@
 """Arrays and tensors of every layout and type become one RGB image; the others are refused."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -47,6 +48,50 @@ def test_where_both_layouts_fit_arrays_are_hwc_and_tensors_chw():
     array = PIXELS[:3, :, :].copy()  # (3, 30, 3)
     assert np.array_equal(values(read_image(array)), array)
     assert np.array_equal(values(read_image(torch.from_numpy(array))), array.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (PIXELS[:3].copy(), r"array \(3, 30, 3\): .* \(H, W, C\), as NumPy has it, 30 wide and 3 high.*transpose"),
+        (
+            torch.from_numpy(PIXELS[:3].copy()),
+            r"tensor \(3, 30, 3\): .* \(C, H, W\), as torch has it, 3 wide and 30 high",
+        ),
+    ],
+)
+def test_where_both_layouts_fit_a_warning_says_how_it_was_read_and_the_cure_in_it_reads_the_other_way(source, said):
+    with pytest.warns(UserWarning, match=said):
+        taken = read_image(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other = read_image(source.transpose(1, 2, 0) if isinstance(source, np.ndarray) else source.permute(2, 0, 1))
+    assert other.size == taken.size[::-1]
+
+
+def test_a_layout_that_cannot_be_mistaken_is_read_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for pixels in (PIXELS, CHW, GREY, GREY[:3], PIXELS[None], CHW[None]):
+            read_image(pixels)
+            read_image(torch.from_numpy(pixels.copy()))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_a_grey_picture_of_as_few_rows_as_channels_stays_grey(rows):
+    grey = np.dstack([GREY[:rows]] * 3)
+    assert np.array_equal(values(read_image(GREY[:rows])), grey)
+    assert np.array_equal(values(read_image(torch.from_numpy(GREY[:rows].copy()))), grey)
+
+
+def test_a_batch_of_tensors_follows_the_same_rule_with_a_gradient_as_without(nano):
+    from qsit_plugin.gradients import level_probabilities
+
+    batch = torch.rand(2, 3, 40, 3)
+    with pytest.warns(UserWarning, match=r"tensor \(3, 40, 3\): .* \(C, H, W\)"):
+        read_image(batch[0])
+    with pytest.warns(UserWarning, match=r"tensor \(3, 40, 3\): .* \(C, H, W\)"):
+        level_probabilities(nano, list(batch.requires_grad_()))
 
 
 def test_a_one_line_array_and_a_one_channel_tensor_of_the_same_shape():

@@ -1,5 +1,7 @@
 """A run from images to figures, on a small made-up dataset, with our own model and a rival."""
 
+import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -9,7 +11,16 @@ from typing import Any
 import pytest
 
 from benchmarks.rated_ladder import make_ladder
-from qsit_plugin.evaluation.accuracy import open_journal, pair_images, result_of, score_pairs, summarize, unscored
+from qsit_plugin.evaluation.accuracy import (
+    changed,
+    open_journal,
+    pair_images,
+    result_of,
+    score_pairs,
+    summarize,
+    unchecked,
+    unscored,
+)
 from qsit_plugin.evaluation.authentic import Columns
 from qsit_plugin.evaluation.datasets import Ratings, read_ratings
 from qsit_plugin.evaluation.journal import JournalError
@@ -114,6 +125,55 @@ def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(ratings: Ratings, l
     assert evaluate(again, ratings, ladder.parent, path, resamples=50) == whole
     assert again.asked == [row.image for row in ratings.rows[20:]]
     assert path.read_bytes() == content
+
+
+@pytest.fixture
+def folder(ratings: Ratings, ladder: Path, tmp_path: Path) -> Path:
+    """A copy of the images that a test may replace."""
+    (tmp_path / "images").mkdir()
+    for row in ratings.rows:
+        shutil.copy(ladder.parent / row.image, tmp_path / "images")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("how", ["other content", "same size, other time"])
+def test_an_image_that_was_replaced_under_its_name_is_scored_again_and_only_it(
+    ratings: Ratings, folder: Path, tmp_path: Path, how: str
+) -> None:
+    first, second = folder / ratings.rows[0].image, folder / ratings.rows[1].image
+    evaluate(Brightness(), ratings, folder, tmp_path / "run.jsonl", resamples=0)
+    if how == "other content":
+        times = first.stat()
+        shutil.copy(folder / ratings.rows[-1].image, first)
+        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert first.stat().st_size != times.st_size
+    else:
+        os.utime(first, ns=(0, second.stat().st_mtime_ns + 1))
+    again = Brightness()
+    evaluate(again, ratings, folder, tmp_path / "run.jsonl", resamples=0)
+    assert again.asked == [first.name]
+    held = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text(encoding="utf-8").splitlines()]
+    right = next(Brightness().outcomes([first]))["score"]
+    assert [line["score"] for line in held if line.get("image") == ratings.rows[0].image][-1] == right
+    evaluate(idle := Brightness(), ratings, folder, tmp_path / "run.jsonl", resamples=0)
+    assert idle.asked == []
+
+
+def test_scores_of_an_earlier_version_are_kept_and_counted_as_unchecked(
+    ratings: Ratings, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    evaluate(Brightness(), ratings, folder, path, resamples=0)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines[:22]:
+        line.pop("size", None), line.pop("mtime_ns", None)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    pairs, _ = pair_images(ratings, folder)
+    with open_journal(path, ratings, folder) as journal:
+        scorer = Brightness()
+        assert unscored(scorer, pairs, journal) == []
+        assert changed(scorer, pairs, journal) == []
+        assert unchecked(scorer, pairs, journal) == 20
 
 
 def test_a_run_that_is_stopped_keeps_every_score_until_then(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:

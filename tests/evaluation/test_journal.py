@@ -76,3 +76,17 @@ def test_a_line_that_is_no_score_and_a_file_of_another_kind_are_refused(path: Pa
     other.write_text('{"metric": "m", "image": "a", "score": 1}\n', encoding="utf-8")
     with pytest.raises(JournalError, match="does not say which dataset"):
         Journal(other, ABOUT)
+
+
+def test_a_second_run_on_the_same_journal_is_refused_and_leaves_it_as_it_is(path: Path) -> None:
+    with Journal(path, ABOUT):
+        before = path.read_bytes()
+        with pytest.raises(JournalError, match="is being written by another run"):
+            Journal(path, ABOUT)
+        assert path.read_bytes() == before
+    with Journal(path, ABOUT), pytest.raises(JournalError):
+        Journal(path, {**ABOUT, "name": "spaq"})
+    with pytest.raises(JournalError, match="earlier run"):
+        Journal(path, {**ABOUT, "name": "spaq"})
+    with Journal(path, ABOUT):  # a refusal holds no lock
+        pass
