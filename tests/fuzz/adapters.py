@@ -72,6 +72,10 @@ _SPECIAL: dict[str, dict[str, Any]] = {
 }
 
 
+def prepare() -> None:
+    healthy_adapter()
+
+
 def case(number: int, seed: int) -> Case:
     damages = chosen(families(), number, seed)
     return Case("; ".join(d.label for d in damages), lambda folder: _run(folder, damages, number, seed), ALLOWED)

@@ -1,8 +1,8 @@
 """What a fuzz case is, and how its number and seed choose the damage.
 
-A generator is a module of this folder with ``case(number, seed) -> Case`` and ``NUMBER`` of cases for its short and long
-form. The same number and seed always give the same case, so a failure can be run again alone:
-``python -m tests.fuzz checkpoints --first 1234 --seed 0``.
+A generator is a module of this folder with ``case(number, seed) -> Case``, ``prepare()``, which does what all cases
+share, and ``NUMBER`` of cases for its short and long form. The same number and seed always give the same case, so a
+failure can be run again alone: ``python -m tests.fuzz checkpoints --first 1234 --seed 0``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Case:
 
 
 class Fault(AssertionError):
-    """A result that no error announced and that is wrong all the same: a score of NaN, code of a checkpoint that ran."""
+    """A result that no error announced and that is wrong all the same: a score of NaN, or code that ran."""
 
 
 @dataclass(frozen=True)

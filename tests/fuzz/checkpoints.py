@@ -17,10 +17,11 @@ from .byte_damage import byte_damages, file_damages
 from .case import VALUES, Case, Damage, Family, chosen, rng_of
 from .hostile import hostile_damages
 from .json_damage import deletions, text_damages, value_damages
-from .scoring import scored
+from .scoring import prepare, scored
 from .tensor_damage import header_damages, tensor_damages
 
 NUMBER = {"short": 140, "long": 3800}
+__all__ = ["ALLOWED", "NUMBER", "case", "healthy", "prepare", "read"]
 ALLOWED = ("WeightsError", "ProfileError")
 
 WEIGHTS = "model.safetensors"
@@ -123,7 +124,7 @@ def groups() -> dict[str, list[str]]:
         "vision norms": r"vision_tower.*norm",
         "projector": r"multi_modal_projector",
         "image_newline": r"image_newline",
-        "text embedding and head": r"embed_tokens",
+        "text embedding and head": r".*embed_tokens",
         "text attention": r"language_model.*attn",
         "text layers": r"language_model.*mlp",
         "text norms": r"language_model.*norm",

@@ -12,7 +12,7 @@ from typing import Any
 from .byte_damage import CHANGES, EXTREMES
 from .case import Case, Fault, rng_of
 from .pictures import PNG_START, SIZE, pictures, png_chunks, png_of
-from .scoring import check
+from .scoring import check, small_picture
 
 NUMBER = {"short": 300, "long": 20_000}
 ALLOWED = ("ImageError",)
@@ -20,6 +20,10 @@ SCORED = 10
 """Every so many cases a file that can be read is scored as well."""
 
 _SIDES = (0, 1, 7, 4096, 16383, 16384, 2**15 - 1, 2**15, 2**16 - 1, 2**20, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+def prepare() -> None:
+    _nano().score(small_picture())
 
 
 def case(number: int, seed: int) -> Case:

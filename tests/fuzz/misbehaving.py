@@ -12,6 +12,10 @@ from .case import Case, Fault
 ALLOWED = ("KeyError",)
 
 
+def prepare() -> None:
+    """Nothing is shared."""
+
+
 def case(number: int, seed: int) -> Case:
     does = CASES[number]
     return Case(does.__name__.strip("_"), does, ALLOWED)

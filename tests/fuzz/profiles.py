@@ -10,10 +10,11 @@ from .byte_damage import byte_damages, file_damages
 from .case import VALUES, Case, Damage, Family, chosen, rng_of
 from .checkpoints import ALLOWED, healthy, read
 from .json_damage import deletions, text_damages, value_damages, write_json
-from .scoring import scored
+from .scoring import prepare, scored
 
 NUMBER = {"short": 30, "long": 600}
 NAME = "qsit.json"
+__all__ = ["NUMBER", "case", "prepare", "profile"]
 
 _SPECIAL: dict[str, dict[str, Any]] = {
     "weights NaN": {"weights": [float("nan")] * 5},

@@ -25,7 +25,7 @@ def serve(connection: Connection, scratch: str, log: str, generator: str, keep: 
     """
     _prepare(Path(scratch), log)
     module = importlib.import_module(f"tests.fuzz.{generator}")
-    module.case(0, 0)  # imports and builds what all cases share, so that no case's time holds it
+    module.prepare()  # imports and builds what all cases share, so that no case's time holds it
     connection.send(("ready",))
     while (task := connection.recv()) is not None:
         number, seed = task
