@@ -31,9 +31,9 @@ def main() -> int:
     scratch.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     endings = []
-    with Guard(scratch, asked.generator, seconds=asked.seconds, keep=asked.keep) as guard:
+    with Guard(scratch, seconds=asked.seconds, keep=asked.keep) as guard:
         for number in range(asked.first, asked.first + asked.count):
-            endings.append(guard.run(number, asked.seed))
+            endings.append(guard.run(asked.generator, number, asked.seed))
             if endings[-1].trouble or asked.keep:
                 print(endings[-1].report(), f"folder: {endings[-1].folder}" if asked.keep else "", sep="\n", flush=True)
     _summary(endings, time.monotonic() - begin)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .worker import kilobytes, serve
+from .worker import case_folder, kilobytes, serve
 
 SECONDS = 60.0
 MEMORY = 3 * 2**30
@@ -40,14 +40,13 @@ class Ending:
 
 
 class Guard:
-    """``with Guard(scratch, "checkpoints") as guard: guard.run(number, seed)``. ``scratch``: a folder for the cases."""
+    """``with Guard(scratch) as guard: guard.run("checkpoints", number, seed)``. ``scratch``: a folder for the cases."""
 
-    def __init__(
-        self, scratch: Path, generator: str, *, seconds: float = SECONDS, memory: int = MEMORY, keep: bool = False
-    ) -> None:
-        self.scratch, self.generator, self.keep = scratch, generator, keep
-        self.seconds, self.memory = seconds, memory
+    def __init__(self, scratch: Path, *, seconds: float = SECONDS, memory: int = MEMORY, keep: bool = False) -> None:
+        self.scratch, self.seconds, self.memory, self.keep = scratch, seconds, memory, keep
+        self.log = scratch / "worker.log"
         self.process: Any = None
+        self.prepared: set[str] = set()
 
     def __enter__(self) -> Guard:
         return self
@@ -55,12 +54,14 @@ class Guard:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def run(self, number: int, seed: int) -> Ending:
+    def run(self, generator: str, number: int, seed: int) -> Ending:
         if self.process is None:
             self._start()
+        if generator not in self.prepared:
+            self._prepare(generator)
         begin = time.monotonic()
         label, outcome, trouble, peak = "", "", "", 0
-        self.connection.send((number, seed))
+        self.connection.send((generator, number, seed))
         while not outcome and not trouble:
             trouble = self._overstepped(begin)
             try:
@@ -78,7 +79,7 @@ class Guard:
             trouble = f"it took {peak / 2**30:.2f} GiB, more than {self.memory / 2**30:.2f}"
         if not outcome or peak > self.memory:
             trouble = f"{trouble}\n{self._end()}".rstrip()
-        folder = self.scratch / f"{self.generator}-{seed}-{number}"
+        folder = case_folder(self.scratch, generator, number, seed)
         return Ending(number, label, outcome or "no outcome", trouble, seconds, peak, folder)
 
     def _overstepped(self, begin: float) -> str:
@@ -91,18 +92,22 @@ class Guard:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.log = self.scratch / f"{self.generator}.log"
         self.connection, theirs = context.Pipe()
-        arguments = (theirs, str(self.scratch), str(self.log), self.generator, self.keep)
+        arguments = (theirs, str(self.scratch), str(self.log), self.keep)
         self.process = context.Process(target=serve, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
+        self.prepared.clear()
+
+    def _prepare(self, generator: str) -> None:
         try:
+            self.connection.send(generator)
             ready = self.connection.poll(START) and self.connection.recv() == ("ready",)
-        except EOFError:
+        except (EOFError, ConnectionError):
             ready = False
         if not ready:
-            raise RuntimeError(f"the worker for {self.generator} did not start:\n{self._end()}")
+            raise RuntimeError(f"the worker could not prepare {generator}:\n{self._end()}")
+        self.prepared.add(generator)
 
     def _end(self) -> str:
         """End the process; what it was doing, as faulthandler wrote it into the log."""

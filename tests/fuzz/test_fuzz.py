@@ -14,25 +14,30 @@ GENERATORS = ("checkpoints", "profiles", "adapters", "images")
 SEEDS = {"short": 0, "long": 1}
 
 
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory):
+    if not MEMORY_IS_WATCHED:
+        pytest.skip("the memory of a case cannot be watched on Windows")
+    with Guard(tmp_path_factory.mktemp("cases")) as guard:
+        yield guard
+
+
 @pytest.mark.parametrize("generator", GENERATORS)
-def test_a_damaged_input_ends_in_a_score_or_a_named_error(generator, tmp_path):
-    run(generator, "short", tmp_path)
+def test_a_damaged_input_ends_in_a_score_or_a_named_error(generator, guard):
+    run(generator, "short", guard)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("generator", GENERATORS)
-def test_thousands_of_damaged_inputs_end_in_a_score_or_a_named_error(generator, tmp_path):
-    run(generator, "long", tmp_path)
+def test_thousands_of_damaged_inputs_end_in_a_score_or_a_named_error(generator, guard):
+    run(generator, "long", guard)
 
 
-def run(generator, form, scratch):
+def run(generator, form, guard):
     if generator == "adapters":
         pytest.importorskip("peft", reason="adapters need peft")
-    if not MEMORY_IS_WATCHED:
-        pytest.skip("the memory of a case cannot be watched on Windows")
     number = importlib.import_module(f"tests.fuzz.{generator}").NUMBER[form]
-    with Guard(scratch, generator) as guard:
-        endings = [guard.run(case, SEEDS[form]) for case in range(number)]
+    endings = [guard.run(generator, case, SEEDS[form]) for case in range(number)]
     failed = [ending.report() for ending in endings if ending.trouble]
     again = f"again: python -m tests.fuzz {generator} --seed {SEEDS[form]} --keep --first NUMBER"
     assert not failed, "\n\n".join([f"{len(failed)} of {number} cases failed; {again}", *failed])

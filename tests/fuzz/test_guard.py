@@ -18,8 +18,8 @@ ROOM = 2**28
 @pytest.fixture(scope="module")
 def ending(tmp_path_factory):
     """name of a case -> how it ended; one worker runs them in order, and is started again where one brought it down."""
-    with Guard(tmp_path_factory.mktemp("cases"), "misbehaving", seconds=5, memory=ROOM) as guard:
-        yield {does.__name__: guard.run(number, 0) for number, does in enumerate(misbehaving.CASES)}
+    with Guard(tmp_path_factory.mktemp("cases"), seconds=5, memory=ROOM) as guard:
+        yield {does.__name__: guard.run("misbehaving", number, 0) for number, does in enumerate(misbehaving.CASES)}
 
 
 def test_a_score_and_an_allowed_error_end_well(ending):
@@ -59,8 +59,8 @@ def test_memory_taken_for_a_moment_is_noticed(ending):
 
 
 def test_the_damaged_files_of_a_case_can_be_kept(tmp_path):
-    with Guard(tmp_path, "misbehaving", keep=True) as guard:
-        assert (guard.run(0, 7).folder / "damaged").read_text() == "kept"
+    with Guard(tmp_path, keep=True) as guard:
+        assert (guard.run("misbehaving", 0, 7).folder / "damaged").read_text() == "kept"
 
 
 def test_a_number_and_a_seed_always_give_the_same_damage(tmp_path):

@@ -13,45 +13,65 @@ import tempfile
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from .case import Case
+
+SHORTEST, LONGEST = 20, 4000
+"""Characters of a message that names what was given and the cure, and that somebody can read."""
 
 
-def serve(connection: Connection, scratch: str, log: str, generator: str, keep: bool) -> None:
-    """Runs every (number, seed) that comes over the connection and answers twice: ("runs", label) before the case, and
-    ("ended", outcome, trouble, peak) after it.
+def serve(connection: Connection, scratch: str, log: str, keep: bool) -> None:
+    """Does every task that comes over the connection until it is None.
 
-    ``outcome``: the score, or the name and text of an allowed exception. ``trouble``: a traceback, or empty.
-    ``peak``: the largest resident memory in bytes, 0 where this system does not tell.
+    A generator's name is answered by ("ready",) when it is prepared; (name, number, seed) by ("runs", label) before
+    the case and ("ended", outcome, trouble, peak) after it. ``outcome``: the score, or the name and text of an
+    exception. ``trouble``: a traceback, or empty. ``peak``: the largest resident memory in bytes, 0 where this system
+    does not tell.
     """
-    _prepare(Path(scratch), log)
-    module = importlib.import_module(f"tests.fuzz.{generator}")
-    module.prepare()  # imports and builds what all cases share, so that no case's time holds it
-    connection.send(("ready",))
+    _isolate(Path(scratch), log)
     while (task := connection.recv()) is not None:
-        number, seed = task
-        folder = Path(scratch) / f"{generator}-{seed}-{number}"
+        if isinstance(task, str):
+            _module(task).prepare()
+            connection.send(("ready",))
+            continue
+        generator, number, seed = task
+        case = _module(generator).case(number, seed)
+        connection.send(("runs", case.label))
+        folder = case_folder(Path(scratch), generator, number, seed)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        case = module.case(number, seed)
-        connection.send(("runs", case.label))
         _forget_peak()
-        outcome, trouble = "", ""
-        try:
-            outcome = case.run(folder)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # every kind is looked for; a panic of tokenizers is no Exception
-            outcome = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
-            if type(error).__name__ not in case.allowed:
-                trouble = _shortened(traceback.format_exc())
-            elif not 20 <= len(str(error)) <= 4000:
-                trouble = f"a message of {len(str(error)):,} characters: {outcome}"
+        outcome, trouble = _run(case, folder)
         connection.send(("ended", outcome, trouble, peak_memory()))
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(scratch: Path, log: str) -> None:
+def case_folder(scratch: Path, generator: str, number: int, seed: int) -> Path:
+    """Where the files of a case lie."""
+    return scratch / f"{generator}-{seed}-{number}"
+
+
+def _run(case: Case, folder: Path) -> tuple[str, str]:
+    try:
+        return case.run(folder), ""
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # every kind is looked for; a panic of tokenizers is no Exception
+        outcome = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
+        if type(error).__name__ not in case.allowed:
+            return outcome, _shortened(traceback.format_exc())
+        if not SHORTEST <= len(str(error)) <= LONGEST:
+            return outcome, f"a message of {len(str(error)):,} characters"
+        return outcome, ""
+
+
+def _module(generator: str) -> Any:
+    return importlib.import_module(f"tests.fuzz.{generator}")
+
+
+def _isolate(scratch: Path, log: str) -> None:
     """Everything that a case prints goes to the log, which also gets the stack of a process that is ended; nothing
     reaches the network, the user's caches or another folder."""
     file = open(log, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the process lives)
