@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qsit_plugin.weights.errors import WeightsError, first_line
-from qsit_plugin.weights.folder import check_folder, read_json, weight_files
+from qsit_plugin.weights.errors import WeightsError, first_line, refusing, short
+from qsit_plugin.weights.config_limits import check_config, point_problem, refuse_quantized
+from qsit_plugin.weights.folder import check_folder, weight_files
+from qsit_plugin.weights.headers import stored_tensors
+from qsit_plugin.weights.json_file import check_json_files, read_json
 
 TOWERS: dict[str, dict[str, Any]] = {
     "google/siglip-so400m-patch14-384": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class WeightsError(RuntimeError):
@@ -13,6 +14,12 @@ class WeightsError(RuntimeError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, for a message of one line."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def short(value: Any) -> str:
+    """A value as a message shows it: at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 @contextmanager

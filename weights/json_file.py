@@ -51,13 +51,14 @@ def check_json_files(folder: Path) -> None:
             read_json(folder / name)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, finite: bool = True) -> dict[str, Any]:
     """The object in a JSON file: at most :data:`LARGEST` bytes, :data:`DEEPEST` deep, its numbers finite.
 
-    Raises WeightsError where there is none; it names the file, what is wrong, and the cure.
+    ``finite=False`` leaves NaN and Infinity to a reader that names the key. Raises WeightsError where there is no such
+    object; it names the file, what is wrong, and the cure.
     """
     try:
-        content = parse_json(_text(path))
+        content = parse_json(_text(path), finite=finite)
     except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise WeightsError(f"{path} cannot be read: {first_line(error)}; download or copy the checkpoint again") from error
     if not isinstance(content, dict):
@@ -65,12 +66,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, finite: bool = True) -> Any:
     """The value of a JSON text. Raises ValueError for what is no JSON, is nested too deep, or is no finite number."""
     if text.count("[") + text.count("{") > MOST_BRACKETS:
         raise ValueError(f"more than {MOST_BRACKETS:,} objects and lists")
     try:
-        content = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        content = json.loads(text, parse_constant=_refuse, parse_float=_finite) if finite else json.loads(text)
     except RecursionError as error:
         raise ValueError(f"nested deeper than {DEEPEST} levels") from error
     level = [content]
