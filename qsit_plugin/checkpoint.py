@@ -235,7 +235,11 @@ def _open_tiling(folder: Path, config: LlavaOnevisionConfig) -> Tiling:
     except WeightsError:
         raise
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:  # a setting of another type
-        what = first_line(error) if isinstance(error, ValueError) else f"preprocessor_config.json has a setting of another type ({first_line(error)})"
+        what = (
+            first_line(error)
+            if isinstance(error, ValueError)
+            else f"preprocessor_config.json has a setting of another type ({first_line(error)})"
+        )
         raise WeightsError(f"{folder}: {what}. Copy both files from the checkpoint they were trained in") from error
 
 

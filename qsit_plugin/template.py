@@ -33,12 +33,71 @@ BUDGET = 200_000
 """Steps and characters of one rendering, beside twenty for each character of the question. A plain one takes 2,000."""
 
 FILTERS = frozenset(
-    "capitalize count d default dictsort first float int items join last length list lower map max min reject "
-    "rejectattr replace reverse safe select selectattr sort string title tojson trim unique upper".split()
+    [
+        "capitalize",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "first",
+        "float",
+        "int",
+        "items",
+        "join",
+        "last",
+        "length",
+        "list",
+        "lower",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "replace",
+        "reverse",
+        "safe",
+        "select",
+        "selectattr",
+        "sort",
+        "string",
+        "title",
+        "tojson",
+        "trim",
+        "unique",
+        "upper",
+    ]
 )
 METHODS = frozenset(
-    "append count cycle endswith find get index isalpha isdigit isspace items join keys lower lstrip removeprefix "
-    "removesuffix replace rfind rsplit rstrip split splitlines startswith strip title upper values".split()
+    [
+        "append",
+        "count",
+        "cycle",
+        "endswith",
+        "find",
+        "get",
+        "index",
+        "isalpha",
+        "isdigit",
+        "isspace",
+        "items",
+        "join",
+        "keys",
+        "lower",
+        "lstrip",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "title",
+        "upper",
+        "values",
+    ]
 )
 """What templates call. Anything that pads, formats or translates could make gigabytes in one step and is refused."""
 

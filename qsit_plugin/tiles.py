@@ -341,7 +341,9 @@ def _three(value: Any, default: tuple[float, float, float]) -> Any:
     if value is None:
         return default
     values = [value] * 3 if isinstance(value, (int, float)) else value
-    if not isinstance(values, (list, tuple)) or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+    if not isinstance(values, (list, tuple)) or any(
+        isinstance(v, bool) or not isinstance(v, (int, float)) for v in values
+    ):
         raise ValueError(f"image_mean and image_std must be a number or three; got {short(value)}")
     return tuple(float(v) for v in values)
 

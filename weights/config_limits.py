@@ -187,7 +187,11 @@ def _activation_problems(part: Mapping[str, Any]) -> list[str]:
 
 def _tie_problems(part: Mapping[str, Any]) -> list[str]:
     tied = part.get("tie_word_embeddings")
-    return [] if isinstance(tied, (bool, type(None))) else [f"tie_word_embeddings must be true or false; got {short(tied)}"]
+    return (
+        []
+        if isinstance(tied, (bool, type(None)))
+        else [f"tie_word_embeddings must be true or false; got {short(tied)}"]
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -201,7 +205,9 @@ def _excess(content: Mapping[str, Any], stored: Mapping[str, Stored]) -> list[st
     for name, part in (("text_config", text), ("vision_config", vision)):
         layers = _stored_layers(stored, vision=name == "vision_config")
         if part["num_hidden_layers"] > layers:
-            problems.append(f"{name}.num_hidden_layers is {part['num_hidden_layers']}, the weights have {layers} layers")
+            problems.append(
+                f"{name}.num_hidden_layers is {part['num_hidden_layers']}, the weights have {layers} layers"
+            )
     claimed, held = _parameters(text, vision), sum(tensor.size for tensor in stored.values())
     if claimed > held:
         problems.append(f"its sizes mean a model of {claimed:,} weights and more, the files hold {held:,}")

@@ -35,11 +35,13 @@ def refusing(what: str, *kept: type[BaseException]) -> Iterator[None]:
     """
     try:
         yield
-    except (WeightsError, MemoryError, *kept):
-        raise
     except BaseException as error:
+        if isinstance(error, (WeightsError, MemoryError, *kept)):
+            raise
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise  # KeyboardInterrupt, SystemExit
         if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported for its name
             raise
-        raise WeightsError(f"{what} ({type(error).__name__}: {first_line(error)}); copy or download it again") from error
+        raise WeightsError(
+            f"{what} ({type(error).__name__}: {first_line(error)}); copy or download it again"
+        ) from error

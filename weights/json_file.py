@@ -21,7 +21,7 @@ LARGEST_VOCABULARY = 64 * 2**20
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 
 DEEPEST = 64
-"""Brackets inside each other. Published files have seven; transformers copies configs by recursion, a few calls each."""
+"""Brackets inside each other. Published files have seven; transformers copies them by recursion."""
 
 MOST_BRACKETS = 4_000_000
 """Objects and lists of a file: each takes a hundred bytes once parsed. Qwen2's tokenizer.json has 151 thousand."""
@@ -60,7 +60,9 @@ def read_json(path: Path, *, finite: bool = True) -> dict[str, Any]:
     try:
         content = parse_json(_text(path), finite=finite)
     except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise WeightsError(f"{path} cannot be read: {first_line(error)}; download or copy the checkpoint again") from error
+        raise WeightsError(
+            f"{path} cannot be read: {first_line(error)}; download or copy the checkpoint again"
+        ) from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds {type(content).__name__}, not an object; download the checkpoint again")
     return content
