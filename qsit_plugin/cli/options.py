@@ -78,10 +78,10 @@ class Choice:
     max_tiles: int | None = None
     max_image_tokens: int | None = None
 
-    def load(self) -> QSiT:
+    def load(self, *, check_golden: bool = True) -> QSiT:
         """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing.
 
-        Ends with status 2 for a limit that the checkpoint cannot keep.
+        ``check_golden=False`` is for commands that compare golden scores themselves. Ends with status 2 for a limit that the checkpoint cannot keep.
         """
         import gc
 
@@ -99,6 +99,7 @@ class Choice:
                 exif_rotation=self.exif_rotation,
                 max_tiles=self.max_tiles,
                 max_image_tokens=self.max_image_tokens,
+                check_golden=check_golden,
             )
         except LimitError as error:
             stop(str(error), WRONG_USAGE)
@@ -114,11 +115,11 @@ class Choice:
         except ValueError as error:
             stop(str(error), WRONG_USAGE)
 
-    def open(self) -> QSiT:
+    def open(self, *, check_golden: bool = True) -> QSiT:
         """Load the model and say on stderr what produces the numbers. Ends with status 2 when it cannot be loaded."""
         try:
             self.check()
-            model = self.load()
+            model = self.load(check_golden=check_golden)
         except ModuleNotFoundError as error:
             stop(f"{error.name} is not installed: pip install {error.name}", WRONG_USAGE)
         note(headline(model))
