@@ -83,7 +83,7 @@ def _isolate(scratch: Path, log: str) -> None:
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ |= {"HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(scratch), "LOCALAPPDATA": str(scratch)}
-    os.environ |= {"HF_HOME": str(scratch), "HOME": str(scratch), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"HF_HOME": str(scratch), "HOME": str(scratch), "USERPROFILE": str(scratch), "OMP_NUM_THREADS": "1"}
     tempfile.tempdir = str(scratch)
     socket.socket.connect = _no_network  # type: ignore[method-assign]
     sys.stdin = open(os.devnull)  # noqa: SIM115 (a question such as "trust this code?" is answered by an error)
