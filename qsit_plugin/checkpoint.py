@@ -40,6 +40,7 @@ from .portable import CHAT_TEMPLATE, save_portable
 from .protocol import FILE_NAME as PROFILE_NAME
 from .protocol import ScoreProfile, profile_for
 from .quantization import quantize
+from .template import LONGEST
 from .tiles import Tiling
 
 if TYPE_CHECKING:
@@ -168,9 +169,7 @@ def _check_generation(folder: Path, content: dict[str, Any]) -> None:
 
 def find_chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
     """From chat_template.jinja, chat_template.json, processor_config.json or the tokenizer, in this order."""
-    jinja = folder / "chat_template.jinja"
-    with refusing(f"{jinja} cannot be read"):
-        found: Any = jinja.read_text(encoding="utf-8") if jinja.is_file() else None
+    found: Any = _jinja_file(folder)
     for name in ("chat_template.json", "processor_config.json"):
         if not found and (folder / name).is_file():
             found = read_json(folder / name).get("chat_template")
@@ -183,6 +182,16 @@ def find_chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
             "from the checkpoint it was made from"
         )
     return found
+
+
+def _jinja_file(folder: Path) -> str | None:
+    path = folder / "chat_template.jinja"
+    if not path.is_file():
+        return None
+    if path.stat().st_size > 4 * LONGEST:  # characters take up to four bytes
+        raise WeightsError(f"{path} has {path.stat().st_size:,} bytes; at most {LONGEST:,} characters are read")
+    with refusing(f"{path} cannot be read"):
+        return path.read_text(encoding="utf-8")
 
 
 def read_preprocessor(folder: str | Path) -> dict[str, Any]:
@@ -219,6 +228,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    _jinja_file(folder)  # the tokenizer reads it too, and would be blamed for it
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # what a wrong file raises differs by tokenizer class and version; panics: refusing
@@ -259,8 +269,8 @@ def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> Lla
         raise
     except Exception as error:  # building the model raises what its settings run into, in each version something else
         raise WeightsError(
-            f"the weights of {folder} do not load ({type(error).__name__}: {first_line(error)}); the file is broken or belongs to another "
-            "config: download or copy the checkpoint again"
+            f"the weights of {folder} do not load ({type(error).__name__}: {first_line(error)}); the file is broken or "
+            "belongs to another config: download or copy the checkpoint again"
         ) from error
     faults = [_listed(report, "missing_keys", "missing"), _listed(report, "unexpected_keys", "unexpected")]
     faults += [_listed(report, "mismatched_keys", "of another shape")]

@@ -47,6 +47,6 @@ def check_goldens(model: QSiT) -> None:
         if judge(score, golden) == "broken":
             raise WeightsError(
                 f"{folder} is damaged: {golden.image.name} scores {score:.4f}, not {golden.score:.4f} as {FILE_NAME} "
-                f"says. Download or copy the checkpoint again; if its weights were changed on purpose, delete {FILE_NAME}"
+                f"says. Copy the checkpoint again; where its weights were meant to change, delete {FILE_NAME}"
             )
     remember(known)

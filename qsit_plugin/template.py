@@ -32,73 +32,15 @@ LONGEST = 64 * 1024
 BUDGET = 200_000
 """Steps and characters of one rendering, beside twenty for each character of the question. A plain one takes 2,000."""
 
-FILTERS = frozenset(
-    [
-        "capitalize",
-        "count",
-        "d",
-        "default",
-        "dictsort",
-        "first",
-        "float",
-        "int",
-        "items",
-        "join",
-        "last",
-        "length",
-        "list",
-        "lower",
-        "map",
-        "max",
-        "min",
-        "reject",
-        "rejectattr",
-        "replace",
-        "reverse",
-        "safe",
-        "select",
-        "selectattr",
-        "sort",
-        "string",
-        "title",
-        "tojson",
-        "trim",
-        "unique",
-        "upper",
-    ]
-)
-METHODS = frozenset(
-    [
-        "append",
-        "count",
-        "cycle",
-        "endswith",
-        "find",
-        "get",
-        "index",
-        "isalpha",
-        "isdigit",
-        "isspace",
-        "items",
-        "join",
-        "keys",
-        "lower",
-        "lstrip",
-        "removeprefix",
-        "removesuffix",
-        "replace",
-        "rfind",
-        "rsplit",
-        "rstrip",
-        "split",
-        "splitlines",
-        "startswith",
-        "strip",
-        "title",
-        "upper",
-        "values",
-    ]
-)
+_FILTERS = """
+capitalize count d default dictsort first float int items join last length list lower map max min reject rejectattr
+replace reverse safe select selectattr sort string title tojson trim unique upper
+"""
+_METHODS = """
+append count cycle endswith find get index isalpha isdigit isspace items join keys lower lstrip removeprefix
+removesuffix replace rfind rsplit rstrip split splitlines startswith strip title upper values
+"""
+FILTERS, METHODS = frozenset(_FILTERS.split()), frozenset(_METHODS.split())
 """What templates call. Anything that pads, formats or translates could make gigabytes in one step and is refused."""
 
 _left: ContextVar[list[int]] = ContextVar("qsit_template_budget")

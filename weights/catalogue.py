@@ -99,7 +99,7 @@ def _embedded(entry: Entry, revision: str | None) -> Path:
 
 
 def _check_hub_id(repo: str) -> None:
-    """The Hub's own rules (no "..", no "--", at most 96 characters), whose breach huggingface_hub raises as ValueError."""
+    """The Hub's own rules (no "..", no "--", at most 96 characters), which huggingface_hub raises as ValueError."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:

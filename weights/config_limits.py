@@ -20,6 +20,8 @@ MOST_POINTS = 1024
 LARGEST_CANVAS = 2**25
 """Pixels of a grid point: 100 MB as bytes. The published checkpoints' largest has 2304 x 2304, a sixth of it."""
 
+MOST_LABELS = 10_000
+
 ACTIVATIONS = ("hidden_act", "projector_hidden_act")
 _SIZES = {  # settings that shapes follow from, with what transformers takes where they are not written
     "text_config": {
@@ -63,8 +65,7 @@ def check_config(content: Mapping[str, Any], path: Path, stored: Mapping[str, St
         stored: the tensors of the files beside it, see headers.py.
     """
     problems = _part_problems(content)
-    if not problems:
-        problems = [*_outer_problems(content), *_excess(content, stored)]
+    problems = problems or _outer_problems(content) or _excess(content, stored)
     if problems:
         raise WeightsError(f"{path}: {'; '.join(problems)}. Copy the file again from where the checkpoint was made")
 
@@ -136,19 +137,19 @@ def _part_problems(content: Mapping[str, Any]) -> list[str]:
         for theta in (part.get("rope_theta"), nested):
             if theta is not None and not (_is_number(theta) and theta > 0):
                 problems.append(f"{name}.rope_theta must be a number above 0; got {short(theta)}")
-        problems += [f"{name}.{problem}" for problem in (*_activation_problems(part), *_tie_problems(part))]
+        problems += [f"{name}.{problem}" for problem in _plain_problems(part)]
     return problems
 
 
 def _outer_problems(content: Mapping[str, Any]) -> list[str]:
     text, vision = _part(content, "text_config"), _part(content, "vision_config")
-    problems = [*_activation_problems(content), *_tie_problems(content)]
+    problems = _plain_problems(content)
     heads, groups, size = text["num_attention_heads"], text.get("num_key_value_heads"), text.get("head_dim")
     if groups is not None and (not is_whole(groups, 1) or heads % groups):
         problems.append(f"text_config.num_key_value_heads must divide num_attention_heads {heads}; got {short(groups)}")
     if size is None and text["hidden_size"] % heads:
         problems.append(f"text_config.num_attention_heads {heads} does not divide hidden_size {text['hidden_size']}")
-    elif not is_whole(size := size or text["hidden_size"] // heads, 2) or size % 2:
+    elif not is_whole(_head_size(text), 2) or _head_size(text) % 2:
         problems.append(f"text_config.head_dim must be an even number; got {short(size)}")
     if vision["hidden_size"] % vision["num_attention_heads"]:
         problems.append(
@@ -175,23 +176,21 @@ def _layer_problem(value: Any, layers: int) -> str | None:
     return f"vision_feature_layer must be a layer of the vision tower, {-layers - 1} to {layers}; got {short(value)}"
 
 
-def _activation_problems(part: Mapping[str, Any]) -> list[str]:
+def _plain_problems(part: Mapping[str, Any]) -> list[str]:
+    """Of settings that stand in the outer config and in the inner ones."""
     from transformers.activations import ACT2FN
 
-    return [
+    problems = [
         f"{key} must be an activation that transformers knows; got {short(part[key])}"
         for key in ACTIVATIONS
         if key in part and not (isinstance(part[key], str) and part[key] in ACT2FN)
     ]
-
-
-def _tie_problems(part: Mapping[str, Any]) -> list[str]:
-    tied = part.get("tie_word_embeddings")
-    return (
-        []
-        if isinstance(tied, (bool, type(None)))
-        else [f"tie_word_embeddings must be true or false; got {short(tied)}"]
-    )
+    if not isinstance(part.get("tie_word_embeddings"), (bool, type(None))):
+        problems.append(f"tie_word_embeddings must be true or false; got {short(part['tie_word_embeddings'])}")
+    labels = part.get("num_labels")  # of no use here, and transformers makes a name for each
+    if labels is not None and not is_whole(labels, 0, MOST_LABELS):
+        problems.append(f"num_labels must be a whole number below {MOST_LABELS}; got {short(labels)}")
+    return problems
 
 
 def _is_number(value: Any) -> bool:
@@ -208,6 +207,8 @@ def _excess(content: Mapping[str, Any], stored: Mapping[str, Stored]) -> list[st
             problems.append(
                 f"{name}.num_hidden_layers is {part['num_hidden_layers']}, the weights have {layers} layers"
             )
+    if problems:
+        return problems
     claimed, held = _parameters(text, vision), sum(tensor.size for tensor in stored.values())
     if claimed > held:
         problems.append(f"its sizes mean a model of {claimed:,} weights and more, the files hold {held:,}")
@@ -219,10 +220,16 @@ def _stored_layers(stored: Mapping[str, Stored], *, vision: bool) -> int:
     return len({match[1] for match in names if match})
 
 
+def _head_size(text: Mapping[str, Any]) -> Any:
+    size = text.get("head_dim")
+    return text["hidden_size"] // text["num_attention_heads"] if size is None else size
+
+
 def _parameters(text: Mapping[str, Any], vision: Mapping[str, Any]) -> int:
-    """A lower bound: matrices without biases, keys and values without heads of their own, one token table."""
+    """A lower bound: matrices without biases, without those of keys and values, one token table."""
     width, eye = text["hidden_size"], vision["hidden_size"]
-    language = text["num_hidden_layers"] * (2 * width**2 + 3 * width * text["intermediate_size"])
+    attention = 2 * width * text["num_attention_heads"] * _head_size(text)
+    language = text["num_hidden_layers"] * (attention + 3 * width * text["intermediate_size"])
     tower = vision["num_hidden_layers"] * (4 * eye**2 + 2 * eye * vision["intermediate_size"])
     patches = (vision["image_size"] // vision["patch_size"]) ** 2 + vision["num_channels"] * vision["patch_size"] ** 2
     return language + tower + patches * eye + text["vocab_size"] * width + width * eye + width**2

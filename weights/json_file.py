@@ -23,8 +23,10 @@ VOCABULARIES = ("tokenizer.json", "vocab.json")
 DEEPEST = 64
 """Brackets inside each other. Published files have seven; transformers copies them by recursion."""
 
-MOST_BRACKETS = 4_000_000
-"""Objects and lists of a file: each takes a hundred bytes once parsed. Qwen2's tokenizer.json has 151 thousand."""
+MOST_BRACKETS = 100_000
+MOST_VOCABULARY_BRACKETS = 4_000_000
+"""Objects and lists of a file: each takes a hundred bytes once parsed. Qwen2's tokenizer.json has 151 thousand, its
+configs have some forty."""
 
 READ_BY_TRANSFORMERS = (
     "config.json",
@@ -58,7 +60,8 @@ def read_json(path: Path, *, finite: bool = True) -> dict[str, Any]:
     object; it names the file, what is wrong, and the cure.
     """
     try:
-        content = parse_json(_text(path), finite=finite)
+        most = MOST_VOCABULARY_BRACKETS if path.name in VOCABULARIES else MOST_BRACKETS
+        content = parse_json(_text(path), finite=finite, most=most)
     except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise WeightsError(
             f"{path} cannot be read: {first_line(error)}; download or copy the checkpoint again"
@@ -68,10 +71,10 @@ def read_json(path: Path, *, finite: bool = True) -> dict[str, Any]:
     return content
 
 
-def parse_json(text: str, *, finite: bool = True) -> Any:
+def parse_json(text: str, *, finite: bool = True, most: int = MOST_BRACKETS) -> Any:
     """The value of a JSON text. Raises ValueError for what is no JSON, is nested too deep, or is no finite number."""
-    if text.count("[") + text.count("{") > MOST_BRACKETS:
-        raise ValueError(f"more than {MOST_BRACKETS:,} objects and lists")
+    if text.count("[") + text.count("{") > most:
+        raise ValueError(f"more than {most:,} objects and lists")
     try:
         content = json.loads(text, parse_constant=_refuse, parse_float=_finite) if finite else json.loads(text)
     except RecursionError as error:

@@ -81,7 +81,8 @@ class Choice:
     def load(self, *, check_golden: bool = True) -> QSiT:
         """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing.
 
-        ``check_golden=False`` is for commands that compare golden scores themselves. Ends with status 2 for a limit that the checkpoint cannot keep.
+        ``check_golden=False`` is for commands that compare golden scores themselves. Ends with status 2 for a limit
+        that the checkpoint cannot keep.
         """
         import gc
 
