@@ -9,6 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from .byte_damage import CHANGES, EXTREMES
 from .case import Case, Fault, rng_of
 from .pictures import PNG_START, SIZE, pictures, png_chunks, png_of
@@ -46,8 +48,9 @@ def _run(name: str, kinds: list[str], repaired: bool, seed: float, score: bool, 
         data = png_of(png_chunks(data))
     (folder / "image").write_bytes(data)
     image = read_image(data)
-    if image.mode != "RGB" or min(image.size) < 1 or len(image.tobytes()) != 3 * image.width * image.height:
+    if type(image) is not Image.Image or image.mode != "RGB":  # a subclass would be a file that is read later
         raise Fault(f"the picture is {image}")
+    image.getpixel((image.width - 1, image.height - 1))
     if not score:
         return f"read {image.width}x{image.height}"
     result = _nano().score(image)
