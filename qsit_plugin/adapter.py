@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from qsit_plugin.weights.errors import WeightsError, first_line
+from qsit_plugin.weights.adapter_limits import CONFIG, adapted_modules, check_adapter_config
+from qsit_plugin.weights.errors import WeightsError, first_line, refusing
+from qsit_plugin.weights.json_file import check_json_files
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration
@@ -35,25 +38,55 @@ def merge_adapter(
         peft = import_peft()
     except ImportError:
         raise WeightsError("an adapter needs the peft package; run: pip install peft") from None
+    check_json_files(folder)
+    with refusing(f"adapter {folder} cannot be merged"):
+        stored = _tensors(weights)
+        check_adapter_config(folder, {name: tuple(tensor.shape) for name, tensor in stored.items()})
+        try:
+            with wrapping(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Found missing adapter keys")  # they are looked for below
+                config = _config(peft, folder, model, stored)
+                wrapped = peft.PeftModel.from_pretrained(model, str(folder), config=config, local_files_only=True)
+            # without "False" peft asks the Hub for the base's config.json, to see whether the vocabulary has grown
+            known = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+            state = {_here(name, known): tensor for name, tensor in stored.items()}
+            if state.keys() != known:
+                differing = known ^ state.keys()
+                raise ValueError(f"{len(differing)} of its tensors do not match, first: {min(differing)}")
+            if state.keys() != stored.keys():
+                peft.set_peft_model_state_dict(wrapped, state)
+            return wrapped.merge_and_unload(safe_merge=True)
+        except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            if isinstance(error, (WeightsError, torch.OutOfMemoryError)):
+                raise
+            raise WeightsError(
+                f"adapter {folder} does not fit this checkpoint ({first_line(error)}); use the base model that its "
+                "adapter_config.json names"
+            ) from error
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
-        with wrapping(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # they are looked for below
-            wrapped = peft.PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-        # without "False" peft asks the Hub for the base's config.json, to see whether the vocabulary has grown
-        known = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-        stored = load_file(weights)
-        state = {_here(name, known): tensor for name, tensor in stored.items()}
-        if state.keys() != known:
-            differing = known ^ state.keys()
-            raise ValueError(f"{len(differing)} of its tensors do not match, first: {min(differing)}")
-        if state.keys() != stored.keys():
-            peft.set_peft_model_state_dict(wrapped, state)
-        return wrapped.merge_and_unload(safe_merge=True)
-    except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise WeightsError(
-            f"adapter {folder} does not fit this checkpoint ({first_line(error)}); use the base model that its "
-            "adapter_config.json names"
-        ) from error
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is broken ({first_line(error)}); copy or download the adapter again") from error
+    faults = [name for name, tensor in tensors.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
+    if faults:
+        raise WeightsError(f"{path} is damaged: {faults[0]} holds no finite floats; copy or download the adapter again")
+    return tensors
+
+
+def _config(peft: ModuleType, folder: Path, model: Any, stored: Iterable[str]) -> Any:
+    """The adapter's settings; a regular expression for its modules gives way to the names that its tensors carry."""
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    if isinstance(config.target_modules, str):
+        modules = {name for name, _ in model.named_modules()}
+        config.target_modules = {_here(name, modules) for name in adapted_modules(stored)}
+        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None  # expressions, and done with
+    for key in ("exclude_modules", "layers_pattern"):
+        if getattr(config, key, None):
+            raise WeightsError(f"{folder / CONFIG}: {key} is not read; list the modules in target_modules instead")
+    return config
 
 
 def _here(name: str, known: set[str]) -> str:

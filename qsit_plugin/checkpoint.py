@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
-from qsit_plugin.weights.errors import WeightsError, first_line
-from qsit_plugin.weights.folder import check_folder, read_json
+from qsit_plugin.weights.config_limits import check_config, end_ids_problem, refuse_quantized
+from qsit_plugin.weights.errors import WeightsError, first_line, refusing
+from qsit_plugin.weights.folder import check_folder
+from qsit_plugin.weights.headers import stored_tensors
+from qsit_plugin.weights.json_file import check_json_files, read_json
 
 from .adapter import merge_adapter
 from .checks import (
     RESAVE,
+    check_finite,
     check_head,
     check_rope,
     check_rope_agrees,
@@ -32,11 +35,12 @@ from .checks import (
     check_transformers,
 )
 from .devices import resolve_device, resolve_dtype
-from .limits import limited
+from .limits import LimitError, limited
 from .portable import CHAT_TEMPLATE, save_portable
 from .protocol import FILE_NAME as PROFILE_NAME
 from .protocol import ScoreProfile, profile_for
 from .quantization import quantize
+from .template import LONGEST
 from .tiles import Tiling
 
 if TYPE_CHECKING:
@@ -99,23 +103,26 @@ def open_checkpoint(
     folder = Path(folder)
     check_transformers(transformers.__version__)
     check_folder(folder)
+    check_json_files(folder)
     content = read_json(folder / "config.json")
     with quiet_transformers():
-        config = read_config(folder, content)
-        tokenizer = _open_tokenizer(folder)
-        check_special_tokens(tokenizer, config)
-        chosen = profile_for(_profile_home(folder, adapter), profile)
-        chosen.check_tokenizer(tokenizer)
-        tiling = limited(_open_tiling(folder, config), max_tiles, max_image_tokens)
-        template = find_chat_template(folder, tokenizer)
-        check_head(folder, config)
-        model = _load(folder, config, dtype)
-        check_rope(content, model)
-        if adapter is not None:
-            model = merge_adapter(model, adapter)
+        with refusing(f"the checkpoint {folder} cannot be opened", LimitError):
+            config = read_config(folder, content)
+            tokenizer = _open_tokenizer(folder)
+            check_special_tokens(tokenizer, config)
+            chosen = profile_for(_profile_home(folder, adapter), profile)
+            chosen.check_tokenizer(tokenizer)
+            tiling = limited(_open_tiling(folder, config), max_tiles, max_image_tokens)
+            template = find_chat_template(folder, tokenizer)
+            check_head(folder, config)
+            model = _load(folder, config, dtype)
+            check_rope(content, model)
+            if adapter is not None:
+                model = merge_adapter(model, adapter)
         if quantization is not None:
             quantize(model, quantization)
     model.eval().requires_grad_(False).to(device)
+    check_finite(model, folder)
     return Checkpoint(folder, name or folder.resolve().name, model, tokenizer, template, tiling, chosen, quantization)
 
 
@@ -134,6 +141,9 @@ def read_config(folder: Path, content: dict[str, Any] | None = None) -> LlavaOne
         kind = str(content.get("model_type"))
         cure = "convert it: qsit weights convert" if "llava" in kind else "give another folder"
         raise WeightsError(f"{folder} holds a {kind!r} model, not llava_onevision (LLaVA-OneVision); {cure}")
+    refuse_quantized(content, folder / "config.json")
+    check_config(content, folder / "config.json", stored_tensors(folder))
+    _check_generation(folder, content)
     check_rope_agrees(content, folder)
     try:
         config = LlavaOnevisionConfig.from_pretrained(str(folder), local_files_only=True)
@@ -148,10 +158,18 @@ def read_config(folder: Path, content: dict[str, Any] | None = None) -> LlavaOne
     return config
 
 
+def _check_generation(folder: Path, content: dict[str, Any]) -> None:
+    """generation_config.json says which tokens end an answer."""
+    path = folder / "generation_config.json"
+    vocabulary = (content.get("text_config") or {}).get("vocab_size", 151936)
+    problem = end_ids_problem(read_json(path).get("eos_token_id"), vocabulary) if path.is_file() else None
+    if problem is not None:
+        raise WeightsError(f"{path}: eos_token_id {problem}; copy the file again from where the checkpoint was made")
+
+
 def find_chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
     """From chat_template.jinja, chat_template.json, processor_config.json or the tokenizer, in this order."""
-    jinja = folder / "chat_template.jinja"
-    found: Any = jinja.read_text(encoding="utf-8") if jinja.is_file() else None
+    found: Any = _jinja_file(folder)
     for name in ("chat_template.json", "processor_config.json"):
         if not found and (folder / name).is_file():
             found = read_json(folder / name).get("chat_template")
@@ -164,6 +182,16 @@ def find_chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
             "from the checkpoint it was made from"
         )
     return found
+
+
+def _jinja_file(folder: Path) -> str | None:
+    path = folder / "chat_template.jinja"
+    if not path.is_file():
+        return None
+    if path.stat().st_size > 4 * LONGEST:  # characters take up to four bytes
+        raise WeightsError(f"{path} has {path.stat().st_size:,} bytes; at most {LONGEST:,} characters are read")
+    with refusing(f"{path} cannot be read"):
+        return path.read_text(encoding="utf-8")
 
 
 def read_preprocessor(folder: str | Path) -> dict[str, Any]:
@@ -200,9 +228,10 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    _jinja_file(folder)  # the tokenizer reads it too, and would be blamed for it
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # what a wrong file raises differs by tokenizer class and version
+    except Exception as error:  # what a wrong file raises differs by tokenizer class and version; panics: refusing
         raise WeightsError(
             f"the tokenizer of {folder} does not load on transformers {transformers.__version__} "
             f"({first_line(error)}). If another generation of transformers saved it, {RESAVE}; else copy "
@@ -213,8 +242,15 @@ def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def _open_tiling(folder: Path, config: LlavaOnevisionConfig) -> Tiling:
     try:
         return Tiling.from_configs(config, read_preprocessor(folder))
-    except ValueError as error:
-        raise WeightsError(f"{folder}: {error}. Copy both files from the checkpoint they were trained in") from None
+    except WeightsError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:  # a setting of another type
+        what = (
+            first_line(error)
+            if isinstance(error, ValueError)
+            else f"preprocessor_config.json has a setting of another type ({first_line(error)})"
+        )
+        raise WeightsError(f"{folder}: {what}. Copy both files from the checkpoint they were trained in") from error
 
 
 def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
@@ -229,10 +265,12 @@ def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> Lla
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # building the model raises what its settings run into, in each version something else
         raise WeightsError(
-            f"the weights of {folder} do not load ({first_line(error)}); the file is broken or belongs to another "
-            "config: download or copy the checkpoint again"
+            f"the weights of {folder} do not load ({type(error).__name__}: {first_line(error)}); the file is broken or "
+            "belongs to another config: download or copy the checkpoint again"
         ) from error
     faults = [_listed(report, "missing_keys", "missing"), _listed(report, "unexpected_keys", "unexpected")]
     faults += [_listed(report, "mismatched_keys", "of another shape")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,18 @@ def check_head(folder: Path, config: LlavaOnevisionConfig) -> None:
             f"{folder} ties its embeddings (text_config.tie_word_embeddings) yet carries a different lm_head.weight, "
             "which transformers 4 ignores and 5 uses: scores would differ. Delete lm_head.weight from the file, as "
             "the published models are read, or set tie_word_embeddings to false if that head was trained"
+        )
+
+
+def check_finite(model: LlavaOnevisionForConditionalGeneration, folder: Path) -> None:
+    """No weight may be NaN or infinite: a flipped bit, or half a write. Integers of quantized layers are left out."""
+    floats = [(name, weight) for name, weight in model.named_parameters() if weight.is_floating_point()]
+    sums = torch.stack([weight.sum(dtype=torch.float32) for _, weight in floats])  # one answer from the device for all
+    broken = [name for (name, _), total in zip(floats, sums.tolist(), strict=True) if not math.isfinite(total)]
+    if broken:
+        raise WeightsError(
+            f"the weights of {folder} are damaged: {len(broken)} of them hold numbers that are not finite (first: "
+            f"{broken[0]}); download or copy the checkpoint again"
         )
 
 

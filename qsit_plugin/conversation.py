@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .network import Prompt
+from .template import render
 
 
 class Conversation:
@@ -20,19 +21,16 @@ class Conversation:
         self.image_token_id = image_token_id
 
     def render(self, question: str) -> str:
-        """The text of one user turn with an image, up to where the answer begins."""
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        return self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=self.chat_template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        """The text of one user turn with an image, up to where the answer begins.
+
+        Raises WeightsError for a template that fails or does not end, see template.py.
+        """
+        return render(self.chat_template, question, self.tokenizer.special_tokens_map)
 
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
         """Tokens before and after the image. Rendered template and answer prefix are tokenised apart and joined.
 
-        Raises ValueError when a question smuggles in the image token, or a template renders none.
+        Raises ValueError when a question holds the image token, or a template renders none.
         """
         ids = self.tokenizer.encode(self.render(question)) + self._encode(answer_prefix)
         places = [i for i, token in enumerate(ids) if token == self.image_token_id]
@@ -40,7 +38,7 @@ class Conversation:
             raise ValueError(
                 f"the rendered prompt holds {len(places)} image tokens instead of one: take "
                 f"{self.tokenizer.convert_ids_to_tokens(self.image_token_id)!r} out of the question, "
-                "or mend the checkpoint's chat template"
+                "or repair the checkpoint's chat template"
             )
         return Prompt(tuple(ids[: places[0]]), tuple(ids[places[0] + 1 :]))
 

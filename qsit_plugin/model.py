@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from qsit_plugin.weights.errors import WeightsError, refusing
+
 from . import engine, protocol
 from .conversation import Conversation, stop_ids
 from .generate import MAX_NEW_TOKENS, Answer, text_pieces, tokens_until_stop
@@ -38,6 +40,7 @@ def load(
     max_tiles: int | None = None,
     max_image_tokens: int | None = None,
     max_pixels: int | None = MAX_PIXELS,
+    check_golden: bool = True,
 ) -> QSiT:
     """Open a checkpoint.
 
@@ -60,10 +63,15 @@ def load(
             most of the image. Both may be given.
         max_pixels: refuse images with more pixels (width x height), before they are decoded; 2**28 (268 million) guards
             against files that unpack to more memory than there is. None for no limit. Moves no score.
+        check_golden: score the images of the folder's ``golden.json``, if it has one, and refuse a checkpoint that does
+            not give its golden scores. Done once for each state of the files (``QSIT_CACHE`` says where that is kept);
+            never for the embedded model, nor with an adapter, a profile, a limit, EXIF rotation or quantized weights,
+            under which golden scores do not hold. False leaves it out.
 
     Raises:
-        WeightsError: the checkpoint cannot be found, or fails one of the load-time checks.
-        ProfileError: the profile does not fit the checkpoint's tokenizer.
+        WeightsError: the checkpoint cannot be found, or fails one of the load-time checks. Whatever goes wrong between
+            opening its folder and its first score is this error, and names the file and the cure.
+        ProfileError: a WeightsError and a ValueError; the profile is malformed or does not fit the tokenizer.
         ValueError: ``max_pixels`` is no whole number from 1 on.
         LimitError: a ValueError; a limit that the checkpoint's grids cannot keep. It says which they can.
     """
@@ -72,6 +80,7 @@ def load(
 
     from .checkpoint import open_checkpoint
     from .devices import resolve_device, resolve_dtype
+    from .golden_check import check_goldens
     from .quantization import require_bitsandbytes
 
     pixel_limit(max_pixels)  # before the weights are read
@@ -90,13 +99,16 @@ def load(
         max_tiles=max_tiles,
         max_image_tokens=max_image_tokens,
     )
-    return QSiT(
+    model = QSiT(
         checkpoint,
         adapter=adapter,
         automatic_dtype=dtype == "auto",
         exif_rotation=exif_rotation,
         max_pixels=max_pixels,
     )
+    if check_golden and adapter is None and profile is None:
+        check_goldens(model)
+    return model
 
 
 class Look:
@@ -159,13 +171,29 @@ class QSiT:
         self.adapter = adapter
         self.automatic_dtype = automatic_dtype
         self.network = Network(checkpoint.model, checkpoint.tiling)
+        self._prompts: dict[tuple[str, str], Prompt] = {}
+        self._bfloat16: Network | None = None
         image_token = getattr(checkpoint.model.config, "image_token_id", None)
         if image_token is None:
             image_token = checkpoint.model.config.image_token_index  # its name before transformers 4.52
         self.conversation = Conversation(checkpoint.tokenizer, checkpoint.chat_template, image_token)
         self.stop_ids = stop_ids(checkpoint.model, checkpoint.tokenizer)
-        self._prompts: dict[tuple[str, str], Prompt] = {}
-        self._bfloat16: Network | None = None
+        self._check_prompt()
+
+    def _check_prompt(self) -> None:
+        """Render and tokenise the profile's question, so that what is wrong with template or tokenizer shows at load.
+
+        Raises WeightsError.
+        """
+        profile, rows = self.profile, self.network.hf.get_input_embeddings().num_embeddings
+        with refusing(f"{self.folder} cannot render its own question"):
+            prompt = self.prompt(profile.question, profile.answer_prefix)
+        largest = max(*prompt.before, *prompt.after, *profile.level_token_ids, 0)
+        if largest >= rows:
+            raise WeightsError(
+                f"{self.folder}: its tokenizer makes token {largest}, its model knows {rows}: they belong to different "
+                "checkpoints; copy both from the same one"
+            )
 
     def __repr__(self) -> str:
         return f"QSiT({self.name!r}, device={str(self.device)!r}, dtype={self.dtype})"

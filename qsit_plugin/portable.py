@@ -16,6 +16,8 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
+from qsit_plugin.weights.golden import FILE_NAME as GOLDEN_NAME
+
 from .protocol import FILE_NAME as PROFILE_NAME
 from .protocol import ScoreProfile
 
@@ -75,7 +77,7 @@ def save_portable(
     tokens = tokenizer_files(tokenizer)
     config = portable_config(model.config, dtype or model.dtype)
     weights = portable_weights(model.state_dict(), tied=config["text_config"]["tie_word_embeddings"], dtype=dtype)
-    for stale in (*folder.glob("*.safetensors*"), *folder.glob(PROFILE_NAME)):
+    for stale in (*folder.glob("*.safetensors*"), *folder.glob(PROFILE_NAME), *folder.glob(GOLDEN_NAME)):
         stale.unlink()
     _write_weights(folder, weights)
     _write_json(folder / "config.json", config)

@@ -8,10 +8,13 @@ of Q-SiT.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from qsit_plugin.weights.errors import WeightsError, short
+from qsit_plugin.weights.json_file import read_json
 
 from .scales import scale_problem
 
@@ -20,8 +23,32 @@ LEVELS = ("excellent", "good", "fair", "poor", "bad")
 """The five levels, best first: the order of every level vector in this package."""
 
 
-class ProfileError(ValueError):
+LONGEST = 16_384
+"""Characters of a question, an answer prefix or a scope. The official question has 230."""
+
+
+class ProfileError(WeightsError, ValueError):
     """A profile that cannot be used: malformed, or not what the tokenizer of its checkpoint produces."""
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text that a tokenizer takes: half a surrogate pair, which JSON can hold, is none."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+_LISTS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("level_words", "text", _is_text),
+    ("level_token_ids", "whole numbers from 0 on", _is_token),
+    ("weights", "numbers from 0 to 1, as a score lies there", _is_weight),
+)
 
 
 @dataclass(frozen=True)
@@ -43,18 +70,30 @@ class ScoreProfile:
     """Calibrations onto databases' MOS scales: ``{name: {"kind", "parameters", "range"}}``; see ``scales.py``."""
 
     def __post_init__(self) -> None:
-        for name in ("level_words", "level_token_ids", "weights"):
+        """Raises ProfileError, which names the key, what it must hold, and what was given."""
+        for name in ("question", "answer_prefix", "scope"):
+            value = getattr(self, name)
+            if not _is_text(value) or len(value) > LONGEST or (name == "question" and not value.strip()):
+                few = "1" if name == "question" else "0"
+                raise ProfileError(f"{name} must be text of {few} to {LONGEST:,} characters; got {short(value)}")
+        for name, what, fits in _LISTS:
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != len(LEVELS):
-                raise ProfileError(f"{name} must hold {len(LEVELS)} values, excellent to bad; got {value!r}")
+                raise ProfileError(f"{name} must hold {len(LEVELS)} values, excellent to bad; got {short(value)}")
+            if not all(map(fits, value)):
+                raise ProfileError(f"{name} must hold {what}; got {short(value)}")
             object.__setattr__(self, name, tuple(value))
+        if any(worse >= better for better, worse in zip(self.weights, self.weights[1:], strict=False)):
+            raise ProfileError(f"weights must fall from excellent to bad, as 1, .75, .5, .25, 0; got {self.weights!r}")
         if tuple(word.strip().lower() for word in self.level_words) != LEVELS:
             raise ProfileError(f"level_words must spell {', '.join(LEVELS)} in this order; got {self.level_words!r}")
         if len(set(self.level_token_ids)) != len(LEVELS):
             raise ProfileError(f"level_token_ids must be five different tokens; got {self.level_token_ids!r}")
         if not isinstance(self.scales, dict):
-            raise ProfileError(f"scales must map names to calibrations; got {self.scales!r}")
+            raise ProfileError(f"scales must map names to calibrations; got {short(self.scales)}")
         for name, entry in self.scales.items():
+            if not _is_text(name):
+                raise ProfileError(f"scales must have names that are text; got {short(name)}")
             if problem := scale_problem(name, entry):
                 raise ProfileError(
                     f"scale {name!r} {problem}. Take it out of the profile's scales, or fit it again with "
@@ -74,19 +113,19 @@ class ScoreProfile:
         try:
             return cls(**content)
         except ProfileError as error:
-            raise ProfileError(f"{source}: {error}") from None
+            raise ProfileError(f"{source}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> ScoreProfile:
         """The profile in a JSON file, or in the ``qsit.json`` of a folder."""
         path = Path(path)
         path = path / FILE_NAME if path.is_dir() else path
+        if not path.exists():
+            raise ProfileError(f"{path}: no such profile")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ProfileError(f"{path}: no such profile") from None
-        except json.JSONDecodeError as error:
-            raise ProfileError(f"{path} is not valid JSON: {error}") from None
+            content = read_json(path, finite=False)  # the key is named instead
+        except WeightsError as error:
+            raise ProfileError(f"a profile that is not valid JSON: {error}") from error
         return cls.from_dict(content, source=str(path))
 
     def save(self, path: str | Path) -> Path:
@@ -104,7 +143,7 @@ class ScoreProfile:
                 raise ProfileError(
                     f"level word {word!r} is token {ids} in this checkpoint's tokenizer, its profile expects "
                     f"[{expected}]: profile and tokenizer belong to different checkpoints. Give a profile of this "
-                    f"checkpoint, or none: its own {FILE_NAME} is then used. Where that is wrong, mend it."
+                    f"checkpoint, or none: its own {FILE_NAME} is then used. Where that is wrong, repair it."
                 )
 
 

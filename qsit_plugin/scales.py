@@ -8,6 +8,7 @@ fits entries; this file checks and applies them and needs nothing but Python.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ def _numbers(values: Any, count: int | None = None) -> bool:
     """Whether it is a list of finite numbers; True and False, which Python counts as 1 and 0, are none."""
     if isinstance(values, str) or not isinstance(values, Sequence) or (count is not None and len(values) != count):
         return False
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    most = sys.float_info.max  # compared, as isfinite overflows for whole numbers beyond it
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and -most <= v <= most for v in values)
 
 
 def _short(value: Any) -> str:

@@ -20,10 +20,17 @@ import PIL
 import torch
 from PIL import Image
 
+from qsit_plugin.weights.config_limits import point_problem
+from qsit_plugin.weights.errors import short
+
 DEFAULT_SIDE = 384
 DEFAULT_MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEFAULT_STD = (0.26862954, 0.26130258, 0.27577711)
 """What transformers' image processor takes where preprocessor_config.json is silent: CLIP's, not SigLIP's 0.5."""
+
+SMALLEST_STD = 0.001
+LARGEST = 1000.0
+"""Beyond these a mean or a std of pixels in [0, 1] is a damaged file: all images would look the same."""
 
 PRECISION_BITS = 32 - 8 - 2
 """Binary places of Pillow's fixed-point resize weights for 8-bit images."""
@@ -57,16 +64,18 @@ class Tiling:
         problems = []
         if not 1 <= self.patch <= self.tile:
             problems.append(f"patch size {self.patch} does not fit a tile of {self.tile} pixels")
-        uneven = [point for point in self.grid_points if min(point) < 1 or any(side % self.tile for side in point)]
+        uneven = [point for point in self.grid_points if min(point) < 1 or any(side % self.tile for side in point)][:36]
         if uneven or not self.grid_points:
             problems.append(f"grid points must be whole multiples of the tile size {self.tile}; got {uneven}")
         if self.max_tiles < 1:
             problems.append(f"anyres_max_{self.max_tiles} leaves no tile; at least 1")
         for name, values in (("image_mean", self.mean), ("image_std", self.std)):
-            if len(values) != 3 or not all(math.isfinite(value) for value in values):
-                problems.append(f"{name} must be three finite numbers; got {list(values)}")
-        if not all(self.std):
-            problems.append(f"image_std must not hold 0; got {list(self.std)}")
+            if len(values) != 3 or not all(abs(value) <= LARGEST for value in values):  # NaN is not
+                problems.append(f"{name} must be three finite numbers, at most {LARGEST:g}; got {list(values)}")
+        if not all(value >= SMALLEST_STD for value in self.std):
+            problems.append(f"image_std must not hold 0, nor anything below {SMALLEST_STD}; got {list(self.std)}")
+        if (problem := point_problem(self.grid_points)) is not None:
+            problems.append(f"grid points {problem}")
         if problems:
             raise ValueError("unusable tiling: " + "; ".join(problems))
 
@@ -331,7 +340,12 @@ def _three(value: Any, default: tuple[float, float, float]) -> Any:
     """A per-channel setting: missing is the default, one number stands for all channels."""
     if value is None:
         return default
-    return (float(value),) * 3 if isinstance(value, (int, float)) else tuple(float(v) for v in value)
+    values = [value] * 3 if isinstance(value, (int, float)) else value
+    if not isinstance(values, (list, tuple)) or any(
+        isinstance(v, bool) or not isinstance(v, (int, float)) for v in values
+    ):
+        raise ValueError(f"image_mean and image_std must be a number or three; got {short(value)}")
+    return tuple(float(v) for v in values)
 
 
 def _max_tiles(aspect: Any) -> int | None:
@@ -355,8 +369,11 @@ def _disagreements(config: Any, preprocessor: dict[str, Any]) -> list[str]:
         value = given(key) or (DEFAULT_SIDE if key == "size" else tile)
         if _square(value) != tile:
             problems.append(f"{key} is {value} in the preprocessor, the vision tower takes {tile}x{tile}")
+    given_points = given("image_grid_pinpoints")
+    if given_points and (problem := point_problem(given_points)) is not None:
+        return [f"image_grid_pinpoints of the preprocessor {problem}"]
     default_points = [(DEFAULT_SIDE * row, DEFAULT_SIDE * column) for row in range(1, 7) for column in range(1, 7)]
-    points = _points(given("image_grid_pinpoints") or default_points)
+    points = _points(given_points or default_points)
     model_points = _points(config.image_grid_pinpoints)
     if points != model_points:
         differing = sorted(set(points) ^ set(model_points)) or "none, but the order differs"

@@ -1,8 +1,10 @@
 """Common to all tests: no network, the embedded model, and the data folder beside the checkout."""
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, hence before everything else
+os.environ["QSIT_CACHE"] = os.path.join(tempfile.gettempdir(), f"qsit-tests-{os.getpid()}")  # never the user's own
 
 import socket
 from pathlib import Path

@@ -12,7 +12,7 @@ import torch
 
 from qsit_plugin.checkpoint import Checkpoint, read_preprocessor, save_portable
 from qsit_plugin.protocol import ScoreProfile
-from qsit_plugin.weights.folder import read_json
+from qsit_plugin.weights.json_file import read_json
 
 from .config import RunConfig
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qsit_plugin.weights.download import cached_snapshot, snapshot
-from qsit_plugin.weights.errors import WeightsError
+from qsit_plugin.weights.errors import WeightsError, first_line
 from qsit_plugin.weights.folder import check_folder, weight_bytes
 
 NANO = Path(__file__).resolve().parent / "nano"
@@ -70,6 +70,7 @@ def resolve(
     repo = entry.repo if entry is not None else os.fspath(name)
     if repo is None or isinstance(name, os.PathLike) or not _HUB_ID.fullmatch(repo):
         raise WeightsError(_unknown(os.fspath(name)))
+    _check_hub_id(repo)
     if not refresh and (folder := cached_snapshot(repo, revision)) is not None:
         return folder
     return snapshot(repo, revision, download=download, asked_as=str(name))
@@ -95,6 +96,16 @@ def _embedded(entry: Entry, revision: str | None) -> Path:
             f"the embedded model {entry.name} is damaged or absent ({error}); reinstall: "
             "pip install --force-reinstall --no-deps qsit-plugin"
         ) from None
+
+
+def _check_hub_id(repo: str) -> None:
+    """The Hub's own rules (no "..", no "--", at most 96 characters), which huggingface_hub raises as ValueError."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise WeightsError(f"{repo!r} is no folder here and cannot be a Hub id: {first_line(error)}") from error
 
 
 def _is_complete(folder: Path) -> bool:

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qsit_plugin.weights.errors import WeightsError, first_line
-from qsit_plugin.weights.folder import check_folder, read_json, weight_files
+from qsit_plugin.weights.config_limits import MOST_POINTS, check_config, is_whole, refuse_quantized
+from qsit_plugin.weights.errors import WeightsError, first_line, refusing, short
+from qsit_plugin.weights.folder import check_folder, weight_files
+from qsit_plugin.weights.headers import stored_tensors
+from qsit_plugin.weights.json_file import check_json_files, read_json
 
 TOWERS: dict[str, dict[str, Any]] = {
     "google/siglip-so400m-patch14-384": {
@@ -88,10 +91,13 @@ def convert(
     folder, target = check_folder(source), Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise WeightsError(f"{target} exists and is not an empty folder; give a new one, nothing is overwritten")
+    check_json_files(folder)
     content = read_json(folder / "config.json")
-    with quiet_transformers():
+    refuse_quantized(content, folder / "config.json")
+    with quiet_transformers(), refusing(f"{folder} cannot be converted", OSError):
         tokenizer = _tokenizer(folder)
         config = hf_config(content, {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}, vision)
+        check_config(config.to_dict(), folder / "config.json", stored_tensors(folder))
         model = _model(folder, config)
         preprocessor = siglip_preprocessor(config)
         return save_portable(
@@ -126,6 +132,9 @@ def hf_config(content: Mapping[str, Any], tokens: Mapping[str, int], vision: Map
             "SigLIP settings as vision="
         )
     text = {key: content[key] for key in _TEXT_KEYS if content.get(key) is not None}
+    for key in ("num_hidden_layers", "vocab_size"):  # transformers makes lists of this length
+        if not is_whole(text.get(key), 1, 10_000_000 if key == "vocab_size" else 1000):
+            raise WeightsError(f"config.json has {key}={short(text.get(key))}; it must be a whole number, and not huge")
     text["vocab_size"] = max(int(content["vocab_size"]), 1 + max(tokens.values()))
     text["tie_word_embeddings"] = bool(content.get("tie_word_embeddings", False))
     return LlavaOnevisionConfig(
@@ -152,6 +161,8 @@ def grid_points(value: Any, tile: int) -> list[list[int]]:
         if len(found) < 2:
             raise WeightsError(f"image_grid_pinpoints {value!r} is not of the form '(1x1),...,(6x6)'")
         (a, b), (c, d) = found[0], found[-1]
+        if max(c - a, 0) * max(d - b, 0) > MOST_POINTS:
+            raise WeightsError(f"image_grid_pinpoints {short(value)} means more than {MOST_POINTS} grid points")
         points = [[tile * i, tile * j] for i in range(a, c + 1) for j in range(b, d + 1)]
     elif isinstance(value, list) and value and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in value):
         points = [[int(width), int(height)] for width, height in value]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from qsit_plugin.weights.errors import WeightsError
+from qsit_plugin.weights.json_file import read_json
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDEX = "model.safetensors.index.json"
@@ -32,7 +31,13 @@ def check_folder(folder: str | Path) -> Path:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint folder, by its index where it has one."""
     if (folder / INDEX).is_file():
-        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        mapping = read_json(folder / INDEX).get("weight_map", {})
+        if not isinstance(mapping, dict) or not all(isinstance(name, str) for name in mapping.values()):
+            raise WeightsError(
+                f"{folder / INDEX}: weight_map must map the names of weights to the names of files; download or copy "
+                "the file again"
+            )
+        names = sorted(set(mapping.values()))
         if any(Path(name).name != name for name in names):
             raise WeightsError(f"{folder / INDEX} points outside its folder: {names}; download the checkpoint again")
         files = [folder / name for name in names]
@@ -56,17 +61,6 @@ def weight_files(folder: Path) -> list[Path]:
 def weight_bytes(folder: str | Path) -> int:
     """Bytes of the weights of a checkpoint folder, as stored."""
     return sum(path.stat().st_size for path in weight_files(Path(folder)))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; WeightsError where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}; download or copy the checkpoint again") from None
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds {type(content).__name__}, not an object; download the checkpoint again")
-    return content
 
 
 def _no_config(folder: Path) -> str:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qsit_plugin.weights.errors import WeightsError
-from qsit_plugin.weights.folder import read_json
+from qsit_plugin.weights.errors import WeightsError, short
+from qsit_plugin.weights.json_file import read_json
 
 FILE_NAME = "golden.json"
 PASS = 0.005
 DRIFT = 0.05
 """Largest differences of scores in [0, 1]; 0.005 is what float16 rounding of the five logits can move."""
+
+MOST = 16
+"""Entries of a golden.json: each is an image to look at."""
 
 Verdict = Literal["pass", "drift", "broken"]
 
@@ -62,7 +65,10 @@ def read_goldens(path: str | Path) -> list[Golden]:
     """
     path = Path(path)
     content = read_json(path)
-    return [_parse(entry, path) for entry in content.get("goldens", [content])]
+    entries = content.get("goldens", [content])
+    if not isinstance(entries, list) or len(entries) > MOST:
+        raise WeightsError(f"{path}: goldens must be a list of at most {MOST} entries; got {short(entries)}")
+    return [_parse(entry, path) for entry in entries]
 
 
 def judge(score: float, golden: Golden) -> Verdict:
@@ -75,17 +81,20 @@ def judge(score: float, golden: Golden) -> Verdict:
 
 def _parse(entry: Any, path: Path) -> Golden:
     try:
-        image = None if entry["image"] is None else path.parent / entry["image"]
+        name = entry["image"]
+        if name is not None and (not isinstance(name, str) or Path(name).name != name):
+            raise ValueError(f"image must be the name of a file beside it, or null, not {name!r}")
+        image = None if name is None else path.parent / name
         golden = Golden(
             image=image,
             logits=tuple(float(value) for value in entry["logits"]),
             score=float(entry["score"]),
             note=str(entry.get("note", "")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise WeightsError(
-            f"{path}: a golden entry is {{image, logits, score}} with five logits; got {entry!r} ({error!r})"
-        ) from None
+            f"{path}: a golden entry is {{image, logits, score}} with five logits; got {short(entry)} ({error!r})"
+        ) from error
     if image is not None and not image.is_file():
         raise WeightsError(f"{path} names the image {image.name}, which is not beside it; copy the whole checkpoint")
     return golden

@@ -85,10 +85,11 @@ class Choice:
     max_image_tokens: int | None = None
     max_pixels: int = MAX_PIXELS
 
-    def load(self) -> QSiT:
+    def load(self, *, check_golden: bool = True) -> QSiT:
         """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing.
 
-        Ends with status 2 for a limit that the checkpoint cannot keep.
+        ``check_golden=False`` is for commands that compare golden scores themselves. Ends with status 2 for a limit
+        that the checkpoint cannot keep.
         """
         import qsit_plugin
         from qsit_plugin.limits import LimitError
@@ -109,6 +110,7 @@ class Choice:
                 max_tiles=self.max_tiles,
                 max_image_tokens=self.max_image_tokens,
                 max_pixels=self.max_pixels,
+                check_golden=check_golden,
             )
         except LimitError as error:
             stop(str(error), WRONG_USAGE)
@@ -123,11 +125,11 @@ class Choice:
         except ValueError as error:
             stop(str(error), WRONG_USAGE)
 
-    def open(self) -> QSiT:
+    def open(self, *, check_golden: bool = True) -> QSiT:
         """Load the model and say on stderr what produces the numbers. Ends with status 2 when it cannot be loaded."""
         try:
             self.check()
-            model = self.load()
+            model = self.load(check_golden=check_golden)
         except ModuleNotFoundError as error:
             stop(f"{error.name} is not installed: pip install {error.name}", WRONG_USAGE)
         note(headline(model))
