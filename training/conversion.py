@@ -14,7 +14,7 @@ from qsit_plugin.evaluation.locate import path_below
 from qsit_plugin.evaluation.ratings import DatasetError
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
-from .label_error import LabelError, label_error
+from .label_error import LabelError, label_error, off_range_text
 from .levels import LevelScale
 from .problems import Problems
 from .range_fit import range_warning
@@ -72,10 +72,7 @@ class Conversion:
                 self.warnings.append(text)
         for scale, error in self.label_errors().items():
             if soft == RATING and not error.on_range:
-                self.warnings.append(
-                    f"the soft labels are not on the range of the ratings ({scale.name}): {error}. A model trained on "
-                    "them learns other scores than the level words say; convert the annotation file again"
-                )
+                self.warnings.append(off_range_text(scale, error))
         for text in self.warnings:
             warnings.warn(text, ScaleWarning, stacklevel=3)
 

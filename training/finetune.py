@@ -286,6 +286,7 @@ def _tell_begin(
     say: Callable[[str], None],
 ) -> None:
     from .dataset import soft_label_gap, supervised_texts
+    from .label_error import off_range_texts
     from .plan import plan_lines, plan_of
 
     for line in plan_lines(
@@ -294,9 +295,12 @@ def _tell_begin(
         say(line)
     for text in supervised_texts(dataset, checkpoint.tokenizer):
         say(text)
-    without, ratings = soft_label_gap(dataset.rows)
-    if without and config.level_loss != "hard":
-        say(f"{without:,} of {ratings:,} ratings have no level_probs: these are trained on their word")
+    if config.level_loss != "hard":
+        without, ratings = soft_label_gap(dataset.rows)
+        if without:
+            say(f"{without:,} of {ratings:,} ratings have no level_probs: these are trained on their word")
+        for text in off_range_texts(dataset.rows):
+            say(f"warning: {text}")
     devices = f"{arguments.world_size} x {arguments.device.type}"
     say(f"{config.method} of {checkpoint.name} on {devices}, in {'bfloat16' if arguments.bf16 else 'float32'}")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qsit_plugin.protocol import LEVELS
 
-from .levels import LevelScale
+from .levels import SCALES, LevelScale
 from .rows import TrainingRow
 
 MEAN_WITHIN = 0.01
@@ -45,6 +45,27 @@ class LabelError:
             f"mean {self.labels:.3f}, of the ratings {self.mos:.3f} of the range; error {self.error:.3f} of a step; "
             f"the likeliest level is the word in {self.same:.1%} of {self.rows:,} rows, {self.apart} apart at most"
         )
+
+
+def off_range_text(scale: LevelScale, error: LabelError) -> str:
+    """What is said of soft labels that are not ``on_range``."""
+    return (
+        f"the soft labels are not on the range of the ratings ({scale.name}): {error}. A model trained on them learns "
+        "other scores than the level words say; convert the annotation file again"
+    )
+
+
+def off_range_texts(rows: Sequence[TrainingRow]) -> list[str]:
+    """A text for each published dataset among the rows whose soft labels are not on the range of its ratings.
+
+    Shares of votes, which KonIQ's rows once held by default, are not. Rows of other sources do not say their range.
+    """
+    texts = []
+    for name in dict.fromkeys(row.source for row in rows if row.source in SCALES):
+        error = label_error(SCALES[name], [row for row in rows if row.source == name])
+        if error is not None and not error.on_range:
+            texts.append(off_range_text(SCALES[name], error))
+    return texts
 
 
 def label_error(scale: LevelScale, rows: Sequence[TrainingRow]) -> LabelError | None:

@@ -12,9 +12,13 @@ require_training()
 
 import qsit_plugin  # noqa: E402
 from qsit_plugin.conversation import Conversation, stop_ids  # noqa: E402
+from qsit_plugin.training import finetune  # noqa: E402
 from qsit_plugin.training.collator import IGNORED, Collator  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
+from qsit_plugin.training.conversion import score_messages  # noqa: E402
 from qsit_plugin.training.dataset import QualityDataset, supervised_texts  # noqa: E402
+from qsit_plugin.training.levels import LevelScale  # noqa: E402
+from qsit_plugin.training.rows import TrainingRow, write_rows  # noqa: E402
 from qsit_plugin.training.tokens import check_profile  # noqa: E402
 from qsit_plugin.training.trainer import forward  # noqa: E402
 
@@ -168,3 +172,21 @@ def test_a_question_with_the_image_token_in_it_is_refused(tuning: Data, model) -
     row.messages[0]["content"][0]["text"] = "Is <image> noisy?"
     with pytest.raises(ConfigError, match="holds 2 image tokens instead of one: take '<image>' out of the question"):
         dataset_of(tuning, model, [row])
+
+
+@pytest.mark.parametrize(
+    ("labels", "warned"), [("votes", True), ("rating", False)], ids=["votes, as files of old hold", "ratings"]
+)
+def test_a_run_warns_of_soft_labels_that_are_not_on_the_range_of_their_ratings(
+    tuning: Data, tmp_path: Path, labels: str, warned: bool
+) -> None:
+    scale = LevelScale.named("koniq")
+    rows = []
+    for number, (mos, votes) in enumerate(((70.0, (0, 60, 40, 0, 0)), (80.0, (10, 70, 20, 0, 0)))):
+        soft = scale.soft(mos, votes=votes) if labels == "votes" else scale.soft(mos, 12.0)
+        messages = score_messages(scale.level(mos) or "", tuning.profile)
+        rows.append(TrainingRow(f"{number}", f"{number}.png", "score", messages, mos, soft, "koniq"))
+    write_rows(tmp_path / "koniq.jsonl", rows)
+    said: list[str] = []
+    finetune.prepare(tuning.config(tmp_path / "out", data=str(tmp_path / "koniq.jsonl")), say=said.append)
+    assert any("not on the range of the ratings (koniq)" in line for line in said) == warned
