@@ -73,7 +73,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class _Rated:
+class Rated:
     """A score row beside what the model says."""
 
     row: TrainingRow
@@ -82,6 +82,18 @@ class _Rated:
     predicted: int
     loss: float
     mass: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said to every row. ``images``: that were looked at, in order. ``losses``: of the conversations.
+    ``choices``: questions with lettered options, answered by ``rule`` of ``evaluation.multiple_choice``."""
+
+    images: tuple[str, ...]
+    rated: tuple[Rated, ...]
+    losses: tuple[float, ...]
+    choices: tuple[multiple_choice.Answered, ...]
+    rule: str
 
 
 def validate(
@@ -107,6 +119,18 @@ def validate(
     Raises ValueError for no rows, a level that is not known, an unusable choice, and letters that are not one token;
     RowError for a wording that the chat template does not render; ImageError for an image that cannot be read.
     """
+    return figures_of(answer(model, rows, folder, images=images, answers=answers))
+
+
+def answer(
+    model: QSiT,
+    rows: Sequence[TrainingRow],
+    folder: str | Path,
+    *,
+    images: int | None = None,
+    answers: str = "letter",
+) -> Answers:
+    """The first half of ``validate``, with its arguments and errors: the model's part."""
     if answers not in ANSWERS:
         raise ValueError(f"no way to answer {answers!r}: give one of {', '.join(ANSWERS)}")
     by_image: dict[str, list[TrainingRow]] = {}
@@ -115,7 +139,7 @@ def validate(
     chosen = list(by_image.items())[:images]
     if not chosen:
         raise ValueError("there are no rows to validate on")
-    rated: list[_Rated] = []
+    rated: list[Rated] = []
     losses: list[float] = []
     answered: list[multiple_choice.Answered] = []
     # images that are only to be scored go through the engine in batches, which is all they need
@@ -135,20 +159,28 @@ def validate(
             losses.append(_answer_loss(model, look, row))
             if (question := choice_of(row)) is not None:
                 answered.append(multiple_choice.answer_question(look, question, rules=(ANSWERS[answers],)))
+    names = tuple(image for image, _ in chosen)
+    return Answers(names, tuple(rated), tuple(losses), tuple(answered), ANSWERS[answers])
+
+
+def figures_of(answers: Answers) -> Figures:
+    """The second half of ``validate``."""
+    rated, losses, choices = answers.rated, answers.losses, answers.choices
+    counts = {"score": len(rated), "interpret": len(losses), "choices": len(choices), "images": len(answers.images)}
     return Figures(
         **_agreement(rated),
         **_levels(rated),
-        **_accuracy(answered, ANSWERS[answers]),
+        **_accuracy(choices, answers.rule),
         interpret_loss=_mean(losses),
         by_group=_by_group(rated),
-        counts={"score": len(rated), "interpret": len(losses), "choices": len(answered), "images": len(chosen)},
+        counts=counts,
     )
 
 
 # ---- the model ----
 
 
-def _rate(model: QSiT, reading: engine.Reading, rows: Sequence[TrainingRow]) -> list[_Rated]:
+def _rate(model: QSiT, reading: engine.Reading, rows: Sequence[TrainingRow]) -> list[Rated]:
     score = engine.to_score(model, reading)
     rated = []
     shares = torch.tensor(reading.logits, dtype=torch.float64).log_softmax(-1)
@@ -158,7 +190,7 @@ def _rate(model: QSiT, reading: engine.Reading, rows: Sequence[TrainingRow]) -> 
         level = true_level(row, model.profile)
         target = row.level_probs or tuple(float(i == level) for i in range(len(LEVELS)))
         loss = -sum(share * log for share, log in zip(target, logs, strict=True))
-        rated.append(_Rated(row, level, score.value, LEVELS.index(score.level), loss, score.level_mass))
+        rated.append(Rated(row, level, score.value, LEVELS.index(score.level), loss, score.level_mass))
     return rated
 
 
@@ -193,7 +225,7 @@ def _answer_loss(model: QSiT, look: Look, row: TrainingRow) -> float:
 # ---- figures ----
 
 
-def _agreement(rated: Sequence[_Rated]) -> dict[str, Any]:
+def _agreement(rated: Sequence[Rated]) -> dict[str, Any]:
     """Correlations, each the mean over the sources that have it."""
     names = ("srcc", "plcc", "krcc", "plcc_logistic4")
     found = {}
@@ -204,17 +236,17 @@ def _agreement(rated: Sequence[_Rated]) -> dict[str, Any]:
     return figures | {"by_source": found if len(found) > 1 else {}}
 
 
-def _correlate(rated: Sequence[_Rated]) -> dict[str, Any]:
+def _correlate(rated: Sequence[Rated]) -> dict[str, Any]:
     if len(rated) < LEAST:
         return {"n": len(rated)}
-    predicted, target = [one.value for one in rated], _targets(rated)
+    predicted, target = [one.value for one in rated], targets_of(rated)
     try:
         return correlations(predicted, target)
     except ValueError as error:  # all scores or all ratings are equal
         return {"n": len(rated), "error": str(error)}
 
 
-def _targets(rated: Sequence[_Rated]) -> np.ndarray:
+def targets_of(rated: Sequence[Rated]) -> np.ndarray:
     """Ratings of one source, higher is better: a DMOS is turned, which the levels of its rows give away."""
     levels = np.array([LEVEL_VALUES[one.level] for one in rated])
     if any(one.row.mos is None for one in rated):
@@ -225,8 +257,8 @@ def _targets(rated: Sequence[_Rated]) -> np.ndarray:
     return -mos if np.dot(mos - mos.mean(), levels - levels.mean()) < 0 else mos
 
 
-def _by_group(rated: Sequence[_Rated]) -> dict[str, float]:
-    groups: dict[str, list[_Rated]] = {}
+def _by_group(rated: Sequence[Rated]) -> dict[str, float]:
+    groups: dict[str, list[Rated]] = {}
     for one in rated:
         name, separator, _ = one.row.id.partition("/")
         if separator:
@@ -238,7 +270,7 @@ def _by_group(rated: Sequence[_Rated]) -> dict[str, float]:
     return {name: value for name, value in sorted(tables.items()) if value is not None}
 
 
-def _levels(rated: Sequence[_Rated]) -> dict[str, Any]:
+def _levels(rated: Sequence[Rated]) -> dict[str, Any]:
     if not rated:
         return {"score_loss": None, "level_mass": None, "confusion": None}
     confusion = [[0] * len(LEVELS) for _ in LEVELS]

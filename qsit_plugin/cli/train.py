@@ -243,6 +243,8 @@ def run(
         require_training(chosen.tensorboard)
         from qsit_plugin.training import finetune
 
+        if ratio is not None and finetune.is_first():
+            note(ratio.line())
         result = finetune.run(chosen, resume=resume, say=say, ratio=None if ratio is None else ratio.note())
     if finetune.is_first():
         typer.echo(result)

@@ -40,7 +40,8 @@ def _line(axes: Any, fit: Fit, report: Report) -> None:
     x = _places(fit)
     low, high = fit.axis_interval()
     axes.axvspan(low, high, color="#009e73", alpha=0.13, label="tied with the best (95%)")
-    axes.axvline(fit.x[fit.best], color="#009e73", linewidth=1)
+    chosen = report.choice.point[0] if fit.axis == "scoring" else report.ratio.content["first_stage"]["quality"]
+    axes.axvline(chosen, color="#009e73", linewidth=1, label="chosen")
     for number, (name, told) in enumerate((("scoring", "scoring, (SRCC + PLCC) / 2"), ("accuracy", "accuracy"))):
         one = getattr(fit, name)
         below, above = one.band()
@@ -59,7 +60,7 @@ def _line(axes: Any, fit: Fit, report: Report) -> None:
     axes.set_xlabel("share of scoring data" if fit.axis == "scoring" else "quality data among the interpreting data")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)
-    axes.set_title(f"best {fit.x[fit.best]:.0%}, tied {low:.0%} to {high:.0%}", fontsize=10)
+    axes.set_title(f"chosen {chosen:.0%}, tied {low:.0%} to {high:.0%}", fontsize=10)
 
 
 def _places(fit: Fit) -> np.ndarray:
@@ -90,6 +91,8 @@ def _triangle(figure: Any, axes: Any, fit: Fit, report: Report) -> None:
     axes.plot(*places[fit.tied].T, ".", color="white", markersize=4, label="tied with the best (95%)")
     axes.plot(*trials.T, "o", color="black", markersize=6, markeredgecolor="white", label="trials")
     axes.plot(*places[fit.best], "*", color="#d55e00", markersize=16, markeredgecolor="white", label="best")
+    chosen = np.array(report.choice.point) @ corners
+    axes.plot(*chosen, "P", color="#009e73", markersize=13, markeredgecolor="white", label="chosen")
     for mark, (name, point) in zip("sD", report.design.baselines().items(), strict=True):
         where = np.array(point) @ corners
         axes.plot(*where, mark, markersize=11, fillstyle="none", color="#d55e00", label=name)

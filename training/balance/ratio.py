@@ -9,11 +9,19 @@ from typing import Any
 
 from ..config import RunConfig
 from ..settings_file import ConfigError, parse_overrides, read_yaml
+from .choice import MIDDLE, PUBLISHED, PUBLISHED_SCORING
 from .settings import EXAMPLE
 from .study import write_whole
 
 NAME = "ratio.yaml"
 REQUIRED = ("share", "groups", "objective", "normalize", "lambda_L", "metrics", "verified")
+
+
+_FLAT = {
+    PUBLISHED: "the published mixture",
+    PUBLISHED_SCORING: "the published share of scoring",
+    MIDDLE: "the middle of what was tried",
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,28 @@ class Ratio:
     def note(self) -> dict[str, Any]:
         """What run.json keeps of it."""
         names = ("light_model", "objective", "tied_interval", "flat", "lambda_L", "normalize")
-        return {name: self.content.get(name) for name in names}
+        later = ("chosen_by",)  # a run that was begun with an older file goes on with what it had
+        return {name: self.content.get(name) for name in names} | {
+            name: self.content[name] for name in later if name in self.content
+        }
+
+    def line(self) -> str:
+        """For people, before a run: how the shares were chosen, and how sure that is."""
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
+        by, flat = self.content.get("chosen_by"), self.content.get("flat", False)
+        verified = "verified" if self.content["verified"] else "not verified"
+        if by is None and flat:
+            how = (
+                "the highest point of a flat optimum, as an older version wrote it: noise has put it there. Give "
+                "qsit train balance report FOLDER of the search to have the published mixture instead"
+            )
+        elif by is None:
+            how = "the best of the search, as an older version wrote it"
+        elif flat:
+            how = f"{_FLAT.get(by, by)}: the search could not tell any mixture from another (a flat optimum)"
+        else:
+            how = "the middle of what is tied with the best"
+        return f"{self.path}: {shares}; {how}; {verified} on the primary model"
 
 
 def read_ratio(path: str | Path) -> Ratio:

@@ -8,12 +8,12 @@ from pathlib import Path
 from ..config import ConfigError, read_config
 from ..requirements import require_training
 from . import surface
-from .analysis import first_stage, rounded_quality
+from .analysis import first_stage, second_line
 from .ratio import write_ratio
 from .report import Report, make_report
 from .settings import SearchSettings
 from .study import open_study
-from .trials import Worker, run_trials
+from .trials import Worker, read_trials, run_trials
 
 
 def search(
@@ -55,7 +55,7 @@ def search(
             raise ConfigError(
                 f"the first stage has too few different mixtures ({error}): give a longer quality_grid"
             ) from None
-        quality = rounded_quality(fit)
+        quality = second_line(design, read_trials(study.output), fit)
         say(f"first stage: {quality:.0%} of the interpreting data is quality data")
         planned = design.second(quality)
         finished = run_trials(study, planned, worker=worker, keep=keep, say=say, log=log)

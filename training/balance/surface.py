@@ -8,7 +8,7 @@ smallest squared error is taken; all have three parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -69,7 +69,13 @@ class Surface:
 
 
 def fit_surfaces(
-    points: np.ndarray, figures: np.ndarray, candidates: np.ndarray, *, draws: int = DRAWS, seed: int = 0
+    points: np.ndarray,
+    figures: np.ndarray,
+    candidates: np.ndarray,
+    *,
+    shifts: np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> list[Surface]:
     """Surfaces of several figures of the same trials.
 
@@ -77,6 +83,8 @@ def fit_surfaces(
         points: (n, q) shares of the trials. Those that all trials lack may be left out.
         figures: (n, f).
         candidates: (m, q) where the surfaces are wanted.
+        shifts: (draws, n, f) by how much the figures are off in each draw beside what resampling tells: what the choice
+            of validation rows does.
         draws: half of them resample the trials, half the residuals. All figures of a trial stay together, so that
             objectives made of them have the right spread.
 
@@ -92,10 +100,12 @@ def fit_surfaces(
     weights[1::2] = [_resampled(points, terms, rng) for _ in range(draws // 2)]
     again = rng.integers(len(points), size=weights[::2].shape)  # the same rows for all figures
     surfaces = []
-    for column in figures.T:
+    for number, column in enumerate(figures.T):
         form, fitted, spread, fit = _fit_one(points, column, candidates)
         values = np.tile(column, (draws, 1))
         values[::2] = fitted + spread[again]
+        if shifts is not None:
+            values += shifts[:, :, number]
         left = column - fitted
         error = float(np.sqrt(left @ left / max(1, len(points) - _parameters(form, terms))))
         surfaces.append(Surface(form, fit, _refit(points, values, weights, candidates), left, error))
@@ -115,12 +125,17 @@ def tied(values: np.ndarray, draws: np.ndarray, confidence: float = CONFIDENCE) 
 
 def noise(points: np.ndarray, figures: np.ndarray) -> np.ndarray:
     """Standard deviation (f,) of trials at equal mixtures with other seeds, pooled; nan without such."""
-    total, free = np.zeros(figures.shape[1]), 0
+    total = np.zeros(figures.shape[1])
     for point in np.unique(points, axis=0):
         same = figures[np.all(points == point, axis=1)]
         total += ((same - same.mean(axis=0)) ** 2).sum(axis=0)
-        free += len(same) - 1
+    free = freedom(points)
     return np.sqrt(total / free) if free else np.full(figures.shape[1], np.nan)
+
+
+def freedom(points: np.ndarray) -> int:
+    """Degrees of freedom of ``noise``: trials beyond the first of each mixture."""
+    return len(points) - len(np.unique(points, axis=0))
 
 
 def srcc_error(rho: float, count: int) -> float:
@@ -132,6 +147,23 @@ def srcc_error(rho: float, count: int) -> float:
 def accuracy_error(accuracy: float, count: int) -> float:
     """Standard error of an accuracy on ``count`` questions by itself (binomial)."""
     return float(np.sqrt(accuracy * (1.0 - accuracy) / max(count, 1)))
+
+
+def half_interval(parts: Sequence[tuple[float, float]], confidence: float = CONFIDENCE) -> float:
+    """Half of the interval of a sum of independent estimates.
+
+    ``parts``: variance of each and the degrees of freedom that this variance is known with (inf: known as it is).
+    Student's t with Satterthwaite's degrees of freedom, as in Welch's test.
+    """
+    from scipy.stats import norm, t
+
+    total = sum(variance for variance, _ in parts)
+    unsure = sum(variance**2 / free for variance, free in parts)
+    if total == 0.0:
+        return 0.0
+    level = 0.5 + confidence / 2
+    quantile = float(norm.ppf(level) if unsure == 0.0 else t.ppf(level, total**2 / unsure))
+    return quantile * float(np.sqrt(total))
 
 
 def _parameters(form: str, terms: int) -> int:

@@ -21,12 +21,14 @@ RESULTS = ("model", "adapter")
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished one. ``figures``: those of ``validation.Figures``."""
+    """A finished one. ``figures``: those of ``validation.Figures``. ``reweighted``: scoring and accuracy on other
+    weights of the validation rows, see ``items``; None in trials of older versions."""
 
     key: str
     point: Point
     seed: int
     figures: dict[str, Any]
+    reweighted: dict[str, list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def read_trials(output: Path) -> list[Trial]:
         for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
             try:
                 content = json.loads(line)
-                trial = Trial(content["key"], tuple(content["point"]), content["seed"], content["figures"])
+                kept = content.get("reweighted")
+                trial = Trial(content["key"], tuple(content["point"]), content["seed"], content["figures"], kept)
             except (ValueError, KeyError, TypeError):
                 raise ConfigError(
                     f"{path}, line {number} is no trial: take the line out, it is then run again"
@@ -107,7 +110,7 @@ def run_trial(
     gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trial = Trial(key, planned.point, planned.seed, _figures(study, result))
+    trial = Trial(key, planned.point, planned.seed, *_figures(study, result))
     _append(study.output / worker.file, study, trial)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
@@ -130,17 +133,19 @@ def point_text(groups: Iterable[str], point: Point) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in zip(groups, point, strict=True))
 
 
-def _figures(study: Study, result: Path) -> dict[str, Any]:
-    """Of the result as a user would load it."""
+def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """Of the result as a user would load it; and what tells their sampling error."""
     import qsit_plugin
 
-    from ..validation import validate
+    from ..validation import answer, figures_of
+    from .items import reweighted
 
     config, adapter = study.config, result.name == "adapter"
     model = qsit_plugin.load(
         config.base if adapter else result, adapter=result if adapter else None, device=config.device
     )
-    return validate(model, study.validation, study.images, images=study.limit).to_dict()
+    answers = answer(model, study.validation, study.images, images=study.limit)
+    return figures_of(answers).to_dict(), reweighted(answers)
 
 
 def _append(path: Path, study: Study, trial: Trial) -> None:
@@ -153,6 +158,7 @@ def _append(path: Path, study: Study, trial: Trial) -> None:
         "shares": {name: round(share, 6) for name, share in study.shares(trial.point).items()},
         "samples": study.samples,
         "figures": trial.figures,
+        "reweighted": trial.reweighted,
     }
     with open(path, "r+b" if content else "wb") as stream:
         stream.truncate(content.rfind(b"\n") + 1)

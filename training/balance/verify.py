@@ -11,14 +11,16 @@ import numpy as np
 
 from ..config import RunConfig
 from ..requirements import require_training
+from . import surface
 from .analysis import figures_of
 from .design import Design, Planned, Point
+from .items import deviations
 from .objective import Objective
+from .power import FEWEST, PAPER_ACCURACY, PAPER_SCORING, WANTED, paper_gain, power, seeds_needed
 from .ratio import Ratio, check_fits, write_ratio
 from .study import model_name, open_study, read_record
+from .surface import CONFIDENCE, half_interval
 from .trials import Trial, Worker, run_trials
-
-CONFIDENCE = 0.95
 
 
 def verify(
@@ -38,7 +40,8 @@ def verify(
     """Train ``config``'s model on the chosen, the equal and the published mixture, compare them on validation rows, and
     write the outcome into the ratio's file.
 
-    Only a difference from the equal mixture that noise does not explain makes it ``verified: true``. Returns None where
+    Only a difference from the equal mixture that noise does not explain makes it ``verified: true``. What the
+    comparison can find at all is told beside it: how often a gain of the paper's size would be. Returns None where
     other workers have trials to finish first. Raises ConfigError as a search does, and where the ratio does not fit.
     """
     require_training()
@@ -50,6 +53,7 @@ def verify(
     )
     chosen: Point = tuple(sum(ratio.shares[name] for name in members) for members in groups.values())
     points = {"chosen": tuple(round(share, 6) for share in chosen)} | Design(len(groups), "joint", (0,)).baselines()
+    say_power(ratio, len(seeds), say)
     planned = list(dict.fromkeys(Planned(point, seed) for seed in seeds for point in points.values()))
     finished = run_trials(study, planned, worker=worker, say=say, log=log)
     if len(finished) < len(planned):
@@ -61,13 +65,15 @@ def verify(
     told = ratio.content["objective"]
     objective = Objective(**told | {"chance": read_record(study.output)["validation"]["chance"]})
     outcome = compare(points, finished, objective)
+    found = outcome["equal"]
     content = ratio.content | {
-        "verified": outcome["equal"]["verdict"] == "better",
+        "verified": found["verdict"] == "better",
         "verification": {
             "model": model_name(config.base),
             "samples": samples,
             "seeds": list(seeds),
             "mixtures": outcome,
+            "power": power_content(finished, objective, found, len(seeds)),
         },
     }
     done = replace(ratio, content=content)
@@ -76,14 +82,17 @@ def verify(
 
 
 def compare(points: dict[str, Point], trials: Sequence[Trial], objective: Objective) -> dict[str, dict[str, Any]]:
-    """Means of each mixture, and how far the chosen one is ahead of the others with Welch's 95% interval.
+    """Means of each mixture, and how far the chosen one is ahead of the others with a 95% interval: Welch's, with the
+    choice of validation rows beside the scatter of seeds (``rows_error``: the standard error of the difference by it).
 
     The verdict is "better" or "worse" where that interval is above or below 0, else "within noise"; with one seed noise
     is not known, and the verdict is "one seed".
     """
-    tables = {name: figures_of([t for t in trials if t.point == point]) for name, point in points.items()}
+    members = {name: [trial for trial in trials if trial.point == point] for name, point in points.items()}
+    tables = {name: figures_of(found) for name, found in members.items()}
     top = max(float(table[:, 0].mean()) for table in tables.values())
     values = {name: objective(table[:, 0], table[:, 1], top) for name, table in tables.items()}
+    off, _ = deviations(trials)
     outcome: dict[str, dict[str, Any]] = {}
     for name, table in tables.items():
         scoring, accuracy = (round(float(column), 4) for column in table.mean(axis=0)[:2])
@@ -93,31 +102,81 @@ def compare(points: dict[str, Point], trials: Sequence[Trial], objective: Object
         if points[name] == points["chosen"]:
             outcome[name]["verdict"] = "the same mixture"
             continue
-        ahead, half = welch(values["chosen"], values[name])
+        moved = {key: _moved(trials, off, points[key], objective, top) for key in ("chosen", name)}
+        rows_error = float((moved["chosen"] - moved[name]).std())
+        ahead, half = welch(values["chosen"], values[name], rows_error**2)
         outcome[name]["chosen_ahead"] = round(ahead, 4)
         outcome[name]["interval"] = None if half is None else [round(ahead - half, 4), round(ahead + half, 4)]
+        outcome[name]["rows_error"] = round(rows_error, 4)
         outcome[name]["verdict"] = (
             "one seed" if half is None else "better" if ahead > half else "worse" if ahead < -half else "within noise"
         )
     return outcome
 
 
-def welch(one: np.ndarray, other: np.ndarray) -> tuple[float, float | None]:
-    """Difference of two means, and half of Welch's 95% interval of it; None where one of them has a single value."""
-    from scipy.stats import t
+def _moved(trials: Sequence[Trial], off: np.ndarray, point: Point, objective: Objective, top: float) -> np.ndarray:
+    """The mean objective of a mixture on other weights of the validation rows."""
+    here = [number for number, trial in enumerate(trials) if trial.point == point]
+    figures = figures_of([trials[number] for number in here])[:, None, :2] + off[here]
+    return objective(figures[..., 0], figures[..., 1], top).mean(axis=0)
 
+
+def welch(one: np.ndarray, other: np.ndarray, common: float = 0.0) -> tuple[float, float | None]:
+    """Difference of two means, and half of Welch's 95% interval of it; None where one of them has a single value.
+
+    ``common``: variance of the difference that more values do not lower.
+    """
     ahead = float(one.mean() - other.mean())
     if min(len(one), len(other)) < 2:
         return ahead, None
-    parts = one.var(ddof=1) / len(one), other.var(ddof=1) / len(other)
-    if sum(parts) == 0.0:
-        return ahead, 0.0
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(one) - 1) + parts[1] ** 2 / (len(other) - 1))
-    return ahead, float(t.ppf(0.5 + CONFIDENCE / 2, freedom) * np.sqrt(sum(parts)))
+    parts = [(float(values.var(ddof=1)) / len(values), len(values) - 1.0) for values in (one, other)]
+    return ahead, half_interval([*parts, (common, np.inf)], CONFIDENCE)
+
+
+# ---- power ----
+
+
+def power_content(trials: Sequence[Trial], objective: Objective, found: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """What a comparison like this one can find of a gain of the paper's size. ``found``: against the equal mixture."""
+    table = figures_of(trials)
+    top = float(table[:, 0].max())
+    noise = surface.noise(
+        np.array([trial.point for trial in trials]), objective(table[:, 0], table[:, 1], top)[:, None]
+    )
+    gain, rows = paper_gain(objective, found["scoring"], found["accuracy"]), found.get("rows_error", 0.0)
+    told: dict[str, Any] = {"gain": {"scoring": PAPER_SCORING, "accuracy": PAPER_ACCURACY, "objective": round(gain, 4)}}
+    if not np.isfinite(noise[0]):
+        return told | {"noise": None, "power": 0.0, "seeds_needed": None}
+    needed = seeds_needed(gain, float(noise[0]), rows)
+    found_in = power(gain, float(noise[0]), seeds, rows)
+    return told | {"noise": round(float(noise[0]), 4), "power": round(found_in, 3), "seeds_needed": needed}
+
+
+def say_power(ratio: Ratio, seeds: int, say: Callable[[str], None]) -> None:
+    """Before hours are spent: where the light model's noise lets so few seeds find little."""
+    noise = ratio.content.get("noise", {}).get("single_trial", {}).get("objective")
+    equal = ratio.content["metrics"].get("equal")
+    if noise is None or equal is None:
+        return
+    objective = Objective(**ratio.content["objective"])
+    gain = paper_gain(objective, equal["scoring"]["value"], equal["accuracy"]["value"])
+    found_in, needed = power(gain, noise, seeds), seeds_needed(gain, noise)
+    if found_in < WANTED:
+        say(
+            f"with the light model's noise, {_gain_text(gain, objective.name)} is found in {found_in:.0%} of comparisons "
+            f"with --seeds {seeds}{'' if needed is None else f'; --seeds {needed} would find it in {WANTED:.0%}'}"
+        )
+
+
+def _gain_text(gain: float, name: str) -> str:
+    return (
+        f"a gain of the paper's size (scoring {PAPER_SCORING:+.3f}, accuracy {100 * PAPER_ACCURACY:+.1f} points: {name} "
+        f"{gain:+.3f})"
+    )
 
 
 def verify_lines(ratio: Ratio) -> Iterator[str]:
-    """The outcome in five lines at most."""
+    """The outcome in six lines at most."""
     done = ratio.content["verification"]
     yield f"{done['model']}, {done['samples']:,} rows, {len(done['seeds'])} seeds"
     for name, found in done["mixtures"].items():
@@ -128,7 +187,22 @@ def verify_lines(ratio: Ratio) -> Iterator[str]:
         if "verdict" in found:
             line += f"; chosen against it: {_verdict(found)}"
         yield line
+    yield _power_line(done, ratio.content["objective"]["name"])
     yield f"verified: {str(ratio.content['verified']).lower()} ({ratio.path})"
+
+
+def _power_line(done: dict[str, Any], name: str) -> str:
+    told, seeds = done["power"], len(done["seeds"])
+    line = (
+        f"power: {_gain_text(told['gain']['objective'], name)} is found in {told['power']:.0%} of comparisons like this"
+    )
+    if told["power"] >= WANTED or done["mixtures"]["equal"]["verdict"] not in ("within noise", "one seed"):
+        return line
+    if told["noise"] is None:
+        return f"{line}, as one seed does not tell the noise: give --seeds {FEWEST} (finished trials are kept)"
+    if told["seeds_needed"] is None:
+        return f"{line}, and more seeds alone do not help: give more validation rows, or more --samples"
+    return f"{line}: {seeds} seeds cannot tell, give --seeds {told['seeds_needed']} (finished trials are kept)"
 
 
 def _verdict(found: dict[str, Any]) -> str:
