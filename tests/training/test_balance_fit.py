@@ -147,15 +147,17 @@ def test_the_tied_interval_covers_the_best_share_and_the_choice_loses_little(noi
     design, objective = Design(2, "paper", (0, 1, 2)), Objective(chance=CHANCE)
     shares = np.linspace(0, 1, 101)
     values = objective(*np.transpose([truth((share, 1 - share)) for share in shares]))
-    covered, lost, widths = 0, [], []
+    covered, lost, lost_in_the_middle, widths = 0, [], [], []
     for seed in range(40):
         fit, _ = best_mixture(design, trials_of(design, seed, noise), objective)
         low, high = fit.axis_interval()
         covered += low <= shares[values.argmax()] <= high
         lost.append(values.max() - values[fit.best])
+        lost_in_the_middle.append(values.max() - values[fit.middle])
         widths.append(high - low)
     assert covered >= 33
     assert np.mean(lost) < noise / 4
+    assert np.mean(lost_in_the_middle) < noise / 2
     assert 0.02 < np.mean(widths) < 0.6
 
 
@@ -282,8 +284,9 @@ def test_a_plot_is_drawn_of_every_kind_of_search(tmp_path: Path) -> None:
 
 def verified(chosen: list[float], equal: list[float]) -> dict:
     points = {"chosen": (0.4, 0.6), "equal": (0.5, 0.5), "published": (0.4, 0.6)}
+    rest = {"score_loss": 1.0, "interpret_loss": 1.0, "counts": {"score": 300, "choices": 200}}
     trials = [
-        Trial("", points[name], seed, {"srcc": v, "plcc": v, "accuracy": v, "score_loss": 1.0, "interpret_loss": 1.0})
+        Trial("", points[name], seed, {"srcc": v, "plcc": v, "accuracy": v} | rest)
         for name, values in (("chosen", chosen), ("equal", equal))
         for seed, v in enumerate(values)
     ]

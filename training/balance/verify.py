@@ -11,12 +11,11 @@ import numpy as np
 
 from ..config import RunConfig
 from ..requirements import require_training
-from . import surface
 from .analysis import figures_of
 from .design import Design, Planned, Point
 from .items import deviations
 from .objective import Objective
-from .power import FEWEST, PAPER_ACCURACY, PAPER_SCORING, WANTED, paper_gain, power, seeds_needed
+from .power import power_content, power_line, say_power
 from .ratio import Ratio, check_fits, write_ratio
 from .study import model_name, open_study, read_record
 from .surface import CONFIDENCE, half_interval
@@ -133,48 +132,6 @@ def welch(one: np.ndarray, other: np.ndarray, common: float = 0.0) -> tuple[floa
     return ahead, half_interval([*parts, (common, np.inf)], CONFIDENCE)
 
 
-# ---- power ----
-
-
-def power_content(trials: Sequence[Trial], objective: Objective, found: dict[str, Any], seeds: int) -> dict[str, Any]:
-    """What a comparison like this one can find of a gain of the paper's size. ``found``: against the equal mixture."""
-    table = figures_of(trials)
-    top = float(table[:, 0].max())
-    noise = surface.noise(
-        np.array([trial.point for trial in trials]), objective(table[:, 0], table[:, 1], top)[:, None]
-    )
-    gain, rows = paper_gain(objective, found["scoring"], found["accuracy"]), found.get("rows_error", 0.0)
-    told: dict[str, Any] = {"gain": {"scoring": PAPER_SCORING, "accuracy": PAPER_ACCURACY, "objective": round(gain, 4)}}
-    if not np.isfinite(noise[0]):
-        return told | {"noise": None, "power": 0.0, "seeds_needed": None}
-    needed = seeds_needed(gain, float(noise[0]), rows)
-    found_in = power(gain, float(noise[0]), seeds, rows)
-    return told | {"noise": round(float(noise[0]), 4), "power": round(found_in, 3), "seeds_needed": needed}
-
-
-def say_power(ratio: Ratio, seeds: int, say: Callable[[str], None]) -> None:
-    """Before hours are spent: where the light model's noise lets so few seeds find little."""
-    noise = ratio.content.get("noise", {}).get("single_trial", {}).get("objective")
-    equal = ratio.content["metrics"].get("equal")
-    if noise is None or equal is None:
-        return
-    objective = Objective(**ratio.content["objective"])
-    gain = paper_gain(objective, equal["scoring"]["value"], equal["accuracy"]["value"])
-    found_in, needed = power(gain, noise, seeds), seeds_needed(gain, noise)
-    if found_in < WANTED:
-        say(
-            f"with the light model's noise, {_gain_text(gain, objective.name)} is found in {found_in:.0%} of comparisons "
-            f"with --seeds {seeds}{'' if needed is None else f'; --seeds {needed} would find it in {WANTED:.0%}'}"
-        )
-
-
-def _gain_text(gain: float, name: str) -> str:
-    return (
-        f"a gain of the paper's size (scoring {PAPER_SCORING:+.3f}, accuracy {100 * PAPER_ACCURACY:+.1f} points: {name} "
-        f"{gain:+.3f})"
-    )
-
-
 def verify_lines(ratio: Ratio) -> Iterator[str]:
     """The outcome in six lines at most."""
     done = ratio.content["verification"]
@@ -187,22 +144,8 @@ def verify_lines(ratio: Ratio) -> Iterator[str]:
         if "verdict" in found:
             line += f"; chosen against it: {_verdict(found)}"
         yield line
-    yield _power_line(done, ratio.content["objective"]["name"])
+    yield power_line(done, ratio.content["objective"]["name"])
     yield f"verified: {str(ratio.content['verified']).lower()} ({ratio.path})"
-
-
-def _power_line(done: dict[str, Any], name: str) -> str:
-    told, seeds = done["power"], len(done["seeds"])
-    line = (
-        f"power: {_gain_text(told['gain']['objective'], name)} is found in {told['power']:.0%} of comparisons like this"
-    )
-    if told["power"] >= WANTED or done["mixtures"]["equal"]["verdict"] not in ("within noise", "one seed"):
-        return line
-    if told["noise"] is None:
-        return f"{line}, as one seed does not tell the noise: give --seeds {FEWEST} (finished trials are kept)"
-    if told["seeds_needed"] is None:
-        return f"{line}, and more seeds alone do not help: give more validation rows, or more --samples"
-    return f"{line}: {seeds} seeds cannot tell, give --seeds {told['seeds_needed']} (finished trials are kept)"
 
 
 def _verdict(found: dict[str, Any]) -> str:
