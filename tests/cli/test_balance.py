@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.training.balances import make_search
+from tests.training.balances import make_search, write_yaml
 from tests.training.runs import make_data, require_training
 
 require_training()
@@ -35,9 +35,42 @@ def test_search_report_and_run_go_hand_in_hand(qsit, prepared: Path) -> None:
     shares = yaml.safe_load(ratio.read_text(encoding="utf-8"))["share"]
     record = json.loads((prepared.parent / "out" / "run.json").read_text(encoding="utf-8"))
     assert record["config"]["shares"] == shares
+    assert f"{ratio}: " in run.stderr.split("step 1/")[0]  # how the shares were chosen is said before training
     refused = qsit("train", "run", prepared.parent / "light.yaml", "normalize=task", "--mixture", ratio)
     assert refused.exit_code == 2
     assert "was found with normalize: sample, this run has normalize: task" in refused.stderr
+
+
+def test_a_run_on_a_flat_search_says_so_before_it_trains(qsit, prepared: Path, tmp_path: Path) -> None:
+    """Also on a ratio.yaml of an older version, which holds the highest point of noise; once 0% ratings in silence."""
+    groups = {"scoring": ["mos"], "quality": ["quality"]}
+    content = {
+        **{"share": {"mos": 0.22, "quality": 0.78}, "groups": groups, "flat": True, "chosen_by": "published"},
+        **{
+            "objective": {"name": "harmonic"},
+            "normalize": "sample",
+            "lambda_L": None,
+            "metrics": {},
+            "verified": False,
+        },
+    }
+    older = {name: value for name, value in content.items() if name != "chosen_by"} | {
+        "share": {"mos": 0, "quality": 1}
+    }
+    for name, ratio, told in (
+        (
+            "new",
+            content,
+            "mos 22%, quality 78%; the published mixture: the search could not tell any mixture from another",
+        ),
+        ("old", older, "mos 0%, quality 100%; the highest point of a flat optimum, as an older version wrote it"),
+    ):
+        path = write_yaml(tmp_path / f"{name}.yaml", ratio)
+        output = f"output={tmp_path / name}"
+        result = qsit("train", "run", prepared.parent / "light.yaml", "max_steps=1", output, "--mixture", path)
+        assert result.exit_code == 0, result.stderr
+        before, _, _ = result.stderr.partition("step 1/")
+        assert told in before
 
 
 @pytest.mark.parametrize(

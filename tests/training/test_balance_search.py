@@ -12,11 +12,13 @@ from tests.training.runs import Data, require_training
 require_training()
 
 from qsit_plugin.training import finetune  # noqa: E402
+from qsit_plugin.training.balance.objective import Objective  # noqa: E402
+from qsit_plugin.training.balance.power import power_content, power_line, say_power  # noqa: E402
 from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio  # noqa: E402
 from qsit_plugin.training.balance.search import search  # noqa: E402
 from qsit_plugin.training.balance.settings import SearchSettings, read_settings  # noqa: E402
-from qsit_plugin.training.balance.trials import Worker, read_trials  # noqa: E402
-from qsit_plugin.training.balance.verify import verify, verify_lines  # noqa: E402
+from qsit_plugin.training.balance.trials import Trial, Worker, read_trials  # noqa: E402
+from qsit_plugin.training.balance.verify import compare, verify, verify_lines  # noqa: E402
 from qsit_plugin.training.config import ConfigError, read_config  # noqa: E402
 from qsit_plugin.training.rows import write_rows  # noqa: E402
 
@@ -51,7 +53,9 @@ def test_a_search_leaves_its_trials_and_a_ratio_and_no_weights(found: Path) -> N
     trials = read_trials(found / "found")
     assert [trial.point for trial in trials] == [(0.5, 0.5), (0.22, 0.78), (0.0, 1.0), (1.0, 0.0)]
     assert all(trial.figures["counts"] == {"score": 5, "interpret": 1, "choices": 1, "images": 5} for trial in trials)
+    assert all(len(trial.reweighted[name]) == 200 for trial in trials for name in ("scoring", "accuracy"))
     content = read_ratio(found / "found" / "ratio.yaml").content
+    assert content["noise"]["validation_rows_by"] == "re-weighted validation rows"
     assert content["light_model"] == "base"
     assert content["budget"] == {"samples": 6, "trials": 4}
     assert content["data"]["images_trained_on"] == 5
@@ -217,4 +221,48 @@ def test_verification_on_one_seed_is_written_and_says_that_it_shows_nothing(foun
     assert done.content["verified"] is False
     assert done.content["verification"]["mixtures"]["equal"]["verdict"] == "one seed"
     assert [trial.point for trial in read_trials(tmp_path / "check")] == [(0.4, 0.6), (0.5, 0.5), (0.22, 0.78)]
-    assert "one seed says nothing about noise, give more" in "\n".join(verify_lines(done))
+    lines = list(verify_lines(done))
+    assert "one seed says nothing about noise, give more" in "\n".join(lines)
+    assert "is found in 0% of comparisons like this, as one seed does not tell the noise: give --seeds 5" in lines[4]
+
+
+def test_a_comparison_tells_what_it_can_find_before_and_after_and_asks_for_seeds(found: Path, tmp_path: Path) -> None:
+    """Three seeds of which one is far off cannot find the paper's gain; that is said with the number that could."""
+    path = tmp_path / "ratio.yaml"
+    content = yaml.safe_load((found / "found" / "ratio.yaml").read_text(encoding="utf-8"))
+    metrics = {"equal": {name: {"value": value} for name, value in (("scoring", 0.8), ("accuracy", 0.6))}}
+    noise = {"single_trial": {"objective": 0.02}}
+    write_yaml(path, content | {"share": {"mos": 0.4, "quality": 0.6}, "metrics": metrics, "noise": noise})
+    told: list[str] = []
+    say_power(read_ratio(path), 3, told.append)
+    assert told[0].startswith("with the light model's noise, a gain of the paper's size (scoring +0.006, accuracy +2.4")
+    assert "of comparisons with --seeds 3; --seeds " in told[0]
+    points, figures = {"chosen": (0.4, 0.6), "equal": (0.5, 0.5)}, {"score_loss": 1.0, "interpret_loss": 1.0}
+    figures["counts"] = {"score": 5000, "choices": 5000}
+    trials = [
+        Trial("", points[name], seed, figures | {"srcc": 0.8, "plcc": 0.8, "accuracy": value})
+        for name, values in (("chosen", (0.61, 0.6, 0.63)), ("equal", (0.6, 0.59, 0.62)))
+        for seed, value in enumerate(values)
+    ]
+    objective = Objective("harmonic", chance=1 / 3)
+    outcome = compare(points, trials, objective)
+    power = power_content(trials, objective, outcome["equal"], 3)
+    assert outcome["equal"]["verdict"] == "within noise"
+    assert power["power"] < 0.8 and power["seeds_needed"] >= 5
+    done = {"power": power, "seeds": [0, 1, 2], "mixtures": outcome}
+    asked = f"3 seeds cannot tell, give --seeds {power['seeds_needed']} (finished trials are kept)"
+    assert power_line(done, "harmonic").endswith(asked)
+
+
+def test_a_trial_with_too_few_ratings_to_compare_is_one_of_soft_labels(tuning: Data, tmp_path: Path) -> None:
+    """soft+rank in batches of three: where no mixture is given ratings meet, at 22% none do. A run is refused there; a
+    search goes on."""
+    settings = read_settings(make_search(tmp_path, tuning, general=False, seeds=[0], samples=12))
+    replaced(settings, level_loss="soft+rank", save_every=100)
+    told: list[str] = []
+    search(settings, say=silent, log=told.append)
+    assert len(read_trials(tmp_path / "found")) == 4
+    run = read_config(tmp_path / "light.yaml", ["shares={mos: 0.22, quality: 0.78}", "rows_per_epoch=12"])
+    with pytest.raises(ConfigError, match="level_loss: soft\\+rank learns from two ratings of one source in a batch"):
+        finetune.prepare(run)
+    assert sum(line.startswith("soft+rank: ") for line in told) == 2  # at 50% and 100%
