@@ -47,7 +47,7 @@ class Collator:
         - ``weights`` float (B, K): of each token within the sums of ``amounts``; ``task`` (B,): number of the task
         - ``level_row``, ``level_place`` (L,): where in (B, K) the level words are; ``level_probs`` float (L, 5), NaN
           where a row has none
-        - ``pairs`` (P, 2): of two ratings of one source, as numbers in L; ``level_source`` (L,): what they are told by
+        - ``pairs`` (P, 2): of two ratings of one source, as numbers in L; ``level_source`` (L,): of every rating
         - ``amounts`` float (3,): what the losses of each task, and of the pairs, are divided by
 
         Raises ValueError for a batch in which nothing is learned.

@@ -61,7 +61,7 @@ def test_a_run_on_a_flat_search_says_so_before_it_trains(qsit, prepared: Path, t
         (
             "new",
             content,
-            "mos 22%, quality 78%; the published mixture: the search could not tell any mixture from another",
+            "mos 22%, quality 78%; the published mixture: the search could not distinguish any mixture from another",
         ),
         ("old", older, "mos 0%, quality 100%; the highest point of a flat optimum, as an older version wrote it"),
     ):

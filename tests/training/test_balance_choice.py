@@ -56,10 +56,10 @@ def test_a_flat_search_hands_on_the_published_mixture_and_not_where_noise_is_hig
         "chosen is the published mixture, as nothing speaks for another" in line for line in report_lines(report)
     )
     line = report.ratio.line()
-    assert "the published mixture: the search could not tell any mixture from another (a flat optimum)" in line
+    assert "the published mixture: the search could not distinguish any mixture from another (a flat optimum)" in line
 
 
-def test_where_quality_was_told_apart_a_flat_second_stage_keeps_it() -> None:
+def test_a_flat_second_stage_keeps_the_share_of_quality_that_the_first_has_found() -> None:
     design, objective = Design(3, "paper", (0, 1, 2)), Objective(chance=CHANCE)
     trials = trials_of(design, 0, 0.003)
     first = first_stage(design, trials, objective)

@@ -1,7 +1,8 @@
 """Which mixture a search hands on: the middle of what is tied with the best, or the published one.
 
 Not the best itself: where the objective hardly changes, noise decides where it is highest, and that may be at an end,
-which leaves a task out. Where nothing can be told apart at all, nothing speaks against what Q-SiT was trained on.
+which leaves a task out. Where no mixture can be distinguished from another, nothing speaks against what Q-SiT was
+trained on.
 """
 
 from __future__ import annotations

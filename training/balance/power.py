@@ -30,7 +30,7 @@ def paper_gain(objective: Objective, scoring: float, accuracy: float) -> float:
 
 
 def power(gain: float, noise: float, seeds: int, rows: float = 0.0) -> float:
-    """How often two mixtures that differ by ``gain`` are told apart at 95%, the better one found better; in [0, 1].
+    """How often two mixtures that differ by ``gain`` are found to differ at 95%, in the right direction.
 
     Args:
         gain: true difference of the objective.
@@ -89,7 +89,7 @@ def say_power(ratio: Ratio, seeds: int, say: Callable[[str], None]) -> None:
     objective = Objective(**ratio.content["objective"])
     gain = paper_gain(objective, equal["scoring"]["value"], equal["accuracy"]["value"])
     found_in, needed = power(gain, noise, seeds), seeds_needed(gain, noise)
-    more = "" if needed is None else f"; --seeds {needed} would find it in {WANTED:.0%}"
+    more = "" if needed is None else f"; --seeds {needed} would find it in {power(gain, noise, needed):.0%}"
     if found_in < WANTED:
         say(
             f"with the light model's noise, {_gain_text(gain, objective.name)} is found in {found_in:.0%} of "

@@ -18,9 +18,9 @@ REQUIRED = ("share", "groups", "objective", "normalize", "lambda_L", "metrics", 
 
 
 _FLAT = {
-    PUBLISHED: "the published mixture",
-    PUBLISHED_SCORING: "the published share of scoring",
-    MIDDLE: "the middle of what was tried",
+    PUBLISHED: "the published mixture: the search could not distinguish any mixture from another",
+    PUBLISHED_SCORING: "the published share of scoring: the search could not distinguish shares of scoring",
+    MIDDLE: "the middle of what was tried: the search could not distinguish any mixture from another",
 }
 
 
@@ -57,7 +57,7 @@ class Ratio:
         elif by is None:
             how = "the best of the search, as an older version wrote it"
         elif flat:
-            how = f"{_FLAT.get(by, by)}: the search could not tell any mixture from another (a flat optimum)"
+            how = f"{_FLAT.get(by, by)} (a flat optimum)"
         else:
             how = "the middle of what is tied with the best"
         return f"{self.path}: {shares}; {how}; {verified} on the primary model"
