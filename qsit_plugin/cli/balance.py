@@ -89,8 +89,8 @@ def verify(
     """Compare the mixture of a ratio.yaml with the equal and the published one on the primary model.
 
     Writes verified: true into ratio.yaml only where it is better than the equal mixture beyond noise. Tells how often
-    a gain of the paper's size would be found, and with how many seeds. Goes on where it was stopped, also with more
-    seeds.
+    a gain of the paper's size would be found, and asks for more seeds where that is seldom. Goes on where it was
+    stopped.
     """
     from qsit_plugin.training.balance.ratio import read_ratio
     from qsit_plugin.training.balance.verify import verify as run_verify
