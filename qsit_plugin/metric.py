@@ -93,6 +93,7 @@ class QSiTMetric(nn.Module):
             self._open(self.core.device)  # casting instead would not give what load() gives: float16 loses digits
         return self
 
+    @torch.compiler.disable  # threads, files and bytes cannot be traced; around the metric a compiled model goes on
     def forward(
         self, x: Any, *, return_dist: bool = False, return_mos: str | None = None, task_: str = "quality"
     ) -> torch.Tensor:
@@ -102,7 +103,8 @@ class QSiTMetric(nn.Module):
             x: ``(N, 3, H, W)`` or gray ``(N, 1, H, W)``, any float type, in [0, 1], on any device; rounded to 8 bits,
                 so that a tensor, a PIL image and a file of the same picture give the same number. Or a list of images
                 of any sizes and kinds that ``qsit_plugin`` reads. Where x wants a gradient the pixels are not rounded
-                (the score moves by what half a grey level does) and values outside [0, 1] are clipped.
+                (the score moves by what half a grey level does) and values up to ``gradients.OVERSHOOT`` (0.1) outside
+                [0, 1] are clipped; a list may then hold tensors only, of which bytes have no gradient.
             return_dist: the probabilities of the five levels instead, excellent to bad.
             return_mos: name of a scale on which the checkpoint is calibrated, such as "koniq": the MOS that the score
                 stands for there. Without gradient.
@@ -114,6 +116,8 @@ class QSiTMetric(nn.Module):
 
         Raises:
             ImageError: a value outside [0, 1], or an input that is not an image.
+            ContextError: the profile's question and an image are together longer than the context.
+            FloatingPointError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
             ValueError: another task, a scale without calibration, or two results at once.
         """
         if task_ != "quality":
