@@ -124,7 +124,7 @@ class QSiTMetric(nn.Module):
             raise ValueError(f'task_={task_!r}: Q-SiT was not trained on any other rating; the only one is "quality"')
         if return_dist and return_mos is not None:
             raise ValueError("return_dist and return_mos exclude each other: a distribution has no single MOS")
-        images = as_items(x)
+        images = [_outside_inference(image) for image in as_items(_outside_inference(x))]
         size = self.batch_size or max(1, len(images))
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         if torch.is_grad_enabled() and any(isinstance(i, torch.Tensor) and i.requires_grad for i in images):
@@ -161,6 +161,12 @@ class QSiTMetric(nn.Module):
     def ask(self, x: Any, question: str, **options: Any) -> Any:
         """Answer a question about the image; input and result as for ``explain``."""
         return self.core.ask(x, question, **options)
+
+
+def _outside_inference(x: Any) -> Any:
+    """A leaf of inference mode that wants a gradient as a copy that has one: its views would have none, unsaid."""
+    wanting = isinstance(x, torch.Tensor) and x.requires_grad and x.is_inference()
+    return x.clone() if wanting and not torch.is_inference_mode_enabled() else x
 
 
 def _register() -> None:
