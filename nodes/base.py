@@ -13,6 +13,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.utils import get_executing_context
 
+from qsit_plugin.context import ContextError
 from qsit_plugin.images import ImageError
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.weights.errors import WeightsError
@@ -21,7 +22,7 @@ CATEGORY = "image/quality (Q-SiT)"
 QSiTModel = io.Custom("QSIT_MODEL")
 QSiTScores = io.Custom("QSIT_SCORES")
 
-BAD_INPUT = (InputError, ImageError, WeightsError, FloatingPointError)
+BAD_INPUT = (InputError, ImageError, ContextError, WeightsError, FloatingPointError)
 """Raised by ``run`` and told to the user. The last one is an overflow of float16; its message says what to choose."""
 log = logging.getLogger("qsit_plugin")
 

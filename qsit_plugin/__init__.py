@@ -22,14 +22,19 @@ _HOMES = {
     "Answer": "model",
     "Score": "scores",
     "Comparison": "scores",
+    "ContextError": "context",
     "ImageError": "images",
     "WeightsError": "weights",
 }
 """Public name -> the module that defines it."""
 
-__all__ = ["Answer", "Comparison", "ImageError", "QSiT", "Score", "WeightsError", "__version__", "load", "register"]
+__all__ = [
+    "Answer", "Comparison", "ContextError", "ImageError", "QSiT", "Score", "WeightsError", "__version__", "load",
+    "register",
+]  # fmt: skip
 
 if TYPE_CHECKING:
+    from .context import ContextError
     from .images import ImageError
     from .model import Answer, QSiT, load
     from .scores import Comparison, Score

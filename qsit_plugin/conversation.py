@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .network import Prompt
@@ -30,7 +31,7 @@ class Conversation:
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
         """Tokens before and after the image. Rendered template and answer prefix are tokenised apart and joined.
 
-        Raises ValueError when a question holds the image token, or a template renders none.
+        Raises ValueError when a question contains the image token, or a template renders none.
         """
         ids = self.tokenizer.encode(self.render(question)) + self._encode(answer_prefix)
         places = [i for i, token in enumerate(ids) if token == self.image_token_id]
@@ -54,6 +55,34 @@ class Conversation:
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+def check_question(question: str) -> None:
+    """Raises TypeError for what is no text, ValueError for an empty one."""
+    if not isinstance(question, str):
+        raise TypeError(f"a question is one text, got {type(question).__name__}: ask several one after the other")
+    if not question.strip():
+        raise ValueError("the question is empty")
+
+
+def check_options(options: Sequence[str]) -> list[str]:
+    """The options of a choice as a list. How many there may be is checked where they get letters.
+
+    Raises TypeError for one text (its characters would be taken for options), for a collection without an order and
+    for options that are no texts, ValueError for an empty option or one that stands twice.
+    """
+    if isinstance(options, str | bytes) or not isinstance(options, Sequence):
+        raise TypeError(f'options must be a list of texts such as ["noise", "blur"], got {options!r:.80}')
+    wrong = [option for option in options if not isinstance(option, str)]
+    if wrong:
+        raise TypeError(f"every option must be a text, got {wrong[0]!r:.80}")
+    shown = [option.strip() for option in options]
+    if "" in shown:
+        raise ValueError(f"option {shown.index('') + 1} of {len(shown)} is empty: leave it out or write it")
+    twice = [option for option in shown if shown.count(option) > 1]
+    if twice:
+        raise ValueError(f"option {twice[0]!r:.80} stands twice: give every option once")
+    return list(options)
 
 
 def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:

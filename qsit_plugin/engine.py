@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .images import ImageError
+from .ambient import check_fork
+from .finite import read_finite
+from .images import ImageError, as_items, describe, is_many
 from .scores import Score
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ def iter_readings(model: QSiT, images: Iterable[Any], *, errors: str = "raise") 
     """Readings in order; with ``errors="return"`` an ImageError in the place of each image that cannot be read."""
     if errors not in ("raise", "return"):
         raise ValueError(f'errors must be "raise" or "return", got {errors!r}')
+    check_fork()
+    images = _several(images)
     batch: list[_Seen | ImageError] = []
     for item in _opened(model, images):
         if isinstance(item, ImageError) and errors == "raise":
@@ -99,6 +103,16 @@ def iter_readings(model: QSiT, images: Iterable[Any], *, errors: str = "raise") 
             batch = []
         batch.append(item)
     yield from _flush(model, batch)
+
+
+def _several(images: Any) -> Iterable[Any]:
+    """Several images; raises TypeError for a single one, whose letters, rows or channels would be taken for images."""
+    if is_many(images):
+        return as_items(images)
+    one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or not isinstance(images, Iterable)
+    if one or (isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 1):
+        raise TypeError(f"{describe(images)}: one image where several are expected; put it into a list, or use score()")
+    return images
 
 
 def _opened(model: QSiT, images: Iterable[Any]) -> Iterator[_Seen | ImageError]:
@@ -137,14 +151,19 @@ def _open(model: QSiT, image: Any) -> _Seen | ImageError:
     from .model import Look
 
     tiling = model.network.tiling
+    prompt = model.prompt(model.profile.question, model.profile.answer_prefix)
     if isinstance(image, Look):
         look = model.encode(image)  # refuses the look of another model
-        return _Seen(look.size, None, look, tiling.token_count(*look.size))
+        tokens = tiling.token_count(*look.size)
+        model.room(prompt, tokens)
+        return _Seen(look.size, None, look, tokens)
     try:
         picture = model.read(image)
     except ImageError as error:
         return error
-    return _Seen(picture.size, tiling.cut(picture), None, tiling.token_count(*picture.size))
+    tokens = tiling.token_count(*picture.size)
+    model.room(prompt, tokens)
+    return _Seen(picture.size, tiling.cut(picture), None, tokens)
 
 
 def _over_budget(model: QSiT, batch: list[_Seen | ImageError]) -> bool:
@@ -182,36 +201,21 @@ def read_batch(model: QSiT, batch: list[_Seen]) -> list[Reading]:
 
 
 def _read(model: QSiT, batch: list[_Seen]) -> list[Reading]:
-    profile, network = model.profile, model.network
+    profile = model.profile
     prompt = model.prompt(profile.question, profile.answer_prefix)
-    logits, mass = _level_logits(network, prompt, batch, profile.level_token_ids)
-    dtype, changes = network.dtype, model.departures()
-    if not bool(torch.isfinite(logits).all()):
-        if network.dtype != torch.float16 or not model.automatic_dtype:
-            raise FloatingPointError(
-                f"{model.name} gave level logits that are not finite in {network.dtype}: load it with dtype='bfloat16' "
-                "or dtype='float32'"
-            )
-        log.warning("float16 overflowed on %s: reading again in bfloat16", model.name)
-        network, dtype = model.bfloat16_network(), torch.bfloat16
-        changes.append("bfloat16 after float16 overflowed")
-        logits, mass = _level_logits(network, prompt, [_unseen(seen) for seen in batch], profile.level_token_ids)
-    name, mode = str(dtype).removeprefix("torch."), ", ".join(changes) or "released"
+    (logits, total), network = read_finite(
+        model, lambda network: _level_logits(network, prompt, batch, profile.level_token_ids)
+    )
+    mass = (logits.logsumexp(-1) - total).exp()
+    name, mode = str(network.dtype).removeprefix("torch."), model.mode(network)
     rows = zip(logits.tolist(), mass.tolist(), batch, strict=True)
     return [Reading(tuple(row), share, seen.size, name, mode) for row, share, seen in rows]
-
-
-def _unseen(seen: _Seen) -> _Seen:
-    """The same image as if nobody had looked at it: a Look's tokens belong to the network that made them."""
-    if seen.look is None:
-        return seen
-    return _Seen(seen.size, seen.look.model.network.tiling.cut(seen.look.image), None, seen.tokens)
 
 
 def _level_logits(
     network: Network, prompt: Prompt, batch: list[_Seen], ids: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float32 (B, 5) level logits and (B,) level mass, on the CPU.
+    """Float32 (B, 5) level logits and (B,) logarithm of all tokens' summed exponentials, on the CPU.
 
     Fresh images go through one pass without a cache; a Look reads on from its own prefix, which it keeps. The level
     logits take five rows of the head in float32; the level mass needs all rows once an image, at its last token only.
@@ -222,11 +226,10 @@ def _level_logits(
         if seen.look is None:
             states.append(next(fresh))
         else:
-            states.append(network.stepper(seen.look.prefix(prompt.before), prompt.after)(None)[0])
+            states.append(network.stepper(seen.look.prefix(prompt.before, network), prompt.after)(None)[0])
     together = torch.stack(states)
     logits = network.token_logits(together, ids)
-    mass = (logits.logsumexp(-1) - network.logits(together).logsumexp(-1)).exp()
-    return logits.cpu(), mass.cpu()
+    return logits.cpu(), network.logits(together).logsumexp(-1).cpu()
 
 
 def _fresh_states(network: Network, prompt: Prompt, batch: list[_Seen]) -> torch.Tensor | list[torch.Tensor]:

@@ -1,19 +1,22 @@
 """Scores as a function that can be differentiated with respect to the pixels, for losses and for restoration.
 
 The same look as everywhere, with two differences: pixels stay floats, so that there is a derivative (the exact route
-rounds to 8 bits after each resize; the tiles agree within one grey level), and activations are computed again on the
-way back instead of being kept. The weights stay frozen: only the image gets a gradient.
+rounds to 8 bits after each resize; the tiles agree within one grey level), and activations are recomputed in the
+backward pass instead of being kept. The weights stay frozen: only the image gets a gradient.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
+from .ambient import check_fork, without_autocast
 from .engine import TILE_BUDGET, TOKEN_BUDGET
+from .finite import read_finite
 from .image_arrays import CHANNELS, warn_of_both_layouts
 from .image_errors import check_size
 from .images import ImageError, describe
@@ -21,40 +24,65 @@ from .tiles import Tiling, vertical_first
 
 if TYPE_CHECKING:
     from .model import QSiT
+    from .network import Network
+
+OVERSHOOT = 0.1
+"""How far outside [0, 1] a value may lie and is still clipped: a step of an optimiser or a little ringing of a resize.
+
+Further out it is taken for another range (0 to 255, -1 to 1, a mean and deviation taken off), which clipping would turn
+into another picture. A photo in -1 to 1 passes only where nothing in it is darker than .45 of white. Who means more
+overshoot clamps it: the gradient is the same, since a clipped value has none."""
 
 
 def level_probabilities(model: QSiT, images: Sequence[torch.Tensor]) -> torch.Tensor:
     """Float32 (N, 5) probabilities of the levels, excellent to bad, differentiable with respect to the images.
 
     Args:
-        images: float tensors (1 or 3, H, W) in [0, 1], of any sizes, on any device; (3, H, 3) too is read as
-            channels first, with a warning. Values outside are clipped, as saving the image would; a clipped value has
-            no gradient.
+        images: tensors (1 or 3, H, W) of any sizes, on any device: floats in [0, 1], or bytes, which have no gradient;
+            (3, H, 3) too is read as channels first, with a warning. Floats up to OVERSHOOT outside are clipped, as
+            saving the image would; a clipped value has no gradient.
 
     Raises:
-        ImageError: not such a tensor, too large for the model's ``max_pixels``, or NaN or infinity in it.
+        ImageError: not such a tensor, too large for the model's ``max_pixels``, NaN or infinity in it, or values of
+            another range.
+        ContextError: the profile's question and an image are together longer than the context.
         FloatingPointError: the logits overflowed in the dtype of the weights.
     """
-    for image in images:
-        _check(image)
-        check_size(image.shape[2], image.shape[1], describe(image), model.max_pixels)
-        if image.shape[2] in CHANNELS:
-            warn_of_both_layouts(tuple(image.shape), describe(image), channels_first=True)
-    logits = torch.cat([_level_logits(model, batch) for batch in _batches(model.network.tiling, images)])
-    if not bool(torch.isfinite(logits).all()):
-        raise FloatingPointError(
-            f"{model.name} gave level logits that are not finite in {model.dtype}: create it with dtype='bfloat16' or "
-            "dtype='float32'"
-        )
-    return logits.softmax(-1)
+    check_fork()
+    floats = [_as_floats(image, model.max_pixels) for image in images]
+    parts = [_level_logits(model, batch) for batch in _batches(model.network.tiling, floats)]
+    return torch.cat([part.to(model.device) for part in parts]).softmax(-1)
 
 
-def _check(image: torch.Tensor) -> None:
+def _as_floats(image: torch.Tensor, max_pixels: int | None) -> torch.Tensor:
+    """The image as floats in [0, 1], but for a little overshoot; raises ImageError for what it cannot be made of."""
     name = describe(image)
-    if not image.is_floating_point() or image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+    if image.is_inference():
+        image = image.clone()  # autograd keeps no tensor of inference mode; the gradient passes through the copy
+    is_float = image.is_floating_point()
+    if not (is_float or image.dtype == torch.uint8) or image.ndim != 3 or image.shape[0] not in (1, 3):
         raise ImageError(name, f"{image.dtype}; a gradient needs a float tensor (1 or 3, H, W), values in [0, 1]")
-    if not bool(torch.isfinite(image.detach()).all()):
-        raise ImageError(name, "holds NaN or infinite values; mend what made them")
+    if 0 in image.shape:
+        raise ImageError(name, "zero-sized; a gradient needs a float tensor (1 or 3, H, W) with pixels")
+    check_size(image.shape[2], image.shape[1], name, max_pixels)
+    if image.shape[2] in CHANNELS:
+        warn_of_both_layouts(tuple(image.shape), name, channels_first=True)
+    if not is_float:
+        return image.float() / 255.0
+    low, high = (float(limit) for limit in image.detach().aminmax())  # NaN wherever there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ImageError(name, "holds NaN or infinite values; fix the code that produced them")
+    if low < -OVERSHOOT or high > 1.0 + OVERSHOOT:
+        raise ImageError(name, f"floats from {low:.6g} to {high:.6g}, outside [0, 1]; {_cure(low, high)} first")
+    return image
+
+
+def _cure(low: float, high: float) -> str:
+    if low >= 0.0 and 2.0 < high <= 255.0:
+        return "divide by 255"
+    if low >= -1.0 and high <= 1.0:
+        return "take (image + 1) / 2, if -1 is black,"
+    return "bring black to 0 and white to 1, or clamp an overshoot,"
 
 
 def _batches(tiling: Tiling, images: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
@@ -74,12 +102,18 @@ def _batches(tiling: Tiling, images: Sequence[torch.Tensor]) -> Iterator[list[to
 
 
 def _level_logits(model: QSiT, images: list[torch.Tensor]) -> torch.Tensor:
-    network, profile = model.network, model.profile
+    profile, sizes = model.profile, [(image.shape[-1], image.shape[-2]) for image in images]
     prompt = model.prompt(profile.question, profile.answer_prefix)
-    tiles = [normalise(network.tiling, cut(network.tiling, image.to(network.device))) for image in images]
-    tokens = network.differentiable_tokens(tiles, [(image.shape[-1], image.shape[-2]) for image in images])
-    states = network.differentiable_last_states(network.embed_prompts(prompt, tokens))
-    return network.token_logits(states, profile.level_token_ids)
+    for width, height in sizes:
+        model.room(prompt, model.network.tiling.token_count(width, height))
+
+    def read(network: Network) -> torch.Tensor:
+        tiles = [normalise(network.tiling, cut(network.tiling, image.to(network.device))) for image in images]
+        tokens = network.differentiable_tokens(tiles, sizes)
+        states = network.differentiable_last_states(network.embed_prompts(prompt, tokens))
+        return network.token_logits(states, profile.level_token_ids)
+
+    return read_finite(model, read)[0]
 
 
 def cut(tiling: Tiling, image: torch.Tensor) -> torch.Tensor:
@@ -115,10 +149,15 @@ def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 def normalise(tiling: Tiling, tiles: torch.Tensor) -> torch.Tensor:
     """Grey levels (…, 3, H, W) -> what the vision tower takes, as ``Tiling.normalise`` does for bytes."""
-    mean, std = (torch.tensor(v, device=tiles.device)[:, None, None] for v in (tiling.mean, tiling.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=tiles.device)[:, None, None]
+        for values in (tiling.mean, tiling.std)
+    )
     return (tiles / 255.0 - mean) / std
 
 
 def value(probabilities: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     """(N, 5) probabilities and the weights of the levels -> (N, 1) scores in [0, 1]."""
-    return probabilities @ torch.tensor(weights, device=probabilities.device, dtype=probabilities.dtype)[:, None]
+    column = torch.tensor(weights, device=probabilities.device, dtype=probabilities.dtype)[:, None]
+    with without_autocast(probabilities.device):  # a loss in 16 bits has three digits
+        return probabilities @ column

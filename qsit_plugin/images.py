@@ -68,6 +68,28 @@ class _Strict:
 _TRUNCATION_IS_AN_ERROR = _Strict()
 
 
+def _finish_before_fork() -> None:
+    """A forked process inherits locks that threads hold which it does not inherit: it would wait for them for ever."""
+    for lock in (_SHARED_PIL, _OPENING, _TRUNCATION_IS_AN_ERROR.lock):  # in the order in which they are nested
+        lock.acquire()
+
+
+def _go_on_after_fork() -> None:
+    for lock in (_TRUNCATION_IS_AN_ERROR.lock, _OPENING, _SHARED_PIL):
+        lock.release()
+
+
+def _begin_in_fork() -> None:
+    if _TRUNCATION_IS_AN_ERROR.inside:  # threads of the parent were decoding
+        _TRUNCATION_IS_AN_ERROR.inside = 0
+        ImageFile.LOAD_TRUNCATED_IMAGES = _TRUNCATION_IS_AN_ERROR.before
+    _go_on_after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(before=_finish_before_fork, after_in_parent=_go_on_after_fork, after_in_child=_begin_in_fork)
+
+
 def read_image(source: ImageInput, *, exif_rotation: bool = False, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
     """The picture as a new, loaded Pillow image of mode RGB; nothing stays open and nothing is shared with the input.
 

@@ -95,6 +95,7 @@ class QSiTMetric(nn.Module):
             self._open(self.core.device)  # casting instead would not give what load() gives: float16 loses digits
         return self
 
+    @torch.compiler.disable  # threads, files and bytes cannot be traced; around the metric a compiled model goes on
     def forward(
         self, x: Any, *, return_dist: bool = False, return_mos: str | None = None, task_: str = "quality"
     ) -> torch.Tensor:
@@ -104,7 +105,8 @@ class QSiTMetric(nn.Module):
             x: ``(N, 3, H, W)`` or gray ``(N, 1, H, W)``, any float type, in [0, 1], on any device; rounded to 8 bits,
                 so that a tensor, a PIL image and a file of the same picture give the same number. Or a list of images
                 of any sizes and kinds that ``qsit_plugin`` reads. Where x wants a gradient the pixels are not rounded
-                (the score moves by what half a grey level does) and values outside [0, 1] are clipped.
+                (the score moves by what half a grey level does) and values up to ``gradients.OVERSHOOT`` (0.1) outside
+                [0, 1] are clipped; a list may then hold tensors only, of which bytes have no gradient.
             return_dist: the probabilities of the five levels instead, excellent to bad.
             return_mos: name of a scale on which the checkpoint is calibrated, such as "koniq": the MOS that the score
                 stands for there. Without gradient.
@@ -116,13 +118,15 @@ class QSiTMetric(nn.Module):
 
         Raises:
             ImageError: a value outside [0, 1], or an input that is not an image.
+            ContextError: the profile's question and an image are together longer than the context.
+            FloatingPointError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
             ValueError: another task, a scale without calibration, or two results at once.
         """
         if task_ != "quality":
             raise ValueError(f'task_={task_!r}: Q-SiT was not trained on any other rating; the only one is "quality"')
         if return_dist and return_mos is not None:
             raise ValueError("return_dist and return_mos exclude each other: a distribution has no single MOS")
-        images = as_items(x)
+        images = [_outside_inference(image) for image in as_items(_outside_inference(x))]
         size = self.batch_size or max(1, len(images))
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         if torch.is_grad_enabled() and any(isinstance(i, torch.Tensor) and i.requires_grad for i in images):
@@ -159,6 +163,12 @@ class QSiTMetric(nn.Module):
     def ask(self, x: Any, question: str, **options: Any) -> Any:
         """Answer a question about the image; input and result as for ``explain``."""
         return self.core.ask(x, question, **options)
+
+
+def _outside_inference(x: Any) -> Any:
+    """A leaf of inference mode that wants a gradient as a copy that has one: its views would have none, unsaid."""
+    wanting = isinstance(x, torch.Tensor) and x.requires_grad and x.is_inference()
+    return x.clone() if wanting and not torch.is_inference_mode_enabled() else x
 
 
 def _register() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,13 +14,17 @@ import torch
 from qsit_plugin.weights.errors import WeightsError, refusing
 
 from . import engine, protocol
-from .conversation import Conversation, stop_ids
-from .generate import MAX_NEW_TOKENS, Answer, text_pieces, tokens_until_stop
+from .ambient import check_fork, ordinary_tensors, without_autocast
+from .context import room_after
+from .conversation import Conversation, check_options, check_question, stop_ids
+from .finite import OVERFLOWED, read_finite
+from .generate import Answer, text_pieces
 from .image_errors import MAX_PIXELS, pixel_limit
 from .images import ImageError, ImageInput, as_items, is_many, read_image
 from .limits import limits_of
 from .network import Network, Prefix, Prompt
 from .scores import Comparison, Score
+from .writer import Writer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
 
 
+@ordinary_tensors()
 def load(
     name: str | os.PathLike = "qsit-nano",
     *,
@@ -120,15 +126,21 @@ class Look:
 
     def __init__(self, model: QSiT, tokens: torch.Tensor, size: tuple[int, int], image: Image.Image):
         self.model, self.tokens, self.size, self.image = model, tokens, size, image
-        self._prefix: Prefix | None = None
+        self._prefixes: dict[Network, Prefix] = {}
 
-    def prefix(self, before: tuple[int, ...]) -> Prefix:
-        """The cached prefix. A prompt that begins otherwise (a text-first template) gets one of its own, not kept."""
-        if self._prefix is None:
-            self._prefix = self.model.network.prefix(before, self.tokens)
-        if self._prefix.before == before:
-            return self._prefix
-        return self.model.network.prefix(before, self.tokens)
+    def prefix(self, before: tuple[int, ...], network: Network | None = None) -> Prefix:
+        """The cached prefix. A prompt that begins otherwise (a text-first template) gets one of its own, not kept.
+
+        ``network``: the one that reads on, None for the model's own. Another one looks at the image itself.
+        """
+        network = network or self.model.network
+        kept = self._prefixes.get(network)
+        if kept is not None and kept.before == before:
+            return kept
+        tokens = self.tokens if network is self.model.network else network.look_at(self.image)
+        made = network.prefix(before, tokens)
+        self._prefixes.setdefault(network, made)
+        return made
 
     def score(self) -> Score:
         return self.model.score(self)
@@ -164,7 +176,10 @@ class QSiT:
         automatic_dtype: bool = False,
         exif_rotation: bool = False,
         max_pixels: int | None = MAX_PIXELS,
+        follow_autocast: bool = False,
     ):
+        """``follow_autocast``: compute in the caller's autocast instead of outside; only for a model in training."""
+        self.follow_autocast = follow_autocast
         self.checkpoint = checkpoint
         self.exif_rotation = exif_rotation
         self.max_pixels = pixel_limit(max_pixels)
@@ -222,15 +237,30 @@ class QSiT:
     def dtype(self) -> torch.dtype:
         return self.network.dtype
 
+    @property
+    def context(self) -> int:
+        """Tokens that the language model can read: prompt, image and answer together."""
+        return int(self.checkpoint.model.config.text_config.max_position_embeddings)
+
+    def arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        """Around everything that the network computes: outside the caller's autocast."""
+        return contextlib.nullcontext() if self.follow_autocast else without_autocast(self.device)
+
     def departures(self) -> list[str]:
         """What was chosen that changes outputs against the released procedure; Score and Answer say it in ``mode``."""
         changes = ["EXIF rotation"] if self.exif_rotation else []
         changes += [f"{self.checkpoint.quantization} weights"] if self.checkpoint.quantization else []
         return changes + limits_of(self.network.tiling)
 
+    def mode(self, network: Network) -> str:
+        """What Score and Answer say of a read by this network, the model's own or the second one in bfloat16."""
+        changes = self.departures() + ([] if network is self.network else [OVERFLOWED])
+        return ", ".join(changes) or "released"
+
+    @ordinary_tensors()
     def bfloat16_network(self) -> Network:
         """A second copy of the network in bfloat16, opened when float16 first overflows; it stays in memory."""
-        if self._bfloat16 is None:
+        if self._bfloat16 is None or self._bfloat16.device != self.device:
             from .checkpoint import open_checkpoint
 
             opened = open_checkpoint(
@@ -246,11 +276,15 @@ class QSiT:
         return self._bfloat16
 
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
-        """The tokens of a rendered question. Chat template and answer prefix are tokenised apart, as released."""
+        """The tokens of a rendered question. Chat template and answer prefix are tokenised apart, as released.
+
+        Raises ContextError for a question that fits beside no image, ValueError for one that contains the image token.
+        """
         key = (question, answer_prefix)
         found = self._prompts.get(key)
         if found is None:
             found = self.conversation.prompt(question, answer_prefix)
+            self.room(found, self.network.tiling.side**2)  # the base view alone, which every image has
             if len(self._prompts) > 256:
                 self._prompts.clear()
             self._prompts[key] = found  # returned from here: another thread may clear the dictionary
@@ -260,18 +294,30 @@ class QSiT:
         """The picture as this model looks at it, RGB; see ``images.read_image``. Raises ImageError for a bad one."""
         return read_image(image, exif_rotation=self.exif_rotation, max_pixels=self.max_pixels)
 
+    def room(self, prompt: Prompt, image_tokens: int) -> int:
+        """Tokens that the context has left for an answer. Raises ContextError when it does not even hold these."""
+        return room_after(prompt, image_tokens, self.context, self.name)
+
     @torch.inference_mode()
     def encode(self, image: Any) -> Any:
         """See an image: a Look, or a list of Looks for a list of images. Raises ImageError for a bad one."""
         if is_many(image):
             return [self.encode(item) for item in as_items(image)]
-        if isinstance(image, Look):
-            if image.model is not self:
-                raise ValueError(f"this look was made by {image.model!r}, not by {self!r}: encode the image again")
-            return image
-        picture = self.read(image)
-        tokens = self.network.image_tokens([self.network.tiling.cut(picture)], [picture.size])[0]
-        return Look(self, tokens, picture.size, picture)
+        return self._look(image, None)[0]
+
+    @torch.inference_mode()
+    def _look(self, image: Any, prompt: Prompt | None) -> tuple[Look, int]:
+        """A look at one image and the room that the context leaves after it and the prompt, which is checked first."""
+        check_fork()
+        own = isinstance(image, Look)
+        if own and image.model is not self:
+            raise ValueError(f"this look was made by {image.model!r}, not by {self!r}: encode the image again")
+        picture = image.image if own else self.read(image)
+        room = 0 if prompt is None else self.room(prompt, self.network.tiling.token_count(*picture.size))
+        if own:
+            return image, room
+        with self.arithmetic():
+            return Look(self, self.network.look_at(picture), picture.size, picture), room
 
     def score(self, images: Any, *, errors: str = "raise") -> Any:
         """Score one image, or a list of any sizes in one true batch.
@@ -289,7 +335,8 @@ class QSiT:
     def level_logits(self, images: Any) -> torch.Tensor:
         """Float32 (N, 5) logits of the level words, excellent to bad, on the CPU. Raises ImageError for a bad image."""
         readings = list(engine.iter_readings(self, as_items(images), errors="raise"))
-        return torch.tensor([r.logits for r in readings], dtype=torch.float32).reshape(-1, len(protocol.LEVELS))
+        rows = [reading.logits for reading in readings]
+        return torch.tensor(rows, dtype=torch.float32, device="cpu").reshape(-1, len(protocol.LEVELS))
 
     def ask(self, images: Any, question: str, **options: Any) -> Any:
         """Answer a question about an image: an Answer, or a list of them for a list of images.
@@ -299,19 +346,25 @@ class QSiT:
             temperature: None is greedy; above 0 samples from the softened distribution.
             seed: of the sampling; the same seed gives the same text.
             cancel: called before every token; True ends the answer with ``finish_reason="cancelled"``.
+
+        An answer that reaches the end of the context ends there with ``finish_reason="length"``.
+
+        Raises:
+            ImageError: a bad image.
+            ContextError: a ValueError; question and image together are longer than the context.
+            FloatingPointError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
         """
         if is_many(images):
             return [self.ask(item, question, **options) for item in as_items(images)]
-        writer = self._write(images, question, **options)
+        writer, tokens = self._write(images, question, **options)
         written: list[int] = []
         while True:
             try:
-                written.append(next(writer))
+                written.append(next(tokens))
             except StopIteration as end:
                 reason, keep = end.value
                 break
-        mode = ", ".join(self.departures()) or "released"
-        return Answer(self.conversation.decode(written[:keep]).strip(), keep, reason, mode)
+        return Answer(self.conversation.decode(written[:keep]).strip(), keep, reason, self.mode(writer.network))
 
     def explain(self, images: Any, **options: Any) -> Any:
         """Describe and evaluate the quality of an image in words; options as for ``ask``."""
@@ -322,48 +375,38 @@ class QSiT:
 
         Pieces that were handed out cannot be taken back: where ``ask`` cuts a repetition, ``stream`` just ends.
         """
-        return text_pieces(self.conversation.decode, self._write(image, question, **options))
+        return text_pieces(self.conversation.decode, self._write(image, question, **options)[1])
 
-    def _write(
-        self,
-        image: Any,
-        question: str,
-        *,
-        max_new_tokens: int = MAX_NEW_TOKENS,
-        temperature: float | None = None,
-        seed: int = 0,
-        cancel: Callable[[], bool] | None = None,
-    ) -> Any:
-        if not question.strip():
-            raise ValueError("the question is empty")
-        prompt, look = self.prompt(question), self.encode(image)
-        with torch.inference_mode():
-            read = self.network.stepper(look.prefix(prompt.before), prompt.after)
-
-        def step(token: int | None) -> torch.Tensor:
-            with torch.inference_mode():
-                return self.network.logits(read(token))[0]
-
-        return tokens_until_stop(
-            step,
-            stop_ids=self.stop_ids,
-            max_new_tokens=max_new_tokens,
-            pick=_picker(temperature, seed),
-            cancel=cancel,
-        )
+    def _write(self, image: Any, question: str, **options: Any) -> tuple[Writer, Iterator[int]]:
+        check_question(question)
+        prompt = self.prompt(question)
+        look, room = self._look(image, prompt)
+        writer = Writer(look, prompt)
+        return writer, writer.tokens(room, **options)
 
     @torch.inference_mode()
     def choose(self, image: Any, question: str, options: Sequence[str]) -> Any:
         """Probabilities of the options, in the order given: a softmax over the logits of their letters.
 
         A list of images gives a list of lists. The wording is that of Q-SiT's multiple-choice evaluation.
+
+        Raises:
+            TypeError, ValueError: options that are not 2 to 26 different texts in a list; one text is not a list.
+            ImageError, ContextError, FloatingPointError: as for ``ask``.
         """
+        options = check_options(options)
+        check_question(question)
         if is_many(image):
             return [self.choose(item, question, options) for item in as_items(image)]
         letters = [self.conversation.single_token(letter) for letter in protocol.letters(len(options))]
-        prompt, look = self.prompt(protocol.multiple_choice(question, options)), self.encode(image)
-        state = self.network.stepper(look.prefix(prompt.before), prompt.after)(None)
-        return self.network.token_logits(state, letters)[0].softmax(-1).tolist()
+        prompt = self.prompt(protocol.multiple_choice(question, options))
+        look, _ = self._look(image, prompt)
+
+        def logits(network: Network) -> torch.Tensor:
+            state = network.stepper(look.prefix(prompt.before, network), prompt.after)(None)
+            return network.token_logits(state, letters)[0]
+
+        return read_finite(self, logits)[0].softmax(-1).tolist()
 
     def attributes(self, image: Any) -> Any:
         """Six aspects in [0, 1], 1 = good: a choice between "good" and "poor", asked in both orders and averaged."""
@@ -397,15 +440,3 @@ class QSiT:
         """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended. See ``engine.quality_map``."""
         picture = image.image if isinstance(image, Look) else self.read(image)
         return engine.quality_map(self, picture, window=window, overlap=overlap, on_region=on_region)
-
-
-def _picker(temperature: float | None, seed: int) -> Callable[[torch.Tensor], int]:
-    """Greedy for None; else sampling with an own random generator, so that no global state is touched."""
-    if temperature is None:
-        return lambda logits: int(logits.argmax())
-    if not temperature > 0.0:
-        raise ValueError(f"temperature must be above 0, or None for greedy; got {temperature}")
-    generator = torch.Generator().manual_seed(seed)
-    return lambda logits: int(
-        torch.multinomial((logits.float().cpu() / temperature).softmax(-1), 1, generator=generator)
-    )

@@ -5,17 +5,20 @@ Shapes: B images, T tokens of a sequence, D width of the language model, V size 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from .ambient import without_autocast
 from .linear import linear, linear_gelu
 from .tiles import Tiling
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 VISION_CHUNK = 64
 """Tiles that go through the vision tower at once: more cost memory and gain nothing on any device we know."""
@@ -76,6 +79,10 @@ class Network:
         parts = [self._vision(self.tiling.normalise(part).to(self.dtype)) for part in whole.split(self._chunk)]
         features = torch.cat(parts)
         return self._pack(features, [len(t) for t in tiles], sizes)
+
+    def look_at(self, picture: Image.Image) -> torch.Tensor:
+        """Packed image tokens (n, D) of one RGB picture."""
+        return self.image_tokens([self.tiling.cut(picture)], [picture.size])[0]
 
     @property
     def _chunk(self) -> int:
@@ -222,7 +229,7 @@ class Network:
         head = self.hf.lm_head
         rows = head.weight[list(ids)].float()
         bias = 0.0 if head.bias is None else head.bias[list(ids)].float()
-        with _in_full_precision(states.device):
+        with without_autocast(states.device):  # a model in training is read under autocast
             return states.float() @ rows.T + bias
 
     def prefix(self, before: tuple[int, ...], image: torch.Tensor) -> Prefix:
@@ -329,12 +336,6 @@ def _vision_layer(block: Any, hidden: torch.Tensor) -> torch.Tensor:
     else:
         inner = mlp.activation_fn(linear(mlp.fc1, normed))
     return hidden + linear(mlp.fc2, inner)
-
-
-def _in_full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Autocast switched off where it is on: a model that is being trained is read under one."""
-    on = device.type != "meta" and torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
 
 
 def _at_the_end(hidden: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:

@@ -6,6 +6,9 @@ vision tower, the projector and the level head stay as they are, since their err
 
 from __future__ import annotations
 
+import logging
+import threading
+from functools import lru_cache
 from typing import Any
 
 from torch import nn
@@ -55,7 +58,7 @@ def _replacement(layers: Any, old: nn.Linear, kind: str) -> nn.Module:
     """The same weights, still in floats, in a layer that quantizes them on its way to a device."""
     bias, dtype = old.bias is not None, old.weight.dtype
     if kind == "8bit":
-        new = layers.Linear8bitLt(
+        new = _quiet_8bit(layers.Linear8bitLt)(
             old.in_features, old.out_features, bias, has_fp16_weights=False, threshold=OUTLIERS, device="meta"
         )
         new.weight = layers.Int8Params(old.weight.data, requires_grad=False, has_fp16_weights=False)
@@ -66,3 +69,34 @@ def _replacement(layers: Any, old: nn.Linear, kind: str) -> nn.Module:
         new.weight = layers.Params4bit(old.weight.data, requires_grad=False, quant_type="nf4", module=new)
     new.bias = old.bias if old.bias is None else nn.Parameter(old.bias.data, requires_grad=False)
     return new
+
+
+class _Known(logging.Filter):
+    """Keeps back bitsandbytes' warning that inputs are cast to float16, for the layers of this package alone.
+
+    It comes from every layer at every score where the model's dtype is another, as on a CPU, and ``mode`` says "8bit".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ours = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (getattr(self.ours, "running", False) and "inputs will be cast from" in str(record.msg))
+
+
+@lru_cache(maxsize=1)
+def _quiet_8bit(base: type[Any]) -> type[Any]:
+    """bitsandbytes' 8-bit layer without that warning."""
+    known = _Known()
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(known)
+
+    class Linear8bit(base):
+        def forward(self, x: Any) -> Any:
+            known.ours.running = True
+            try:
+                return super().forward(x)
+            finally:
+                known.ours.running = False
+
+    return Linear8bit

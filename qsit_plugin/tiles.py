@@ -244,7 +244,7 @@ def _feature_index(side: int, columns: int, window: tuple[int, int, int, int], d
     """Kept for the last few shapes: photos of one camera share it, and a GPU gets it once."""
     top, left, height, width = window
     with torch.inference_mode(False):  # kept for passes that want a gradient, too
-        y, x = torch.arange(top, top + height)[:, None], torch.arange(left, left + width)
+        y, x = torch.arange(top, top + height, device="cpu")[:, None], torch.arange(left, left + width, device="cpu")
         tile = 1 + y // side * columns + x // side
         return (tile * side**2 + y % side * side + x % side).flatten().to(device)
 

@@ -167,7 +167,7 @@ def reading(trainer: QSiTTrainer, checkpoint: Checkpoint) -> Iterator[QSiT]:
     trainer.model.eval()
     try:
         with trainer.accelerator.autocast():
-            yield QSiT(checkpoint)
+            yield QSiT(checkpoint, follow_autocast=True)
     finally:
         for module, mode in modes.items():
             module.training = mode

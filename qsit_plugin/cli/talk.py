@@ -31,6 +31,7 @@ def talk(
 
     Raises typer.Exit(1) when some inputs failed.
     """
+    from qsit_plugin.context import ContextError
     from qsit_plugin.images import ImageError
 
     from . import output
@@ -54,6 +55,10 @@ def talk(
                     failed += 1
                     report(str(error))
                     page.add_error(error.source if item is error else item, error)
+                except ContextError as error:  # this photo leaves the question no room, a smaller one may
+                    failed += 1
+                    report(f"{item}: {error}")
+                    page.add_error(item, ImageError(str(item), str(error)))
                 done += 1
     except KeyboardInterrupt:
         stop(f"interrupted: {done} of {len(items)} images are done", INTERRUPTED)

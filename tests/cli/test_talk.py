@@ -3,9 +3,13 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import qsit_plugin
 from qsit_plugin.cli.talk import write_text
@@ -58,13 +62,63 @@ def test_ask_without_a_question_is_status_2(qsit, album: Path) -> None:
     assert qsit("ask", album).exit_code == 2
 
 
-@pytest.mark.parametrize("question", ["", "   ", "What is <image> here?"])
+@pytest.mark.parametrize("question", ["", "   ", "What is <image> here?", "is it blurry? " * 5000])
 def test_a_question_that_cannot_be_put_is_one_line_and_status_2(
     qsit, album: Path, tiny_folder: Path, question: str
 ) -> None:
     result = qsit("ask", album / "a.png", "-q", question, "--model", tiny_folder)
     assert result.exit_code == 2
     assert len([line for line in result.stderr.splitlines() if line.startswith("qsit: ")]) == 1
+
+
+def with_context(folder: Path, copy: Path, context: int, **profile: str) -> Path:
+    """The checkpoint with another length of context, and another profile."""
+    shutil.copytree(folder, copy)
+    for name, changes in (("config.json", {"max_position_embeddings": context}), ("qsit.json", profile)):
+        content = json.loads((copy / name).read_text(encoding="utf-8"))
+        content.get("text_config", content).update(changes)
+        (copy / name).write_text(json.dumps(content), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.parametrize("format", ["text", "jsonl"])
+def test_a_photo_that_leaves_the_question_no_room_fails_and_the_others_are_answered(
+    qsit, album: Path, tiny_folder: Path, tmp_path: Path, format: str
+) -> None:
+    folder = with_context(tiny_folder, tmp_path / "short", 500)
+    Image.effect_noise((900, 900), 60).convert("RGB").save(album / "b.png")
+    question = "is it blurry? " * 25
+    result = qsit("ask", album, "-q", question, "-f", format, "--model", folder, *SHORT)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("qsit: ")]
+    assert "b.png: the question has" in line and "short reads at most 500" in line
+    if format == "jsonl":
+        first, failed, last = map(json.loads, result.stdout.splitlines())
+        assert "reads at most 500" in failed["error"]["message"]
+        assert "text" in first and "text" in last
+
+
+def test_a_profile_longer_than_the_context_is_one_line_and_status_2(
+    qsit, album: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = with_context(tiny_folder, tmp_path / "short", 500, question="is it blurry? " * 100)
+    result = qsit("score", album / "a.png", "--model", folder)
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("qsit: ")]
+    assert "reads at most 500: shorten the question" in line
+
+
+def test_damaged_weights_are_one_line_and_status_2(qsit, album: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "damaged")
+    weights = load_file(folder / "model.safetensors")
+    for name in weights:
+        if name.endswith("language_model.model.norm.weight"):
+            weights[name] = torch.full_like(weights[name], torch.nan)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for command in (["score"], ["explain"], ["ask", "-q", "Is it sharp?"]):
+        result = qsit(*command, album / "a.png", "--model", folder)
+        assert result.exit_code == 2
+        assert "not finite in torch.float32" in result.stderr
 
 
 def test_streamed_text_loses_the_white_space_around_it_only() -> None:

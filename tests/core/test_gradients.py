@@ -119,7 +119,7 @@ def test_gray_counts_for_all_three_channels(model):
 
 def test_values_outside_the_range_are_clipped_and_get_no_gradient(model):
     image = smooth(128, 128)
-    image[0, :10] = 3.0
+    image[0, :10] = 1.0 + 0.9 * gradients.OVERSHOOT
     image.requires_grad_()
     shares = gradients.level_probabilities(model, [image])
     torch.testing.assert_close(shares, gradients.level_probabilities(model, [image.detach().clamp(0, 1)]))
@@ -131,7 +131,7 @@ def test_values_outside_the_range_are_clipped_and_get_no_gradient(model):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.zeros(3, 8, 8, dtype=torch.uint8), "needs a float tensor"),
+        (torch.zeros(3, 8, 8, dtype=torch.int32), "needs a float tensor"),
         (torch.zeros(4, 8, 8), "needs a float tensor"),
         (torch.zeros(3, 8, 0), "needs a float tensor"),
         (torch.full((3, 8, 8), float("nan")), "NaN or infinite"),
@@ -140,3 +140,44 @@ def test_values_outside_the_range_are_clipped_and_get_no_gradient(model):
 def test_what_is_no_float_image_is_refused(model, image, message):
     with pytest.raises(qsit_plugin.ImageError, match=message):
         gradients.level_probabilities(model, [image])
+
+
+def test_bytes_are_read_as_bytes(model):
+    """They want no gradient; in a list they stand beside images that do."""
+    pixels = picture(200, 140)
+    image = smooth(128, 128).requires_grad_()
+    shares = gradients.level_probabilities(model, [pixels, image])
+    torch.testing.assert_close(shares[:1], gradients.level_probabilities(model, [pixels / 255.0]), atol=1e-6, rtol=0)
+    shares.sum(0)[0].backward()
+    assert (image.grad != 0).any()
+
+
+OTHER_RANGES = {
+    "0 to 255": (lambda x: x * 255, r"floats from 12.\d+ to 242.\d+, outside \[0, 1\]; divide by 255 first"),
+    "-1 to 1": (lambda x: x * 2 - 1, r"floats from -0.9\d* to 0.9\d*, outside \[0, 1\]; take \(image \+ 1\) / 2"),
+    "mean and deviation": (lambda x: (x - 0.45) / 0.225, "bring black to 0 and white to 1"),
+    "centred": (lambda x: x - 0.5, r"\(image \+ 1\) / 2, if -1 is black"),
+    "stretched": (lambda x: x * 1.4, "bring black to 0 and white to 1, or clamp an overshoot"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_RANGES)
+@pytest.mark.parametrize("wanting", [True, False])
+def test_values_of_another_range_are_refused_with_and_without_a_gradient(model, name, wanting):
+    change, message = OTHER_RANGES[name]
+    image = change(smooth(300, 220)).requires_grad_(wanting)
+    with pytest.raises(qsit_plugin.ImageError, match=message):
+        gradients.level_probabilities(model, [image])
+    with pytest.raises(qsit_plugin.ImageError, match=r"outside \[0, 1\]"):
+        model.score(image)
+
+
+def test_the_overshoot_of_a_step_and_of_a_resize_is_clipped(model):
+    step = (smooth(128, 128) * 1.2 - 0.1).requires_grad_()
+    assert step.min() < 0.0 < 1.0 < step.max()
+    edges = torch.nn.functional.interpolate(picture(60, 60, hard=True)[None] / 255.0, (128, 128), mode="bicubic")[0]
+    ringing = 0.5 + 0.58 * (edges - 0.5) / (edges - 0.5).abs().max()
+    assert ringing.min() < 0.0 < 1.0 < ringing.max()
+    for image in (step, ringing):
+        shares = gradients.level_probabilities(model, [image])
+        torch.testing.assert_close(shares, gradients.level_probabilities(model, [image.detach().clamp(0, 1)]))

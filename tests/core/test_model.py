@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +131,70 @@ def test_choose_gives_probabilities_in_the_order_of_the_options(model, pictures)
 def test_choose_refuses_too_few_and_too_many_options(model, pictures, options):
     with pytest.raises(ValueError, match="2 to 26 options"):
         model.choose(pictures[0], "Which?", options)
+
+
+WRONG_OPTIONS = {
+    "one text": ("noise", TypeError, "must be a list of texts.*got 'noise'"),
+    "bytes": (b"noise", TypeError, "must be a list of texts"),
+    "a set": ({"noise", "blur"}, TypeError, "must be a list of texts"),
+    "a dictionary": ({"noise": 1, "blur": 2}, TypeError, "must be a list of texts"),
+    "None": (None, TypeError, "must be a list of texts.*got None"),
+    "numbers": (["noise", 3], TypeError, "every option must be a text, got 3"),
+    "a list in it": (["noise", ["blur"]], TypeError, r"every option must be a text, got \['blur'\]"),
+    "an empty one": (["noise", " "], ValueError, "option 2 of 2 is empty"),
+    "one twice": (["noise", "blur", "noise "], ValueError, "option 'noise' stands twice"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_OPTIONS)
+def test_choose_refuses_what_is_not_a_list_of_different_texts(model, pictures, case):
+    options, error, message = WRONG_OPTIONS[case]
+    for choose in (model.choose, lambda _, *asked: model.encode(pictures[0]).choose(*asked)):
+        with pytest.raises(error, match=message):
+            choose(pictures[0], "Which?", options)
+
+
+@pytest.mark.parametrize("question", [["Is it blurry?"], None, 3, b"Is it blurry?"])
+def test_a_question_that_is_no_text_is_refused(model, pictures, question):
+    for way in (model.ask, model.stream, lambda *asked: model.choose(*asked, ["yes", "no"])):
+        with pytest.raises(TypeError, match="a question is one text, got"):
+            way(pictures[0], question)
+
+
+ONE_IMAGE = {
+    "a path": "photo.jpg",
+    "a Path": Path("photo.jpg"),
+    "bytes": b"\xff\xd8",
+    "a picture": Image.new("RGB", (30, 20)),
+    "an array": np.zeros((30, 20, 3), np.uint8),
+    "a tensor": torch.zeros(3, 30, 20),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_IMAGE)
+@pytest.mark.parametrize("errors", ["raise", "return"])
+def test_one_image_where_several_are_expected_is_not_taken_apart(model, kind, errors):
+    with pytest.raises(TypeError, match="one image where several are expected; put it into a list"):
+        list(model.iter_scores(ONE_IMAGE[kind], errors=errors))
+
+
+def test_iter_scores_takes_lists_batches_arrays_of_names_and_iterators(model, tmp_path, pictures):
+    names = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for name, image in zip(names, pictures, strict=False):
+        image.save(name)
+    expected = [score.value for score in model.score(names)]
+    for several in (names, tuple(names), np.array(names), iter(names)):
+        assert [score.value for score in model.iter_scores(several)] == pytest.approx(expected, abs=1e-6)
+    assert len(list(model.iter_scores(torch.rand(3, 3, 30, 20)))) == 3
+
+
+def test_rank_and_compare_take_one_name_as_one_image(model, tmp_path, pictures):
+    name = str(tmp_path / "p.png")
+    pictures[0].save(name)
+    assert [index for index, _ in model.rank(name)] == [0]
+    assert model.compare(name, name).score_a == model.score([name, name])[0]
+    with pytest.raises(ImageError, match="type list"):
+        model.compare([name, name], name)
 
 
 def test_attributes_are_six_shares(model, pictures):

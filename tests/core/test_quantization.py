@@ -49,3 +49,21 @@ def test_only_the_language_models_linear_layers_are_replaced(folder):
     assert {m.weight.dtype for m in text} == {torch.int8}
     rest = [*model.model.vision_tower.modules(), *model.model.multi_modal_projector.modules(), model.lm_head]
     assert {m.weight.dtype for m in rest if isinstance(m, nn.Linear)} == {torch.float32}
+
+
+def test_scoring_with_8_bit_weights_logs_and_warns_nothing(folder, picture, caplog, recwarn):
+    pytest.importorskip("bitsandbytes")
+    model = qsit_plugin.load(folder, device="cpu", quantization="8bit")
+    caplog.clear()
+    recwarn.clear()
+    model.score(picture)
+    assert (caplog.messages, [str(warning.message) for warning in recwarn]) == ([], [])
+
+
+def test_the_8_bit_layers_of_others_go_on_warning(folder, picture, caplog):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    qsit_plugin.load(folder, device="cpu", quantization="8bit").score(picture)
+    caplog.clear()
+    other = bitsandbytes.nn.Linear8bitLt(64, 64, has_fp16_weights=False, threshold=6.0).to("cpu").eval()
+    other(torch.randn(2, 64))
+    assert any("inputs will be cast" in message for message in caplog.messages)

@@ -247,3 +247,63 @@ def test_moving_an_automatic_metric_to_the_gpu_reads_what_the_library_reads_ther
 def test_the_embedded_model_is_a_metric_by_its_name(nano, photo):
     metric = pyiqa.create_metric("qsit-nano", device=nano.device)
     assert metric(str(photo)).item() == np.float32(nano.score(photo).value)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_loss_under_autocast_is_float32_and_equals_the_loss_outside(folder, tensor, dtype):
+    loss = create(folder, as_loss=True)
+    expected = loss(tensor.clone().requires_grad_())
+    with torch.autocast("cpu", dtype):
+        found = loss(tensor.clone().requires_grad_())
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_a_compiled_metric_gives_the_same_scores_and_gradients(folder, metric, tensor):
+    torch.compiler.reset()
+    compiled = torch.compile(metric, backend="eager")
+    assert torch.equal(compiled(tensor), metric(tensor))
+    loss, grads = create(folder, as_loss=True), []
+    for function in (loss, torch.compile(loss, backend="eager")):
+        image = tensor.clone().requires_grad_()
+        function(image).backward()
+        grads.append(image.grad)
+    assert torch.equal(*grads)
+
+
+def test_a_metric_inside_a_compiled_step_breaks_its_graph_and_no_more(metric, tensor):
+    torch.compiler.reset()
+    step = torch.compile(lambda image: metric((image * 0.5).round(decimals=3)) + 1, backend="eager")
+    assert torch.equal(step(tensor), metric((tensor * 0.5).round(decimals=3)) + 1)
+
+
+def test_a_leaf_of_inference_mode_gets_its_gradient(folder, tensor):
+    with torch.inference_mode():
+        leaf = tensor.clone().requires_grad_()
+    create(folder, as_loss=True)(leaf).backward()
+    assert (leaf.grad != 0).any()
+
+
+def test_bytes_in_a_list_with_a_tensor_that_wants_a_gradient_are_read_as_bytes(metric, tensor):
+    pixels = (tensor[0] * 255).round().to(torch.uint8)
+    wanting = tensor[0].clone().requires_grad_()
+    result = metric.net([wanting, pixels])
+    torch.testing.assert_close(result[0], result[1])
+    result.sum().backward()
+    assert (wanting.grad != 0).any()
+
+
+def test_values_of_another_range_are_refused_with_a_gradient_too(folder, tensor):
+    loss = create(folder, as_loss=True, check_input_range=False)
+    for image in (tensor * 255, tensor * 2 - 1):
+        with pytest.raises(qsit.ImageError, match=r"outside \[0, 1\]"):
+            loss(image.requires_grad_())
+
+
+def test_a_profile_longer_than_the_context_is_an_error_of_the_metric_too(folder, tensor):
+    metric = create(folder, profile=replace(ScoreProfile.load(folder), question="is it blurry? " * 5000))
+    for image in (tensor, tensor.clone().requires_grad_()):
+        with pytest.raises(qsit.ContextError, match="at most 32,768"):
+            metric.net(image)
+    with pytest.raises(qsit.ContextError, match="at most 32,768"):
+        metric.net.ask(tensor, "is it blurry? " * 5000)

@@ -41,6 +41,14 @@ def test_a_question_with_the_image_token_is_refused(host):
     assert "2 image tokens instead of one" in error["exception_message"]
 
 
+@pytest.mark.parametrize("times", [3600, 360], ids=["beside no image", "beside this image"])
+def test_a_question_longer_than_the_context_is_refused_at_once(host, nano, times):
+    """Of fifty thousand characters and more, and of a length that only the base view would leave room for."""
+    (error,) = host.run(explained(batch(photo(0)), preset="own question", question="is it blurry? " * times)).errors
+    assert error["node_type"] == "QSiT_Explain"
+    assert f"qsit-nano reads at most {nano.context:,}" in error["exception_message"]
+
+
 def test_the_same_seed_gives_the_same_sampled_answer(host):
     for seed in (0xFFFFFFFFFFFFFFFF, 1, 0xFFFFFFFFFFFFFFFF):
         host.fresh()
