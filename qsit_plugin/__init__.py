@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # type checkers take this name for true; importing typing
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "model",
+    "load": "loading",
     "QSiT": "model",
     "Answer": "model",
     "Score": "scores",
@@ -36,7 +36,8 @@ __all__ = [
 if TYPE_CHECKING:
     from .context import ContextError
     from .images import ImageError
-    from .model import Answer, QSiT, load
+    from .loading import load
+    from .model import Answer, QSiT
     from .scores import Comparison, Score
     from .weights import WeightsError
 

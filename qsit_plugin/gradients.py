@@ -20,7 +20,8 @@ from .finite import read_finite
 from .image_arrays import CHANNELS, warn_of_both_layouts
 from .image_errors import check_size
 from .images import ImageError, describe
-from .tiles import Tiling, vertical_first
+from .resize import vertical_first
+from .tiles import Tiling
 
 if TYPE_CHECKING:
     from .model import QSiT

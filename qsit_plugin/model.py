@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,8 @@ from .generate import Answer, text_pieces
 from .image_errors import MAX_PIXELS, pixel_limit
 from .images import ImageError, ImageInput, as_items, is_many, read_image
 from .limits import limits_of
-from .network import Network, Prefix, Prompt
+from .look import Look
+from .network import Network, Prompt
 from .scores import Comparison, Score
 from .writer import Writer
 
@@ -30,135 +30,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .checkpoint import Checkpoint
-
-
-@ordinary_tensors()
-def load(
-    name: str | os.PathLike = "qsit-nano",
-    *,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    revision: str | None = None,
-    adapter: str | os.PathLike | None = None,
-    profile: Any = None,
-    exif_rotation: bool = False,
-    quantization: str | None = None,
-    max_tiles: int | None = None,
-    max_image_tokens: int | None = None,
-    max_pixels: int | None = MAX_PIXELS,
-    check_golden: bool = True,
-) -> QSiT:
-    """Open a checkpoint.
-
-    Args:
-        name: ``"qsit-nano"`` (embedded, offline), ``"qsit-mini"``, ``"qsit"``, a folder, or a Hub id ``owner/name``.
-        device: ``"auto"`` takes CUDA, then MPS, then the CPU.
-        dtype: ``"auto"`` takes float16 on CUDA and MPS, as published; on the CPU float32 below 1 GB of weights, else
-            bfloat16 where the processor has it. An explicit dtype is never changed.
-        revision: branch, tag or commit of a Hub repository.
-        adapter: folder of a peft adapter to merge (needs the ``peft`` package).
-        profile: a ScoreProfile, ``"official"``, ``"training"``, or the path of a ``qsit.json``; None takes the
-            checkpoint's own.
-        exif_rotation: turn photos as their EXIF orientation says before they are looked at. The released procedure does
-            not, so scores then say so in ``mode``.
-        quantization: ``"8bit"`` or ``"4bit"`` weights in the language model (needs the ``bitsandbytes`` package): a
-            half or a quarter of the memory, slower, other scores, which say so in ``mode``.
-        max_tiles: look at no more tiles than this beside the base view, on smaller grids of the checkpoint's own; at
-            least 1. Faster, other scores, which say so in ``mode`` and have no calibrated scales.
-        max_image_tokens: the same with a limit on an image's tokens, of all its grids that keep it the one that shows
-            most of the image. Both may be given.
-        max_pixels: refuse images with more pixels (width x height), before they are decoded; 2**28 (268 million) guards
-            against files that unpack to more memory than there is. None for no limit. Moves no score.
-        check_golden: score the images of the folder's ``golden.json``, if it has one, and refuse a checkpoint that does
-            not give its golden scores. Done once for each state of the files (``QSIT_CACHE`` says where that is kept);
-            never for the embedded model, nor with an adapter, a profile, a limit, EXIF rotation or quantized weights,
-            under which golden scores do not hold. False leaves it out.
-
-    Raises:
-        WeightsError: the checkpoint cannot be found, or fails one of the load-time checks. Whatever goes wrong between
-            opening its folder and its first score is this error, and names the file and the cure.
-        ProfileError: a WeightsError and a ValueError; the profile is malformed or does not fit the tokenizer.
-        ValueError: ``max_pixels`` is no whole number from 1 on.
-        LimitError: a ValueError; a limit that the checkpoint's grids cannot keep. It says which they can.
-    """
-    from qsit_plugin.weights import resolve
-    from qsit_plugin.weights.folder import weight_bytes
-
-    from .checkpoint import open_checkpoint
-    from .devices import resolve_device, resolve_dtype
-    from .golden_check import check_goldens
-    from .quantization import require_bitsandbytes
-
-    pixel_limit(max_pixels)  # before the weights are read
-    if quantization is not None:
-        require_bitsandbytes(quantization)
-    folder = resolve(name, revision=revision)
-    target = resolve_device(device)
-    checkpoint = open_checkpoint(
-        folder,
-        name=str(name) if not os.path.isdir(name) else Path(name).resolve().name,
-        device=target,
-        dtype=resolve_dtype(dtype, target, weight_bytes(folder)),
-        adapter=adapter,
-        profile=profile,
-        quantization=quantization,
-        max_tiles=max_tiles,
-        max_image_tokens=max_image_tokens,
-    )
-    model = QSiT(
-        checkpoint,
-        adapter=adapter,
-        automatic_dtype=dtype == "auto",
-        exif_rotation=exif_rotation,
-        max_pixels=max_pixels,
-    )
-    if check_golden and adapter is None and profile is None:
-        check_goldens(model)
-    return model
-
-
-class Look:
-    """An image that was seen once: its tokens, and from the second question on its share of the language model's work.
-
-    Accepted wherever an image is. Holds memory (the key-value cache of the image: 91 MB for a large photo on
-    ``qsit-mini``, 426 MB on ``qsit``) until it is dropped.
-    """
-
-    def __init__(self, model: QSiT, tokens: torch.Tensor, size: tuple[int, int], image: Image.Image):
-        self.model, self.tokens, self.size, self.image = model, tokens, size, image
-        self._prefixes: dict[Network, Prefix] = {}
-
-    def prefix(self, before: tuple[int, ...], network: Network | None = None) -> Prefix:
-        """The cached prefix. A prompt that begins otherwise (a text-first template) gets one of its own, not kept.
-
-        ``network``: the one that reads on, None for the model's own. Another one looks at the image itself.
-        """
-        network = network or self.model.network
-        kept = self._prefixes.get(network)
-        if kept is not None and kept.before == before:
-            return kept
-        tokens = self.tokens if network is self.model.network else network.look_at(self.image)
-        made = network.prefix(before, tokens)
-        self._prefixes.setdefault(network, made)
-        return made
-
-    def score(self) -> Score:
-        return self.model.score(self)
-
-    def ask(self, question: str, **options: Any) -> Answer:
-        return self.model.ask(self, question, **options)
-
-    def explain(self, **options: Any) -> Answer:
-        return self.model.explain(self, **options)
-
-    def stream(self, question: str = protocol.EXPLAIN, **options: Any) -> Iterator[str]:
-        return self.model.stream(self, question, **options)
-
-    def choose(self, question: str, options: Sequence[str]) -> list[float]:
-        return self.model.choose(self, question, options)
-
-    def attributes(self) -> dict[str, float]:
-        return self.model.attributes(self)
 
 
 class QSiT:

@@ -1,0 +1,97 @@
+"""``load``: from a name, a folder or a Hub id to a model that is ready to look."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qsit_plugin.weights import resolve
+from qsit_plugin.weights.folder import weight_bytes
+
+from .ambient import ordinary_tensors
+from .checkpoint import open_checkpoint
+from .devices import resolve_device, resolve_dtype
+from .golden_check import check_goldens
+from .image_errors import MAX_PIXELS, pixel_limit
+from .model import QSiT
+from .quantization import require_bitsandbytes
+
+
+@ordinary_tensors()
+def load(
+    name: str | os.PathLike = "qsit-nano",
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    adapter: str | os.PathLike | None = None,
+    profile: Any = None,
+    exif_rotation: bool = False,
+    quantization: str | None = None,
+    max_tiles: int | None = None,
+    max_image_tokens: int | None = None,
+    max_pixels: int | None = MAX_PIXELS,
+    check_golden: bool = True,
+) -> QSiT:
+    """Open a checkpoint.
+
+    Args:
+        name: ``"qsit-nano"`` (embedded, offline), ``"qsit-mini"``, ``"qsit"``, a folder, or a Hub id ``owner/name``.
+        device: ``"auto"`` takes CUDA, then MPS, then the CPU.
+        dtype: ``"auto"`` takes float16 on CUDA and MPS, as published; on the CPU float32 below 1 GB of weights, else
+            bfloat16 where the processor has it. An explicit dtype is never changed.
+        revision: branch, tag or commit of a Hub repository.
+        adapter: folder of a peft adapter to merge (needs the ``peft`` package).
+        profile: a ScoreProfile, ``"official"``, ``"training"``, or the path of a ``qsit.json``; None takes the
+            checkpoint's own.
+        exif_rotation: turn photos as their EXIF orientation says before they are looked at. The released procedure does
+            not, so scores then say so in ``mode``.
+        quantization: ``"8bit"`` or ``"4bit"`` weights in the language model (needs the ``bitsandbytes`` package): a
+            half or a quarter of the memory, slower, other scores, which say so in ``mode``.
+        max_tiles: look at no more tiles than this beside the base view, on smaller grids of the checkpoint's own; at
+            least 1. Faster, other scores, which say so in ``mode`` and have no calibrated scales.
+        max_image_tokens: the same with a limit on an image's tokens, of all its grids that keep it the one that shows
+            most of the image. Both may be given.
+        max_pixels: refuse images with more pixels (width x height), before they are decoded; 2**28 (268 million) guards
+            against files that unpack to more memory than there is. None for no limit. Moves no score.
+        check_golden: score the images of the folder's ``golden.json``, if it has one, and refuse a checkpoint that does
+            not give its golden scores. Done once for each state of the files (``QSIT_CACHE`` says where that is kept);
+            never for the embedded model, nor with an adapter, a profile, a limit, EXIF rotation or quantized weights,
+            under which golden scores do not hold. False leaves it out.
+
+    Raises:
+        WeightsError: the checkpoint cannot be found, or fails one of the load-time checks. Whatever goes wrong between
+            opening its folder and its first score is this error, and names the file and the cure.
+        ProfileError: a WeightsError and a ValueError; the profile is malformed or does not fit the tokenizer.
+        ValueError: ``max_pixels`` is no whole number from 1 on.
+        LimitError: a ValueError; a limit that the checkpoint's grids cannot keep. It says which they can.
+    """
+    pixel_limit(max_pixels)  # before the weights are read
+    if quantization is not None:
+        require_bitsandbytes(quantization)
+    folder = resolve(name, revision=revision)
+    target = resolve_device(device)
+    checkpoint = open_checkpoint(
+        folder,
+        name=str(name) if not os.path.isdir(name) else Path(name).resolve().name,
+        device=target,
+        dtype=resolve_dtype(dtype, target, weight_bytes(folder)),
+        adapter=adapter,
+        profile=profile,
+        quantization=quantization,
+        max_tiles=max_tiles,
+        max_image_tokens=max_image_tokens,
+    )
+    model = QSiT(
+        checkpoint,
+        adapter=adapter,
+        automatic_dtype=dtype == "auto",
+        exif_rotation=exif_rotation,
+        max_pixels=max_pixels,
+    )
+    if check_golden and adapter is None and profile is None:
+        check_goldens(model)
+    return model
