@@ -20,6 +20,7 @@ import torch
 from .ambient import check_fork
 from .finite import read_finite
 from .images import ImageError, as_items, describe, is_many, read_image
+from .look import Look
 from .scores import Score
 
 if TYPE_CHECKING:
@@ -148,8 +149,6 @@ def _openers(device: torch.device) -> int:
 
 
 def _open(model: QSiT, image: Any) -> _Seen | ImageError:
-    from .model import Look
-
     tiling = model.network.tiling
     prompt = model.prompt(model.profile.question, model.profile.answer_prefix)
     if isinstance(image, Look):

@@ -11,7 +11,7 @@ from .finite import read_finite
 from .generate import MAX_NEW_TOKENS, tokens_until_stop
 
 if TYPE_CHECKING:
-    from .model import Look
+    from .look import Look
     from .network import Network, Prompt
 
 
