@@ -19,12 +19,8 @@ import torch
 
 from .ambient import check_fork
 from .finite import read_finite
-<<<<<<< ours
 from .images import ImageError, as_items, describe, is_many
-=======
-from .images import ImageError, as_items, describe, is_many, read_image
 from .look import Look
->>>>>>> theirs
 from .scores import Score
 
 if TYPE_CHECKING:
