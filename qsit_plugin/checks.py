@@ -103,8 +103,9 @@ def check_head(folder: Path, config: LlavaOnevisionConfig) -> None:
 def check_finite(model: LlavaOnevisionForConditionalGeneration, folder: Path) -> None:
     """No weight may be NaN or infinite: a flipped bit, or half a write. Integers of quantized layers are left out."""
     floats = [(name, weight) for name, weight in model.named_parameters() if weight.is_floating_point()]
-    sums = torch.stack([weight.sum(dtype=torch.float32) for _, weight in floats])  # one answer from the device for all
-    broken = [name for (name, _), total in zip(floats, sums.tolist(), strict=True) if not math.isfinite(total)]
+    sums = torch.stack([weight.sum().float() for _, weight in floats])  # one answer from the device for all
+    doubtful = [pair for pair, total in zip(floats, sums.tolist(), strict=True) if not math.isfinite(total)]
+    broken = [name for name, weight in doubtful if not weight.isfinite().all()]  # the sum alone may leave float16
     if broken:
         raise WeightsError(
             f"the weights of {folder} are damaged: {len(broken)} of them hold numbers that are not finite (first: "

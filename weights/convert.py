@@ -94,6 +94,7 @@ def convert(
     check_json_files(folder)
     content = read_json(folder / "config.json")
     refuse_quantized(content, folder / "config.json")
+    _check_counts(content)
     with quiet_transformers(), refusing(f"{folder} cannot be converted", OSError):
         tokenizer = _tokenizer(folder)
         config = hf_config(content, {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}, vision)
@@ -103,6 +104,13 @@ def convert(
         return save_portable(
             model, tokenizer, target, profile=profile, preprocessor=preprocessor, chat_template=CHAT_TEMPLATE
         )
+
+
+def _check_counts(content: Mapping[str, Any]) -> None:
+    """What transformers makes lists of as soon as it sees a config, the tokenizer's included."""
+    for key, most in (("num_hidden_layers", 1000), ("vocab_size", 10_000_000)):
+        if not is_whole(content.get(key, 1), 1, most):
+            raise WeightsError(f"config.json has {key}={short(content[key])}; it must be a whole number below {most:,}")
 
 
 def hf_name(name: str) -> str:
@@ -132,9 +140,6 @@ def hf_config(content: Mapping[str, Any], tokens: Mapping[str, int], vision: Map
             "SigLIP settings as vision="
         )
     text = {key: content[key] for key in _TEXT_KEYS if content.get(key) is not None}
-    for key in ("num_hidden_layers", "vocab_size"):  # transformers makes lists of this length
-        if not is_whole(text.get(key), 1, 10_000_000 if key == "vocab_size" else 1000):
-            raise WeightsError(f"config.json has {key}={short(text.get(key))}; it must be a whole number, and not huge")
     text["vocab_size"] = max(int(content["vocab_size"]), 1 + max(tokens.values()))
     text["tie_word_embeddings"] = bool(content.get("tie_word_embeddings", False))
     return LlavaOnevisionConfig(

@@ -369,3 +369,10 @@ def test_an_adapter_whose_tensors_do_not_match_is_an_error(original, adapter):
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(WeightsError, match="does not fit this checkpoint"):
         opened(original, adapter=adapter[0])
+
+
+def test_finite_weights_whose_sum_leaves_float16_are_no_damage(folder):
+    edit_weights(folder, lambda weights: weights.update({EMBEDDING: torch.full_like(weights[EMBEDDING], 100.0)}))
+    model = open_checkpoint(folder, device=torch.device("cpu"), dtype=torch.float16).model
+    embedding = model.model.language_model.embed_tokens.weight
+    assert embedding.isfinite().all() and not embedding.sum().isfinite()

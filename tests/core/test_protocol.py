@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from qsit_plugin.protocol import OFFICIAL, TRAINING_CONSISTENT, ProfileError, ScoreProfile, multiple_choice, profile_for
+from qsit_plugin.weights import WeightsError
 
 
 def test_a_profile_survives_saving_and_loading(tmp_path):
@@ -54,11 +55,45 @@ def test_broken_json_is_a_profile_error(tmp_path):
         ({"level_token_ids": (1, 2, 3, 4, 4)}, "five different tokens"),
         ({"level_words": ("Bad", "Poor", "Fair", "Good", "Excellent")}, "in this order"),
         ({"weights": "abcde"}, "weights must hold 5"),
+        ({"weights": (float("nan"),) * 5}, "weights must hold numbers from 0 to 1.*nan"),
+        ({"weights": (1e308, 0.75, 0.5, 0.25, 0)}, "weights must hold numbers from 0 to 1.*1e.308"),
+        ({"weights": (10**400, 0.75, 0.5, 0.25, 0)}, "weights must hold numbers"),
+        ({"weights": (1, 0.75, 0.5, 0.25, -3.8)}, "weights must hold numbers from 0 to 1.*-3.8"),
+        ({"weights": (1, 0.75, None, 0.25, 0)}, "weights must hold numbers.*None"),
+        ({"weights": (1, 0.75, "0.5", 0.25, 0)}, "weights must hold numbers.*'0.5'"),
+        ({"weights": (True, 0.75, 0.5, 0.25, 0)}, "weights must hold numbers.*True"),
+        ({"weights": (1, 0.5, 0.5, 0.25, 0)}, "weights must fall"),
+        ({"weights": (0, 0.25, 0.5, 0.75, 1)}, "weights must fall"),
+        ({"question": ["How?"]}, "question must be text.*got \\['How"),
+        ({"question": " "}, "question must be text"),
+        ({"question": "\ud800"}, "question must be text"),
+        ({"question": "x" * 20_000}, "question must be text of 1 to 16,384"),
+        ({"answer_prefix": None}, "answer_prefix must be text.*None"),
+        ({"scope": 5}, "scope must be text.*5"),
+        ({"level_words": 5}, "level_words must hold 5"),
+        ({"level_words": (1, 2, 3, 4, 5)}, "level_words must hold text"),
+        ({"level_token_ids": ([1], [2], [3], [4], [5])}, "level_token_ids must hold whole numbers"),
+        ({"level_token_ids": (True, 2, 3, 4, 5)}, "level_token_ids must hold whole numbers.*True"),
+        ({"level_token_ids": (-1, 2, 3, 4, 5)}, "level_token_ids must hold whole numbers"),
+        ({"scales": {"x": {"kind": "logistic4", "parameters": [10**400, 0, 0, 1], "range": [0, 1]}}}, "'x' needs"),
     ],
 )
 def test_a_profile_that_cannot_work_is_refused(change, message):
     with pytest.raises(ProfileError, match=message):
         replace(OFFICIAL, **change)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[]", b"[" * 100_000, b'"text"', b""])
+def test_a_file_that_holds_no_profile_is_a_profile_error_that_names_it(tmp_path, content):
+    (tmp_path / "qsit.json").write_bytes(content)
+    with pytest.raises(ProfileError, match="qsit.json") as caught:
+        ScoreProfile.load(tmp_path)
+    assert caught.value.__cause__ is not None
+
+
+def test_a_profile_error_is_a_weights_error_and_still_a_value_error():
+    assert issubclass(ProfileError, WeightsError)
+    assert issubclass(ProfileError, ValueError)
 
 
 def test_the_file_has_exactly_the_keys_that_others_build_on(tmp_path):

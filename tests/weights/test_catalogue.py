@@ -153,6 +153,12 @@ def test_a_folder_named_like_a_catalogue_entry_never_replaces_it(cache, tiny, tm
     assert resolve("./qsit-mini") == Path("qsit-mini")
 
 
+@pytest.mark.parametrize("name", ["o/na..me", "o/na--me", "o/name.git", "o/name-", "o/" + "n" * 120])
+def test_a_name_that_can_be_no_hub_id_is_a_weights_error(cache, name):
+    with pytest.raises(WeightsError, match="is no folder here and cannot be a Hub id"):
+        resolve(name)
+
+
 def test_the_status_of_an_unknown_name_is_an_error():
     with pytest.raises(WeightsError, match="no checkpoint"):
         status("qsit-giant")

@@ -189,6 +189,14 @@ def test_a_grid_of_another_form_is_an_error(wrong):
         ({"mm_projector_type": "linear"}, "mm_projector_type='linear'"),
         ({"mm_patch_merge_type": "flat"}, "mm_patch_merge_type='flat'"),
         ({"image_aspect_ratio": "pad"}, "image_aspect_ratio='pad'"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers=1000000000"),
+        ({"num_hidden_layers": 900}, "num_hidden_layers is 900, the weights have 2 layers"),
+        ({"vocab_size": "all"}, "vocab_size='all'"),
+        ({"hidden_size": 10**7}, "the files hold"),
+        ({"num_attention_heads": 0}, "cannot be converted|num_attention_heads"),
+        ({"hidden_act": "blink"}, "hidden_act .*'blink'"),
+        ({"image_grid_pinpoints": "(1x1),...,(99999x99999)"}, "more than 1024 grid points"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
     ],
 )
 def test_a_setting_without_counterpart_is_an_error_that_names_it(tied, tmp_path, setting, message):
