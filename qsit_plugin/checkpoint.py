@@ -109,9 +109,10 @@ def open_checkpoint(
         with refusing(f"the checkpoint {folder} cannot be opened", LimitError):
             config = read_config(folder, content)
             tokenizer = _open_tokenizer(folder)
-            check_special_tokens(tokenizer, config)
             chosen = profile_for(_profile_home(folder, adapter), profile)
-            chosen.check_tokenizer(tokenizer)
+            with refusing(f"the tokenizer of {folder} (tokenizer.json, tokenizer_config.json) does not work"):
+                check_special_tokens(tokenizer, config)
+                chosen.check_tokenizer(tokenizer)
             tiling = limited(_open_tiling(folder, config), max_tiles, max_image_tokens)
             template = find_chat_template(folder, tokenizer)
             check_head(folder, config)

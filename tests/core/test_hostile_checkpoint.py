@@ -262,3 +262,10 @@ def test_an_error_of_the_users_own_arguments_keeps_its_type(folder):
         qsit_plugin.load(folder, max_tiles=0)
     with pytest.raises(ValueError, match="3bit"):
         qsit_plugin.load(folder, quantization="3bit")
+
+
+@pytest.mark.parametrize("value", [["x"], "long"])
+def test_a_tokenizer_with_a_setting_of_another_type_is_an_error_that_names_its_files(folder, value):
+    edit(folder, "tokenizer_config.json", model_max_length=value)
+    with pytest.raises(WeightsError, match="tokenizer_config.json"):
+        qsit_plugin.load(folder)

@@ -122,8 +122,10 @@ class Guard:
         return "\n".join(stack.splitlines()[-60:][:30])
 
     def _stop(self) -> None:
-        """Nothing of a worker outlives its scratch folder, so it is not asked to come to an end."""
+        """Let the process come to its end, so that it gives its semaphores back; end it where it does not."""
         if self.process is not None:
+            self.connection.send(None)
+            self.process.join(10)
             self.process.kill()
             self.process.join()
             self.process = None
