@@ -10,7 +10,7 @@ LISTED = 20
 
 _NOTES = """\
 SRCC, PLCC and KRCC are of the raw scores; "fitted" figures are after a four-parameter logistic fit to these very
-ratings. Signs are turned so that agreement is positive. In brackets: 95% bootstrap intervals over source images.
+ratings. Signs are turned so that agreement is positive. In brackets: 95% bootstrap intervals over sources.
 Figures of different datasets are on different scales and must not be pooled."""
 
 
