@@ -10,6 +10,7 @@ Pillow itself does with 16-bit colour; only 16-bit grey would be saturated to wh
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import logging
@@ -42,30 +43,37 @@ _SHARED_PIL = threading.Lock()
 _log = logging.getLogger("qsit_plugin")
 
 
-class _Strict:
-    """While a picture is decoded, Pillow raises for a truncated file, whatever anybody set before.
+class _Setting:
+    """A global of Pillow that holds our value while any of our threads is inside, whatever anybody set before.
 
-    pyiqa sets Pillow's global ``LOAD_TRUNCATED_IMAGES`` when it is imported; the missing part of a photo would then be
-    scored as grey. The setting of the process comes back when the last of our threads has decoded.
+    The setting of the process comes back when the last of them leaves.
     """
 
-    def __init__(self) -> None:
-        self.lock, self.inside, self.before = threading.Lock(), 0, False
+    def __init__(self, module: Any, name: str, ours: Any) -> None:
+        self.module, self.name, self.ours = module, name, ours
+        self.lock, self.inside, self.before = threading.Lock(), 0, None
 
     def __enter__(self) -> None:
         with self.lock:
             if self.inside == 0:
-                self.before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+                self.before = getattr(self.module, self.name)
+                setattr(self.module, self.name, self.ours)
             self.inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.inside -= 1
             if self.inside == 0:
-                ImageFile.LOAD_TRUNCATED_IMAGES = self.before
+                setattr(self.module, self.name, self.before)
 
 
-_TRUNCATION_IS_AN_ERROR = _Strict()
+_TRUNCATION_IS_AN_ERROR = _Setting(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+"""While a picture is decoded. pyiqa lets truncated files pass, for the whole process, when it is imported; the missing
+part of a photo would then be scored as grey."""
+
+_OUR_PIXEL_LIMIT = _Setting(Image, "MAX_IMAGE_PIXELS", None)
+"""While a header is read, and while a TIFF or GIF is decoded, where Pillow looks at its limit again. That warns from 89
+million pixels on and raises from 179 million on; ours takes its place, see :func:`read_image`."""
 
 
 def _finish_before_fork() -> None:
@@ -274,19 +282,11 @@ def _enable(kind: str, name: str) -> None:
 
 
 def _open(handle: BinaryIO, kind: str | None) -> Image.Image:
-    """``Image.open`` without Pillow's own pixel limit, whose place ours takes.
-
-    Pillow's limit is a global that warns from 89 million pixels on and raises from 179 million on. It is put aside for
-    the moment in which the header is read, under a lock, and put back.
-    """
+    """``Image.open`` without Pillow's own pixel limit, whose place ours takes."""
     if kind == "JPEG XL":  # decodes while it opens, hence not under the lock; opened directly, it knows no limit
         return Image.OPEN["JXL"][0](handle, "")
-    with _OPENING:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(handle)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    with _OPENING, _OUR_PIXEL_LIMIT:
+        return Image.open(handle)
 
 
 def _check_png(handle: BinaryIO, name: str) -> None:
@@ -315,11 +315,11 @@ def _from_pil(image: Image.Image, name: str, exif_rotation: bool, max_pixels: in
     try:
         check_size(image.width, image.height, name, max_pixels)
         kind = image.format
-        if getattr(image, "is_animated", False) and kind not in _NOT_ANIMATIONS:
-            frame = image.tell() + 1
-            which = "its first frame" if frame == 1 else f"frame {frame}, where it stands,"
-            _log.warning("%s: holds several frames or pages; only %s is looked at", name, which)
-        with _TRUNCATION_IS_AN_ERROR:
+        with _TRUNCATION_IS_AN_ERROR, _OUR_PIXEL_LIMIT if kind in ("TIFF", "GIF") else contextlib.nullcontext():
+            if getattr(image, "is_animated", False) and kind not in _NOT_ANIMATIONS:
+                frame = image.tell() + 1
+                which = "its first frame" if frame == 1 else f"frame {frame}, where it stands,"
+                _log.warning("%s: holds several frames or pages; only %s is looked at", name, which)
             image.load()
         if exif_rotation and (kind != "JXL" or getattr(image, "jpeg", False)):  # JPEG XL is turned by its decoder
             image = ImageOps.exif_transpose(image)

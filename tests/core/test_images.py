@@ -186,6 +186,18 @@ def test_pillows_own_limit_neither_stops_nor_warns_and_is_left_as_it_was(monkeyp
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_pillows_limit_does_not_hold_while_pages_and_frames_are_decoded_either(kind, monkeypatch):
+    file, picture = io.BytesIO(), Image.fromarray(PIXELS)
+    options = {"disposal": 2} if kind == "GIF" else {}
+    picture.save(file, kind, save_all=True, append_images=[picture.rotate(180)], **options)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(file.getvalue()).size == (30, 20)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 # ---- modes ----
 
 
