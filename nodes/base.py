@@ -22,8 +22,8 @@ CATEGORY = "image/quality (Q-SiT)"
 QSiTModel = io.Custom("QSIT_MODEL")
 QSiTScores = io.Custom("QSIT_SCORES")
 
-BAD_INPUT = (InputError, ImageError, ContextError, WeightsError, FloatingPointError)
-"""Raised by ``run`` and told to the user. The last one is an overflow of float16; its message says what to choose."""
+BAD_INPUT = (InputError, ImageError, ContextError, WeightsError)
+"""Raised by ``run`` and told to the user. An overflow of float16 is a WeightsError that says what to choose."""
 log = logging.getLogger("qsit_plugin")
 
 _refusals: dict[str, int] = {}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from qsit_plugin.weights.errors import WeightsError
+
 if TYPE_CHECKING:
     from .model import QSiT
     from .network import Network
@@ -20,6 +22,11 @@ log = logging.getLogger("qsit_plugin")
 
 OVERFLOWED = "bfloat16 after float16 overflowed"
 """How a Score or an Answer says in ``mode`` that it was read a second time."""
+
+
+class NonFiniteError(WeightsError, FloatingPointError):
+    """Logits that are NaN or infinite: the weights are damaged, or too large for a dtype that the user chose."""
+
 
 Logits = TypeVar("Logits", bound="torch.Tensor | tuple[torch.Tensor, ...]")
 
@@ -36,7 +43,7 @@ def read_finite(
         start: the network to begin with; None is the model's own.
 
     Raises:
-        FloatingPointError: NaN or infinity in a dtype that the user chose, or that no other dtype would cure.
+        NonFiniteError: NaN or infinity in a dtype that the user chose, or that no other dtype would cure.
     """
     network = start or model.network
     with model.arithmetic():
@@ -44,12 +51,12 @@ def read_finite(
         if _finite(found):
             return found, network
         if network.dtype != torch.float16 or not model.automatic_dtype:
-            raise FloatingPointError(_message(model.name, network.dtype))
+            raise NonFiniteError(_message(model, network.dtype))
         log.warning("float16 overflowed on %s: reading again in bfloat16", model.name)
         network = model.bfloat16_network()
         found = read(network)
         if not _finite(found):
-            raise FloatingPointError(_message(model.name, network.dtype))
+            raise NonFiniteError(_message(model, network.dtype))
         return found, network
 
 
@@ -58,9 +65,10 @@ def _finite(found: torch.Tensor | tuple[torch.Tensor, ...]) -> bool:
     return all(bool(torch.isfinite(part.detach()).all()) for part in parts)
 
 
-def _message(name: str, dtype: torch.dtype) -> str:
+def _message(model: QSiT, dtype: torch.dtype) -> str:
     if dtype == torch.float16:
         cure = "load it with dtype='bfloat16' or dtype='float32'"
     else:
-        cure = "this dtype does not overflow, so its weights are damaged: get the checkpoint again"
-    return f"{name} gave logits that are not finite in {dtype}: {cure}"
+        whose = "those of the adapter or its own" if model.adapter is not None else "its"
+        cure = f"this dtype does not overflow, so {whose} weights are damaged: get the checkpoint again"
+    return f"{model.name} ({model.folder}) gave logits that are not finite in {dtype}: {cure}"

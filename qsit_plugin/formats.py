@@ -37,6 +37,13 @@ photos are no pictures to anybody: they are left out without a word."""
 PLUGINS = {"HEIC": ("pillow_heif", "pillow-heif", "HEIF"), "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin", "JXL")}
 """Format -> the module that teaches Pillow to read it, its name at the package index, Pillow's name of the format."""
 
+PROGRAMS = ("EPS", "WMF")
+"""What Pillow draws by running a program of the machine (Ghostscript, the Windows shell) on the file of a stranger."""
+
+_HUNGRY_FORMATS, _HUNGRY_MODES = ("WEBP",), ("F", "I")
+"""Decoded, these take twice the memory of others: libwebp keeps several whole frames, and 32 bits a grey value stand
+beside their bytes. 16383 x 16383 pixels of WebP, which a file of 38 bytes can claim, took 4.0 GiB."""
+
 _JXL_CONTAINER = b"\x00\x00\x00\x0cJXL \r\n\x87\n"
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 _JXL_RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
@@ -65,6 +72,12 @@ def format_of(head: bytes) -> str | None:
     if brands & {b"avif", b"avis"}:
         return "AVIF"
     return "HEIC" if brands & _HEIC_BRANDS else None
+
+
+def decoded_limit(max_pixels: int | None, kind: str | None, mode: str) -> int | None:
+    """The limit on pixels for Pillow's format and mode: half of it where decoding takes twice the memory."""
+    hungry = kind in _HUNGRY_FORMATS or mode in _HUNGRY_MODES or mode.startswith("I;16")
+    return max_pixels // 2 if max_pixels is not None and hungry else max_pixels
 
 
 def enable(kind: str) -> None:

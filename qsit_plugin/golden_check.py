@@ -10,6 +10,7 @@ from qsit_plugin.weights.errors import WeightsError
 from qsit_plugin.weights.golden import FILE_NAME, judge, read_goldens
 from qsit_plugin.weights.verified import is_verified, remember, state
 
+from .finite import NonFiniteError
 from .images import ImageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def check_goldens(model: QSiT) -> None:
             continue
         try:
             score = model.score(golden.image).value
-        except FloatingPointError as error:
+        except NonFiniteError as error:
             raise WeightsError(f"{folder} is damaged ({error}); download or copy the checkpoint again") from error
         except ImageError as error:
             raise WeightsError(f"{path} names an image that cannot be read ({error}); copy the folder again") from error

@@ -47,7 +47,7 @@ def level_probabilities(model: QSiT, images: Sequence[torch.Tensor]) -> torch.Te
         ImageError: not such a tensor, too large for the model's ``max_pixels``, NaN or infinity in it, or values of
             another range.
         ContextError: the profile's question and an image are together longer than the context.
-        FloatingPointError: the logits overflowed in the dtype of the weights.
+        NonFiniteError: the logits overflowed in the dtype of the weights.
     """
     check_fork()
     floats = [_as_floats(image, model.max_pixels) for image in images]

@@ -66,6 +66,12 @@ class _Setting:
             if self.inside == 0:
                 setattr(self.module, self.name, self.before)
 
+    def forget(self) -> None:
+        """For a forked process, which has none of the threads that were inside."""
+        if self.inside:
+            self.inside = 0
+            setattr(self.module, self.name, self.before)
+
 
 _TRUNCATION_IS_AN_ERROR = _Setting(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 """While a picture is decoded. pyiqa lets truncated files pass, for the whole process, when it is imported; the missing
@@ -75,22 +81,23 @@ _OUR_PIXEL_LIMIT = _Setting(Image, "MAX_IMAGE_PIXELS", None)
 """While a header is read, and while a TIFF or GIF is decoded, where Pillow looks at its limit again. That warns from 89
 million pixels on and raises from 179 million on; ours takes its place, see :func:`read_image`."""
 
+_SETTINGS = (_TRUNCATION_IS_AN_ERROR, _OUR_PIXEL_LIMIT)
+
 
 def _finish_before_fork() -> None:
     """A forked process inherits locks that threads hold which it does not inherit: it would wait for them for ever."""
-    for lock in (_SHARED_PIL, _OPENING, _TRUNCATION_IS_AN_ERROR.lock):  # in the order in which they are nested
+    for lock in (_SHARED_PIL, _OPENING, *(setting.lock for setting in _SETTINGS)):  # in the order of their nesting
         lock.acquire()
 
 
 def _go_on_after_fork() -> None:
-    for lock in (_TRUNCATION_IS_AN_ERROR.lock, _OPENING, _SHARED_PIL):
+    for lock in (*(setting.lock for setting in _SETTINGS), _OPENING, _SHARED_PIL):
         lock.release()
 
 
 def _begin_in_fork() -> None:
-    if _TRUNCATION_IS_AN_ERROR.inside:  # threads of the parent were decoding
-        _TRUNCATION_IS_AN_ERROR.inside = 0
-        ImageFile.LOAD_TRUNCATED_IMAGES = _TRUNCATION_IS_AN_ERROR.before
+    for setting in _SETTINGS:
+        setting.forget()
     _go_on_after_fork()
 
 
@@ -243,7 +250,9 @@ def _decode(handle: BinaryIO, name: str, exif_rotation: bool, max_pixels: int | 
         if kind == "JPEG XL" and (size := formats.jxl_size(handle)) is not None:
             check_size(*size, name, max_pixels)
         with _open(handle, kind) as image:
-            check_size(image.width, image.height, name, max_pixels)
+            if image.format in formats.PROGRAMS:
+                raise ImageError(name, f"{image.format}, a program that draws and no picture; save it as PNG")
+            check_size(image.width, image.height, name, formats.decoded_limit(max_pixels, image.format, image.mode))
             if image.format == "PNG":
                 _check_png(handle, name)
             if image.format == "TIFF" and formats.suffix(name) in formats.RAW_SUFFIXES:

@@ -119,7 +119,7 @@ class QSiTMetric(nn.Module):
         Raises:
             ImageError: a value outside [0, 1], or an input that is not an image.
             ContextError: the profile's question and an image are together longer than the context.
-            FloatingPointError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
+            NonFiniteError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
             ValueError: another task, a scale without calibration, or two results at once.
         """
         if task_ != "quality":

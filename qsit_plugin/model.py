@@ -223,7 +223,7 @@ class QSiT:
         Raises:
             ImageError: a bad image.
             ContextError: a ValueError; question and image together are longer than the context.
-            FloatingPointError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
+            NonFiniteError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
         """
         if is_many(images):
             return [self.ask(item, question, **options) for item in as_items(images)]
@@ -263,7 +263,7 @@ class QSiT:
 
         Raises:
             TypeError, ValueError: options that are not 2 to 26 different texts in a list; one text is not a list.
-            ImageError, ContextError, FloatingPointError: as for ``ask``.
+            ImageError, ContextError, NonFiniteError: as for ``ask``.
         """
         options = check_options(options)
         check_question(question)

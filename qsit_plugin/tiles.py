@@ -293,7 +293,7 @@ def _disagreements(config: Any, preprocessor: dict[str, Any]) -> list[str]:
     for key in ("size", "crop_size"):
         value = given(key) or (DEFAULT_SIDE if key == "size" else tile)
         if _square(value) != tile:
-            problems.append(f"{key} is {value} in the preprocessor, the vision tower takes {tile}x{tile}")
+            problems.append(f"{key} is {short(value)} in the preprocessor, the vision tower takes {tile}x{tile}")
     given_points = given("image_grid_pinpoints")
     if given_points and (problem := point_problem(given_points)) is not None:
         return [f"image_grid_pinpoints of the preprocessor {problem}"]
@@ -302,23 +302,27 @@ def _disagreements(config: Any, preprocessor: dict[str, Any]) -> list[str]:
     model_points = _points(config.image_grid_pinpoints)
     if points != model_points:
         differing = sorted(set(points) ^ set(model_points)) or "none, but the order differs"
-        problems.append(f"image_grid_pinpoints: {len(points)} here, {len(model_points)} there, not shared: {differing}")
+        problems.append(
+            f"image_grid_pinpoints: {len(points)} here, {len(model_points)} there, not shared: {short(differing)}"
+        )
     aspect = getattr(config, "vision_aspect_ratio", "anyres_max_9")
     if _max_tiles(aspect) is None:
-        problems.append(f"vision_aspect_ratio is {aspect!r}; only 'anyres_max_N' with a number N is supported")
+        problems.append(f"vision_aspect_ratio is {short(aspect)}; only 'anyres_max_N' with a number N is supported")
     if given("vision_aspect_ratio") not in (None, aspect):
-        problems.append(f"vision_aspect_ratio is {aspect!r} in config.json, {given('vision_aspect_ratio')!r} elsewhere")
+        problems.append(
+            f"vision_aspect_ratio is {short(aspect)} in config.json, {short(given('vision_aspect_ratio'))} elsewhere"
+        )
     tokens = (tile // patch) ** 2
     if given("num_image_tokens") not in (None, tokens):
-        problems.append(f"num_image_tokens is {given('num_image_tokens')}, the vision tower gives {tokens}")
+        problems.append(f"num_image_tokens is {short(given('num_image_tokens'))}, the vision tower gives {tokens}")
     strategies = {getattr(config, "vision_feature_select_strategy", "full"), given("vision_feature_select_strategy")}
     if strategies - {"full", None}:
-        problems.append(f"vision_feature_select_strategy must be 'full'; got {strategies - {'full', None}}")
+        problems.append(f"vision_feature_select_strategy must be 'full'; got {short(strategies - {'full', None})}")
     for key in ("do_rescale", "do_normalize"):
         if given(key) is False:
             problems.append(f"{key} is false; only true is supported")
     if given("resample") not in (None, int(Image.Resampling.BICUBIC)):
-        problems.append(f"resample is {given('resample')}; only 3 (bicubic) is supported")
+        problems.append(f"resample is {short(given('resample'))}; only 3 (bicubic) is supported")
     if not math.isclose(given("rescale_factor") or 1 / 255, 1 / 255, rel_tol=1e-9):
         problems.append(f"rescale_factor is {given('rescale_factor')}; only 1/255 is supported")
     if not str(given("image_processor_type") or "LlavaOnevision").startswith("LlavaOnevision"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,15 @@ READ_BY_TRANSFORMERS = (
 """What transformers and peft open by themselves, in a checkpoint or in an adapter."""
 
 
+NO_FILE = "is no regular file, but a pipe, a socket or a device"
+
+
 def check_json_files(folder: Path) -> None:
-    """Raise WeightsError for a file of :data:`READ_BY_TRANSFORMERS` that is there and cannot be read."""
+    """Raise WeightsError for a file of :data:`READ_BY_TRANSFORMERS` that is there and cannot be read, and for anything
+    in the folder that is neither file nor folder: to open a named pipe would wait for ever."""
+    for path in folder.iterdir():
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise WeightsError(f"{path} {NO_FILE}; copy or download the checkpoint again")
     for name in READ_BY_TRANSFORMERS:
         if (folder / name).is_file():
             read_json(folder / name)
@@ -88,7 +96,10 @@ def parse_json(text: str, *, finite: bool = True, most: int = MOST_BRACKETS) -> 
 
 
 def _text(path: Path) -> str:
-    size, largest = path.stat().st_size, LARGEST_VOCABULARY if path.name in VOCABULARIES else LARGEST
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # a folder has an error of its own
+        raise ValueError(f"it {NO_FILE}")
+    size, largest = about.st_size, LARGEST_VOCABULARY if path.name in VOCABULARIES else LARGEST
     if size > largest:
         raise ValueError(f"{size:,} bytes, where a {path.name} has at most {largest:,}")
     return path.read_text(encoding="utf-8")

@@ -9,7 +9,6 @@ from typer.core import TyperGroup
 
 from qsit_plugin import __version__
 from qsit_plugin.context import ContextError
-from qsit_plugin.protocol import ProfileError
 from qsit_plugin.row_file import CutShort, is_full
 from qsit_plugin.weights.errors import WeightsError
 
@@ -26,9 +25,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             stop("interrupted", INTERRUPTED)
-        except (WeightsError, ProfileError, ContextError) as error:
-            stop(str(error), WRONG_USAGE)
-        except FloatingPointError as error:  # a dtype that overflows, or damaged weights
+        except (WeightsError, ContextError) as error:  # also ProfileError, and NonFiniteError of a dtype that overflows
             stop(str(error), WRONG_USAGE)
         except OSError as error:
             gone = reader_is_gone(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import shutil
 
 import numpy as np
 import pytest
@@ -23,12 +23,16 @@ OPTIONS = ["noise", "blur", "banding"]
 def changed(folder, value):
     """A tiny checkpoint whose last norm holds one value everywhere."""
     folder = tiny_checkpoint(folder, official=False)
+    set_norm(folder, value)
+    return folder
+
+
+def set_norm(folder, value):
     file = folder / "model.safetensors"
     weights = load_file(file)
     (norm,) = [name for name in weights if name.endswith(NORM)]
     weights[norm] = torch.full_like(weights[norm], value)
     save_file(weights, file, metadata={"format": "pt"})
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +43,8 @@ def large(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """Weights that are NaN."""
-    return changed(tmp_path_factory.mktemp("broken") / "checkpoint", math.nan)
+    """Weights that are finite, as those that are not are refused at load, and whose logits leave float32's range."""
+    return changed(tmp_path_factory.mktemp("broken") / "checkpoint", 3e38)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +80,18 @@ def test_an_overflow_in_a_dtype_that_was_chosen_is_an_error_with_the_cure(large,
 
 
 @each
-def test_damaged_weights_are_an_error_in_every_dtype(broken, picture, route):
-    with pytest.raises(FloatingPointError, match="not finite in torch.float32.*weights are damaged"):
+def test_damaged_weights_are_a_weights_error_in_every_dtype(broken, picture, route):
+    with pytest.raises(qsit.WeightsError, match="not finite in torch.float32.*weights are damaged"):
         ROUTES[route](qsit.load(broken, device="cpu"), picture)
 
 
-def test_damaged_weights_are_an_error_after_the_second_reading_too(broken, picture):
-    with pytest.raises(FloatingPointError, match="not finite in torch.bfloat16.*weights are damaged"):
-        automatic(broken).score(picture)
+def test_damaged_weights_are_an_error_after_the_second_reading_too(tmp_path, large, picture):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(large, folder)
+    model = automatic(folder)
+    set_norm(folder, 3e38)  # damaged between the first opening and the second
+    with pytest.raises(qsit.WeightsError, match="not finite in torch.bfloat16.*weights are damaged"):
+        model.score(picture)
 
 
 @each

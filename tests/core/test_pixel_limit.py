@@ -79,3 +79,32 @@ def test_the_metric_takes_the_limit(folder):
     with pytest.raises(ImageError, match="over the limit of 599"):
         metric(torch.rand(1, 3, 20, 30))
     assert metric(torch.rand(1, 3, 20, 20)).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "options"),
+    [("webp", "RGB", {"lossless": True}), ("png", "I;16", {}), ("tiff", "F", {}), ("tiff", "I", {})],
+)
+def test_what_takes_twice_the_memory_to_decode_has_half_the_limit(tmp_path, suffix, mode, options):
+    file = tmp_path / f"hungry.{suffix}"
+    Image.new(mode, (30, 20)).save(file, **options)
+    with pytest.raises(ImageError, match="30x20 is over the limit of 599 pixels"):
+        read_image(file, max_pixels=1199)
+    assert read_image(file, max_pixels=1200).size == (30, 20)
+
+
+def test_a_webp_of_38_bytes_that_claims_268_million_pixels_is_refused_before_it_is_decoded(tmp_path):
+    side = (16383 - 1).to_bytes(3, "little")
+    body = b"VP8X" + (10).to_bytes(4, "little") + bytes(4) + side + side
+    file = tmp_path / "bomb.webp"
+    file.write_bytes(b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WEBP" + body)
+    with pytest.raises(ImageError):
+        read_image(file)
+
+
+def test_a_program_that_draws_is_no_picture(tmp_path):
+    """Pillow would run Ghostscript on it, where that is installed."""
+    file = tmp_path / "picture.jpg"
+    Image.new("RGB", (30, 20)).save(file, format="EPS")
+    with pytest.raises(ImageError, match="EPS, a program that draws"):
+        read_image(file)

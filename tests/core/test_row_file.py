@@ -17,7 +17,8 @@ def start(code: str, *arguments: object) -> subprocess.Popen:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-c", f"import sys\nfrom qsit_plugin.row_file import *\n{code}", *map(str, arguments)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=pipe, stderr=pipe, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8")
 
 
 def test_a_row_is_on_the_disk_after_its_flush_and_what_is_no_whole_row_waits(tmp_path):

@@ -1,11 +1,12 @@
 """The one way in for JSON files: limits of size, depth and numbers, and an error that names the file."""
 
 import json
+import os
 
 import pytest
 
 from qsit_plugin.weights import WeightsError
-from qsit_plugin.weights.json_file import DEEPEST, LARGEST, MOST_BRACKETS, read_json
+from qsit_plugin.weights.json_file import DEEPEST, LARGEST, MOST_BRACKETS, check_json_files, read_json
 
 
 def nested(depth):
@@ -48,3 +49,13 @@ def test_a_vocabulary_may_be_larger(tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps({"merges": [["a", "b"]] * 150_000}), encoding="utf-8")
     assert len(read_json(path)["merges"]) == 150_000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["generation_config.json", "tokenizer_config.json", "merges.txt", "qsit.json"])
+def test_a_named_pipe_in_a_folder_is_refused_and_never_opened(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(WeightsError, match=f"{name} is no regular file, but a pipe"):
+        check_json_files(tmp_path)
+    with pytest.raises(WeightsError, match="is no regular file, but a pipe"):
+        read_json(tmp_path / name)
