@@ -107,9 +107,11 @@ def check_finite(model: LlavaOnevisionForConditionalGeneration, folder: Path) ->
     doubtful = [pair for pair, total in zip(floats, sums.tolist(), strict=True) if not math.isfinite(total)]
     broken = [name for name, weight in doubtful if not weight.isfinite().all()]  # the sum alone may leave float16
     if broken:
+        half = model.dtype == torch.float16
         raise WeightsError(
-            f"the weights of {folder} are damaged: {len(broken)} of them hold numbers that are not finite (first: "
-            f"{broken[0]}); download or copy the checkpoint again"
+            f"the weights of {folder} are damaged: {len(broken)} of them hold numbers that are not finite "
+            f"{'in float16 ' if half else ''}(first: {broken[0]}); download or copy the checkpoint again"
+            f"{', or load it in bfloat16, which has a larger range' if half else ''}"
         )
 
 
