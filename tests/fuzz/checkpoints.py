@@ -22,7 +22,7 @@ from .tensor_damage import header_damages, tensor_damages
 
 NUMBER = {"short": 140, "long": 3800}
 __all__ = ["ALLOWED", "NUMBER", "case", "healthy", "prepare", "read"]
-ALLOWED = ("WeightsError", "ProfileError")
+ALLOWED = ("WeightsError",)
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
