@@ -18,7 +18,7 @@ import transformers
 from transformers import AutoTokenizer, LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
 from qsit_plugin.weights.config_limits import check_config, end_ids_problem, refuse_quantized
-from qsit_plugin.weights.errors import WeightsError, first_line, refusing
+from qsit_plugin.weights.errors import WeightsError, first_line, refusing, short
 from qsit_plugin.weights.folder import check_folder
 from qsit_plugin.weights.headers import stored_tensors
 from qsit_plugin.weights.json_file import check_json_files, read_json
@@ -141,7 +141,7 @@ def read_config(folder: Path, content: dict[str, Any] | None = None) -> LlavaOne
     if content.get("model_type") != "llava_onevision":
         kind = str(content.get("model_type"))
         cure = "convert it: qsit weights convert" if "llava" in kind else "give another folder"
-        raise WeightsError(f"{folder} holds a {kind!r} model, not llava_onevision (LLaVA-OneVision); {cure}")
+        raise WeightsError(f"{folder} holds a {short(kind)} model, not llava_onevision (LLaVA-OneVision); {cure}")
     refuse_quantized(content, folder / "config.json")
     check_config(content, folder / "config.json", stored_tensors(folder))
     _check_generation(folder, content)

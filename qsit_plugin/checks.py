@@ -12,7 +12,7 @@ import transformers
 from packaging.version import Version
 from safetensors import SafetensorError, safe_open
 
-from qsit_plugin.weights.errors import WeightsError
+from qsit_plugin.weights.errors import WeightsError, short
 from qsit_plugin.weights.folder import weight_files
 
 from .portable import rope_theta
@@ -81,8 +81,8 @@ def check_special_tokens(tokenizer: PreTrainedTokenizerBase, config: LlavaOnevis
     found = tokenizer.convert_tokens_to_ids("<image>")
     if found != expected:
         raise WeightsError(
-            f"config.json puts image features at token {expected}, but the tokenizer's <image> is {found}: tokenizer "
-            "and config belong to different checkpoints; copy both from the same one"
+            f"config.json puts image features at token {short(expected)}, but the tokenizer's <image> is {found}: "
+            "tokenizer and config belong to different checkpoints; copy both from the same one"
         )
 
 

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from .model import QSiT
     from .network import Network
 
-OVERSHOOT = 0.1
+OVERSHOOT = 0.25
 """How far outside [0, 1] a value may lie and is still clipped: a step of an optimiser or a little ringing of a resize.
 
 Further out it is taken for another range (0 to 255, -1 to 1, a mean and deviation taken off), which clipping would turn
-into another picture. A photo in -1 to 1 passes only where nothing in it is darker than .45 of white. Who means more
+into another picture. A photo in -1 to 1 passes only where nothing in it is darker than .375 of white. Who means more
 overshoot clamps it: the gradient is the same, since a clipped value has none."""
 
 

@@ -105,7 +105,7 @@ class QSiTMetric(nn.Module):
             x: ``(N, 3, H, W)`` or gray ``(N, 1, H, W)``, any float type, in [0, 1], on any device; rounded to 8 bits,
                 so that a tensor, a PIL image and a file of the same picture give the same number. Or a list of images
                 of any sizes and kinds that ``qsit_plugin`` reads. Where x wants a gradient the pixels are not rounded
-                (the score moves by what half a grey level does) and values up to ``gradients.OVERSHOOT`` (0.1) outside
+                (the score moves by what half a grey level does) and values up to ``gradients.OVERSHOOT`` (0.25) outside
                 [0, 1] are clipped; a list may then hold tensors only, of which bytes have no gradient.
             return_dist: the probabilities of the five levels instead, excellent to bad.
             return_mos: name of a scale on which the checkpoint is calibrated, such as "koniq": the MOS that the score

@@ -86,7 +86,8 @@ class ScoreProfile:
         if any(worse >= better for better, worse in zip(self.weights, self.weights[1:], strict=False)):
             raise ProfileError(f"weights must fall from excellent to bad, as 1, .75, .5, .25, 0; got {self.weights!r}")
         if tuple(word.strip().lower() for word in self.level_words) != LEVELS:
-            raise ProfileError(f"level_words must spell {', '.join(LEVELS)} in this order; got {self.level_words!r}")
+            order = ", ".join(LEVELS)
+            raise ProfileError(f"level_words must spell {order} in this order; got {short(self.level_words)}")
         if len(set(self.level_token_ids)) != len(LEVELS):
             raise ProfileError(f"level_token_ids must be five different tokens; got {self.level_token_ids!r}")
         if not isinstance(self.scales, dict):
@@ -96,7 +97,7 @@ class ScoreProfile:
                 raise ProfileError(f"scales must have names that are text; got {short(name)}")
             if problem := scale_problem(name, entry):
                 raise ProfileError(
-                    f"scale {name!r} {problem}. Take it out of the profile's scales, or fit it again with "
+                    f"scale {short(name)} {problem}. Take it out of the profile's scales, or fit it again with "
                     f"qsit bench calibrate."
                 )
 
@@ -141,9 +142,9 @@ class ScoreProfile:
             ids = tokenizer.encode(word, add_special_tokens=False)
             if ids != [expected]:
                 raise ProfileError(
-                    f"level word {word!r} is token {ids} in this checkpoint's tokenizer, its profile expects "
-                    f"[{expected}]: profile and tokenizer belong to different checkpoints. Give a profile of this "
-                    f"checkpoint, or none: its own {FILE_NAME} is then used. Where that is wrong, repair it."
+                    f"level word {short(word)} is token {short(ids)} in this checkpoint's tokenizer, its profile "
+                    f"expects [{expected}]: profile and tokenizer belong to different checkpoints. Give a profile of "
+                    f"this checkpoint, or none: its own {FILE_NAME} is then used. Where that is wrong, repair it."
                 )
 
 

@@ -118,7 +118,7 @@ def hf_name(name: str) -> str:
     for prefix, replacement in _NAMES:
         if name.startswith(prefix):
             return replacement + name[len(prefix) :]
-    raise WeightsError(f"weight {name!r} has no place in LLaVA-OneVision; is this a LLaVA-NeXT Qwen checkpoint?")
+    raise WeightsError(f"weight {short(name)} has no place in LLaVA-OneVision; is this a LLaVA-NeXT Qwen checkpoint?")
 
 
 def hf_config(content: Mapping[str, Any], tokens: Mapping[str, int], vision: Mapping[str, Any] | None = None) -> Any:
@@ -126,18 +126,19 @@ def hf_config(content: Mapping[str, Any], tokens: Mapping[str, int], vision: Map
     from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
     if "llava" not in str(content.get("model_type")) or content.get("model_type") == "llava_onevision":
-        raise WeightsError(f"model_type {content.get('model_type')!r} is not LLaVA-NeXT's; there is nothing to convert")
+        kind = short(content.get("model_type"))
+        raise WeightsError(f"model_type {kind} is not LLaVA-NeXT's; there is nothing to convert")
     for key, allowed in _REQUIRED.items():
         if content.get(key) not in allowed:
-            raise WeightsError(f"config.json has {key}={content.get(key)!r}; only {allowed[0]!r} can be converted")
+            raise WeightsError(f"config.json has {key}={short(content.get(key))}; only {allowed[0]!r} can be converted")
     aspect = content.get("image_aspect_ratio")
     if not isinstance(aspect, str) or not re.fullmatch(r"anyres_max_\d+", aspect):
-        raise WeightsError(f"config.json has image_aspect_ratio={aspect!r}; only anyres_max_N can be converted")
+        raise WeightsError(f"config.json has image_aspect_ratio={short(aspect)}; only anyres_max_N can be converted")
     tower = vision or TOWERS.get(str(content.get("mm_vision_tower")))
     if tower is None:
         raise WeightsError(
-            f"mm_vision_tower {content.get('mm_vision_tower')!r} is unknown (known: {', '.join(TOWERS)}); pass its "
-            "SigLIP settings as vision="
+            f"mm_vision_tower {short(content.get('mm_vision_tower'))} is unknown (known: {', '.join(TOWERS)}); pass "
+            "its SigLIP settings as vision="
         )
     text = {key: content[key] for key in _TEXT_KEYS if content.get(key) is not None}
     text["vocab_size"] = max(int(content["vocab_size"]), 1 + max(tokens.values()))
@@ -164,7 +165,7 @@ def grid_points(value: Any, tile: int) -> list[list[int]]:
     if isinstance(value, str):
         found = [(int(a), int(b)) for a, b in re.findall(r"\((\d+)\s*x\s*(\d+)\)", value)]
         if len(found) < 2:
-            raise WeightsError(f"image_grid_pinpoints {value!r} is not of the form '(1x1),...,(6x6)'")
+            raise WeightsError(f"image_grid_pinpoints {short(value)} is not of the form '(1x1),...,(6x6)'")
         (a, b), (c, d) = found[0], found[-1]
         if max(c - a, 0) * max(d - b, 0) > MOST_POINTS:
             raise WeightsError(f"image_grid_pinpoints {short(value)} means more than {MOST_POINTS} grid points")
@@ -172,7 +173,7 @@ def grid_points(value: Any, tile: int) -> list[list[int]]:
     elif isinstance(value, list) and value and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in value):
         points = [[int(width), int(height)] for width, height in value]
     else:
-        raise WeightsError(f"image_grid_pinpoints {value!r} is neither a list of pairs nor '(1x1),...,(6x6)'")
+        raise WeightsError(f"image_grid_pinpoints {short(value)} is neither a list of pairs nor '(1x1),...,(6x6)'")
     swapped = [[second, first] for first, second in points]
     return points if sorted(points) == sorted(swapped) else swapped
 

@@ -12,8 +12,9 @@ class WeightsError(RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, for a message of one line."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of an error's text; at most 300 characters of it, as libraries quote what they read."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 300 else line[:297] + "..."
 
 
 def short(value: Any) -> str:

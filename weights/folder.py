@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qsit_plugin.weights.errors import WeightsError
-from qsit_plugin.weights.json_file import read_json
+from qsit_plugin.weights.errors import WeightsError, short
+from qsit_plugin.weights.json_file import is_file_name, read_json
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDEX = "model.safetensors.index.json"
@@ -38,8 +38,10 @@ def weight_files(folder: Path) -> list[Path]:
                 "the file again"
             )
         names = sorted(set(mapping.values()))
-        if any(Path(name).name != name for name in names):
-            raise WeightsError(f"{folder / INDEX} points outside its folder: {names}; download the checkpoint again")
+        if not all(map(is_file_name, names)):
+            raise WeightsError(
+                f"{folder / INDEX} names what is no file of its folder: {short(names)}; download the checkpoint again"
+            )
         files = [folder / name for name in names]
     else:
         files = [folder / "model.safetensors"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qsit_plugin.weights.errors import WeightsError, short
-from qsit_plugin.weights.json_file import read_json
+from qsit_plugin.weights.errors import WeightsError, first_line, short
+from qsit_plugin.weights.json_file import is_file_name, read_json
 
 FILE_NAME = "golden.json"
 PASS = 0.005
@@ -82,8 +82,8 @@ def judge(score: float, golden: Golden) -> Verdict:
 def _parse(entry: Any, path: Path) -> Golden:
     try:
         name = entry["image"]
-        if name is not None and (not isinstance(name, str) or Path(name).name != name):
-            raise ValueError(f"image must be the name of a file beside it, or null, not {name!r}")
+        if name is not None and not is_file_name(name):
+            raise ValueError(f"image must be the name of a file beside it, or null, not {short(name)}")
         image = None if name is None else path.parent / name
         golden = Golden(
             image=image,
@@ -93,7 +93,8 @@ def _parse(entry: Any, path: Path) -> Golden:
         )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise WeightsError(
-            f"{path}: a golden entry is {{image, logits, score}} with five logits; got {short(entry)} ({error!r})"
+            f"{path}: a golden entry is {{image, logits, score}} with five logits; got {short(entry)} "
+            f"({first_line(error)})"
         ) from error
     if image is not None and not image.is_file():
         raise WeightsError(f"{path} names the image {image.name}, which is not beside it; copy the whole checkpoint")

@@ -95,6 +95,12 @@ def parse_json(text: str, *, finite: bool = True, most: int = MOST_BRACKETS) -> 
     raise ValueError(f"nested deeper than {DEEPEST} levels")
 
 
+def is_file_name(name: Any) -> bool:
+    """Whether it names a file beside the one that says so: not elsewhere, and nothing that the system refuses to look
+    for, such as a longer name or one with a null character."""
+    return isinstance(name, str) and Path(name).name == name and len(name) <= 200 and name.isprintable()
+
+
 def _text(path: Path) -> str:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # a folder has an error of its own

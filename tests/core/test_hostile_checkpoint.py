@@ -269,3 +269,28 @@ def test_a_tokenizer_with_a_setting_of_another_type_is_an_error_that_names_its_f
     edit(folder, "tokenizer_config.json", model_max_length=value)
     with pytest.raises(WeightsError, match="tokenizer_config.json"):
         qsit_plugin.load(folder)
+
+
+LETTERS = "a" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("config.json", {"dtype": LETTERS}),
+        ("config.json", {"model_type": LETTERS}),
+        ("config.json", {"image_token_id": [1] * 1_000_000}),
+        ("tokenizer.json", {"version": LETTERS}),
+        ("processor_config.json", {"num_image_tokens": [1] * 1_000_000}),
+        ("model.safetensors.index.json", {"weight_map": {"a": LETTERS}}),
+        ("qsit.json", {"level_words": [LETTERS, " good", " fair", " poor", " bad"]}),
+    ],
+    ids=["dtype", "model_type", "image_token_id", "version", "num_image_tokens", "weight_map", "level_words"],
+)
+def test_a_message_quotes_no_more_of_a_file_than_a_person_reads(folder, name, values):
+    if not (folder / name).is_file():
+        write(folder, name, {})
+    edit(folder, name, **values)
+    with pytest.raises(WeightsError) as caught:
+        qsit_plugin.load(folder, device="cpu")
+    assert len(str(caught.value)) < 1_000
