@@ -32,7 +32,7 @@ def apply_calibration(scale: dict[str, Any], value: float) -> float:
     elif kind == "isotonic":
         mapped = _interpolate(value, *parameters)
     else:
-        raise ValueError(f"unknown calibration kind {kind!r}; known: {', '.join(KINDS)}")
+        raise ValueError(f"unknown calibration kind {_short(kind)}; known: {', '.join(KINDS)}")
     return min(max(mapped, low), high)
 
 
@@ -48,7 +48,7 @@ def scale_problem(name: str, entry: Any) -> str | None:
         return _logistic4_problem(entry["parameters"])
     if entry["kind"] == "isotonic":
         return _isotonic_problem(entry["parameters"])
-    return f"is of the unknown kind {entry['kind']!r}; known: {', '.join(KINDS)}"
+    return f"is of the unknown kind {_short(entry['kind'])}; known: {', '.join(KINDS)}"
 
 
 def _logistic4_problem(parameters: Any) -> str | None:
