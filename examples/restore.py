@@ -71,7 +71,8 @@ def restore(model: qsit.QSiT, photo: torch.Tensor, steps: int) -> torch.Tensor:
     optimizer = torch.optim.Adam(bands.parameters(), lr=0.15)
     for _ in range(steps):
         image = bands()
-        score = gradients.value(gradients.level_probabilities(model, [image.clamp(0.0, 1.0)]), model.profile.weights).mean()
+        shares = gradients.level_probabilities(model, [image.clamp(0.0, 1.0)])
+        score = gradients.value(shares, model.profile.weights).mean()
         change = (blurred(image - photo, 2.0) ** 2).mean()
         optimizer.zero_grad()
         (SIMILARITY * change - score).backward()

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from qsit_plugin.weights.errors import short
+
 PLAIN_SCALES = {"0-1": (0.0, 1.0), "0-5": (0.0, 5.0), "1-5": (1.0, 5.0), "0-100": (0.0, 100.0)}
 """Linear stretches of the value. They rename the number; they say nothing about any database's ratings."""
 
@@ -32,7 +34,7 @@ def apply_calibration(scale: dict[str, Any], value: float) -> float:
     elif kind == "isotonic":
         mapped = _interpolate(value, *parameters)
     else:
-        raise ValueError(f"unknown calibration kind {_short(kind)}; known: {', '.join(KINDS)}")
+        raise ValueError(f"unknown calibration kind {short(kind)}; known: {', '.join(KINDS)}")
     return min(max(mapped, low), high)
 
 
@@ -41,19 +43,19 @@ def scale_problem(name: str, entry: Any) -> str | None:
     if name in PLAIN_SCALES:
         return f"has the name of a plain stretch ({', '.join(PLAIN_SCALES)}) and would never be read: take another name"
     if not isinstance(entry, dict) or entry.keys() != {"kind", "parameters", "range"}:
-        return f"must have exactly the keys kind, parameters and range; got {_short(entry)}"
+        return f"must have exactly the keys kind, parameters and range; got {short(entry)}"
     if not _numbers(entry["range"], 2) or not entry["range"][0] < entry["range"][1]:
-        return f"must have a range [low, high] of two finite numbers, low below high; got {_short(entry['range'])}"
+        return f"must have a range [low, high] of two finite numbers, low below high; got {short(entry['range'])}"
     if entry["kind"] == "logistic4":
         return _logistic4_problem(entry["parameters"])
     if entry["kind"] == "isotonic":
         return _isotonic_problem(entry["parameters"])
-    return f"is of the unknown kind {_short(entry['kind'])}; known: {', '.join(KINDS)}"
+    return f"is of the unknown kind {short(entry['kind'])}; known: {', '.join(KINDS)}"
 
 
 def _logistic4_problem(parameters: Any) -> str | None:
     if not _numbers(parameters, 4) or parameters[3] == 0:
-        return f"needs parameters [b1, b2, b3, b4], four finite numbers, b4 not 0; got {_short(parameters)}"
+        return f"needs parameters [b1, b2, b3, b4], four finite numbers, b4 not 0; got {short(parameters)}"
     if not parameters[0] > parameters[1]:
         return f"must rise, that is, b1 above b2; got b1 = {parameters[0]:g}, b2 = {parameters[1]:g}"
     return None
@@ -61,10 +63,10 @@ def _logistic4_problem(parameters: Any) -> str | None:
 
 def _isotonic_problem(parameters: Any) -> str | None:
     if not isinstance(parameters, Sequence) or len(parameters) != 2:
-        return f"needs parameters [[x …], [y …]]; got {_short(parameters)}"
+        return f"needs parameters [[x …], [y …]]; got {short(parameters)}"
     xs, ys = parameters
     if not _numbers(xs) or not _numbers(ys) or len(xs) != len(ys) or len(xs) < 2:
-        return f"needs two equally long lists of at least two finite numbers; got {_short(parameters)}"
+        return f"needs two equally long lists of at least two finite numbers; got {short(parameters)}"
     if any(right <= left for left, right in zip(xs, xs[1:], strict=False)):
         return "needs knots whose x rise strictly"
     if any(right < left for left, right in zip(ys, ys[1:], strict=False)) or not ys[-1] > ys[0]:
@@ -78,11 +80,6 @@ def _numbers(values: Any, count: int | None = None) -> bool:
         return False
     most = sys.float_info.max  # compared, as isfinite overflows for whole numbers beyond it
     return all(isinstance(v, int | float) and not isinstance(v, bool) and -most <= v <= most for v in values)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
