@@ -53,9 +53,9 @@ def tower_description(checkpoint: str | Path) -> Describe:
     return describe
 
 
-def teacher_description(path: str | Path | None, bfloat16: bool = False) -> Describe:
+def teacher_description(path: str | Path | None) -> Describe:
     """Mean and deviation of the teacher's eight maps."""
-    teacher = efficientnet.load(path).to(torch.bfloat16 if bfloat16 else torch.float32)
+    teacher = efficientnet.load(path)
     return lambda photo: efficientnet.pooled(teacher(photo))
 
 
@@ -67,8 +67,10 @@ def photo_of(path: Path) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def describe_all(photos: Sequence[Rated], describe: Describe, cache: str | Path | None = None) -> np.ndarray:
-    """(N, D) float16. What the file ``cache`` holds is not computed again; it is written every 500 photos."""
+def describe_all(
+    photos: Sequence[Rated], describe: Describe, cache: str | Path | None = None, bfloat16: bool = False
+) -> np.ndarray:
+    """(N, D) float16. What the file ``cache`` holds is not computed again; it is written every 200 photos."""
     place = Path(cache) if cache else None
     found: dict[str, np.ndarray] = {}
     if place and place.exists():
@@ -76,8 +78,10 @@ def describe_all(photos: Sequence[Rated], describe: Describe, cache: str | Path 
             found = dict(zip(stored["names"].tolist(), stored["vectors"], strict=True))
     left = [photo for photo in photos if photo.path.name not in found]
     for number, photo in enumerate(left, start=1):
-        found[photo.path.name] = describe(photo_of(photo.path))[0].half().numpy()
-        if number % 500 == 0 or number == len(left):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            vector = describe(photo_of(photo.path))[0]
+        found[photo.path.name] = vector.half().numpy()
+        if number % 200 == 0 or number == len(left):
             print(f"described {number} of {len(left)}", flush=True)
             if place:
                 partial = place.with_suffix(".partial.npz")
@@ -115,7 +119,13 @@ def drawn(photos: Sequence[Rated], count: int) -> list[Rated]:
 
 
 def measure(
-    photos: Sequence[Rated], unseen: Sequence[Rated], describe: Describe, count: int, cache: str | Path, part: str
+    photos: Sequence[Rated],
+    unseen: Sequence[Rated],
+    describe: Describe,
+    count: int,
+    cache: str | Path,
+    part: str,
+    bfloat16: bool = False,
 ) -> dict[str, object]:
     """Rank correlations of a read-out taught on ``count`` training photos, on ``part`` of both databases."""
     training = drawn([photo for photo in photos if photo.part == "training"], count)
@@ -123,7 +133,7 @@ def measure(
     away = [photo for photo in unseen if photo.part == part]
     place = Path(cache)
     place.mkdir(parents=True, exist_ok=True)
-    known = describe_all([*training, *asked], describe, place / "rated.npz")
+    known = describe_all([*training, *asked], describe, place / "rated.npz", bfloat16)
     ridge = Ridge(known[: len(training)], np.array([photo.mos for photo in training]))
     values = ridge(known[len(training) :])
     found: dict[str, object] = {"training": len(training), "alpha": ridge.alpha, "part": part}
@@ -131,7 +141,7 @@ def measure(
     if part == "test":
         found["without twins"] = _rounded(rated.within_subsets(asked, values, lambda photo: not photo.twin))
     if away:
-        distant = ridge(describe_all(away, describe, place / "unseen.npz"))
+        distant = ridge(describe_all(away, describe, place / "unseen.npz", bfloat16))
         found["unseen"] = round(rated.within_subsets(away, distant)["all"], 4)
     return found
 
@@ -152,16 +162,16 @@ def main() -> None:
     parser.add_argument("--cache", required=True, help="folder for the vectors of this network")
     parser.add_argument("--thumbnails", required=True, help="file of thumbnails that show near twins; made if missing")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bfloat16", action="store_true", help="the teacher in bfloat16")
+    parser.add_argument("--bfloat16", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.tower:
         describe = tower_description(args.tower)
     else:
-        describe = teacher_description(None if args.teacher == "imagenet" else args.teacher, args.bfloat16)
+        describe = teacher_description(None if args.teacher == "imagenet" else args.teacher)
     unseen = rated.read(args.unseen) if args.unseen else []
     photos = rated.read_and_cut(args.rated, args.thumbnails)
-    print(json.dumps(measure(photos, unseen, describe, args.training, args.cache, args.part), indent=2))
+    print(json.dumps(measure(photos, unseen, describe, args.training, args.cache, args.part, args.bfloat16), indent=2))
 
 
 if __name__ == "__main__":

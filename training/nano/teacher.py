@@ -207,7 +207,7 @@ def _begin(model: Teacher, training: Sequence[Rated], stage: TeacherStage, cache
         return
     model.network.load_state_dict(efficientnet.pretrained().state_dict())
     chosen = drawn(training, stage.probe)
-    vectors = describe_all(chosen, teacher_description(None, stage.bfloat16), cache)
+    vectors = describe_all(chosen, teacher_description(None), cache, stage.bfloat16)
     model.begin_with(Ridge(vectors, np.array([photo.mos for photo in chosen])))
 
 
