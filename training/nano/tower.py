@@ -198,13 +198,21 @@ def check(model: TowerWithHeads, images: list[Image.Image], batches: int = 8) ->
 
 
 def take_tower(model: TowerWithHeads, checkpoint: str | Path) -> None:
-    """The tower of a checkpoint that this package wrote."""
+    """The tower of a checkpoint that this package wrote, or of the stage of imitation."""
+    inner_tower(model.tower).load_state_dict(read_tower(checkpoint))
+
+
+def read_tower(checkpoint: str | Path) -> dict[str, torch.Tensor]:
+    """Weights of a vision tower, float32, under the names of ``SiglipVisionModel`` without its wrapper: from a
+    checkpoint that this package wrote, or from a .safetensors file of towers alone (stages A and imitation)."""
+    if Path(checkpoint).suffix == ".safetensors":
+        return {k: v.float() for k, v in load_file(checkpoint).items() if not k.startswith("head.")}
     stored = load_file(resolve(checkpoint) / "model.safetensors")
     prefix = "vision_tower.vision_model."
     tower = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
     if not tower:
         raise ValueError(f"{checkpoint} has no weights under {prefix}: give a folder that this package wrote")
-    inner_tower(model.tower).load_state_dict(tower)
+    return tower
 
 
 def inner_tower(tower: nn.Module) -> nn.Module:

