@@ -78,7 +78,7 @@ def _to_uint8(values: np.ndarray, name: str) -> np.ndarray:
         values = values.astype(np.float32)  # 255 times a half is not exact in half precision
     low, high = float(values.min()), float(values.max())  # NaN wherever there is one
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ImageError(name, "holds NaN or infinite values; mend what made them")
+        raise ImageError(name, "holds NaN or infinite values; fix the code that produced them")
     if low < -FLOAT_SLACK or high > 1 + FLOAT_SLACK:
         cure = "divide by 255" if low >= 0 and 2 < high <= 255 else "clip or rescale"
         raise ImageError(name, f"floats from {low:.6g} to {high:.6g}, outside [0, 1]; {cure} first")

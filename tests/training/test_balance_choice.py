@@ -1,4 +1,4 @@
-"""Which mixture a balance search hands on, and that a run is told so."""
+"""Which mixture a balance search writes down, and that a run is told so."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which mixture a search hands on: the middle of what is tied with the best, or the published one.
+"""Which mixture a search writes down: the middle of what is tied with the best, or the published one.
 
 Not the best itself: where the objective hardly changes, noise decides where it is highest, and that may be at an end,
 which leaves a task out. Where no mixture can be distinguished from another, nothing speaks against what Q-SiT was
