@@ -63,6 +63,7 @@ def check_question(question: str) -> None:
         raise TypeError(f"a question is one text, got {type(question).__name__}: ask several one after the other")
     if not question.strip():
         raise ValueError("the question is empty")
+    _check_text(question)
 
 
 def check_options(options: Sequence[str]) -> list[str]:
@@ -76,6 +77,8 @@ def check_options(options: Sequence[str]) -> list[str]:
     wrong = [option for option in options if not isinstance(option, str)]
     if wrong:
         raise TypeError(f"every option must be a text, got {wrong[0]!r:.80}")
+    for option in options:
+        _check_text(option)
     shown = [option.strip() for option in options]
     if "" in shown:
         raise ValueError(f"option {shown.index('') + 1} of {len(shown)} is empty: leave it out or write it")
@@ -90,3 +93,9 @@ def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     configured = getattr(model.generation_config, "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+def _check_text(text: str) -> None:
+    """Raises ValueError for half of a surrogate pair, which no tokenizer takes."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{ascii(text):.80} holds half of a surrogate pair: take it out, or decode the text again")

@@ -14,7 +14,7 @@ from qsit_plugin.weights.folder import weight_bytes
 from .ambient import ordinary_tensors
 from .checkpoint import open_checkpoint
 from .devices import resolve_device, resolve_dtype
-from .golden_check import check_goldens
+from .golden_check import check_goldens, is_unverified
 from .image_errors import MAX_PIXELS, pixel_limit
 from .model import QSiT
 from .quantization import require_bitsandbytes
@@ -58,9 +58,9 @@ def load(
         max_pixels: refuse images with more pixels (width x height), before they are decoded; 2**28 (268 million) guards
             against files that unpack to more memory than there is. None for no limit. Moves no score.
         check_golden: score the images of the folder's ``golden.json``, if it has one, and refuse a checkpoint that does
-            not give its golden scores. Done once for each state of the files (``QSIT_CACHE`` says where that is kept);
-            never for the embedded model, nor with an adapter, a profile, a limit, EXIF rotation or quantized weights,
-            under which golden scores do not hold. False leaves it out.
+            not give its golden scores. Done once for each state of the files (``QSIT_CACHE`` says where that is kept),
+            never for the embedded model. With an adapter, a profile, a limit, EXIF rotation or quantized weights,
+            under which golden scores do not hold, the checkpoint is opened without them first. False leaves it out.
 
     Raises:
         WeightsError: the checkpoint cannot be found, or fails one of the load-time checks. Whatever goes wrong between
@@ -73,6 +73,10 @@ def load(
     if quantization is not None:
         require_bitsandbytes(quantization)
     folder = resolve(name, revision=revision)
+    changed = adapter is not None or profile is not None or quantization is not None or exif_rotation
+    changed = changed or max_tiles is not None or max_image_tokens is not None
+    if check_golden and changed and is_unverified(folder):
+        load(folder, device=device, dtype=dtype)  # as it is, only to be checked; once, where the cache can be written
     target = resolve_device(device)
     checkpoint = open_checkpoint(
         folder,
@@ -92,6 +96,6 @@ def load(
         exif_rotation=exif_rotation,
         max_pixels=max_pixels,
     )
-    if check_golden and adapter is None and profile is None:
+    if check_golden and not changed:
         check_goldens(model)
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from qsit_plugin.evaluation.locate import FileTree
 from qsit_plugin.evaluation.ratings import DatasetError
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
-from .conversion import Conversion, Images, level_said, rounded
+from .contradiction import contradiction_text
+from .conversion import Conversion, Images, ScaleWarning, level_said, rounded
 from .levels import SCALES, LevelScale
 from .problems import BAD_ROW, DISAGREEMENT, MISSING_IMAGE, OUT_OF_RANGE
 from .rows import RowError, TrainingRow, from_record, messages_of
@@ -65,6 +67,9 @@ def convert_conversations(
         else:
             result.add(_with_image(row, prefix + image), level, rated_on)
     result.check_scales()
+    if scale is None and (text := contradiction_text(result.rows, profile)):
+        result.warnings.append(text)
+        warnings.warn(text, ScaleWarning, stacklevel=2)
     return result
 
 

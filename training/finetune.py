@@ -285,6 +285,7 @@ def _tell_begin(
     arguments: Any,
     say: Callable[[str], None],
 ) -> None:
+    from .contradiction import contradiction_text
     from .dataset import soft_label_gap, supervised_texts
     from .label_error import off_range_texts
     from .plan import plan_lines, plan_of
@@ -299,7 +300,8 @@ def _tell_begin(
         without, ratings = soft_label_gap(dataset.rows)
         if without:
             say(f"{without:,} of {ratings:,} ratings have no level_probs: these are trained on their word")
-        for text in off_range_texts(dataset.rows):
+        odd = contradiction_text(dataset.rows, checkpoint.profile)
+        for text in [*off_range_texts(dataset.rows), *([odd] if odd else [])]:
             say(f"warning: {text}")
     devices = f"{arguments.world_size} x {arguments.device.type}"
     say(f"{config.method} of {checkpoint.name} on {devices}, in {'bfloat16' if arguments.bf16 else 'float32'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from .conversion import (
     rounded,
     score_messages,
 )
-from .levels import LevelScale
+from .levels import SCALES, LevelScale
 from .problems import BAD_ROW, MISSING_IMAGE, OUT_OF_RANGE, OUTSIDE_ROOT
 from .rows import TrainingRow
 
@@ -84,7 +85,7 @@ def convert_ratings(
         raise DatasetError(f"{ratings.title} has no vote shares for soft labels: only KonIQ-10k has; take {RATING!r}")
     if without_twins:
         rows, result.twins = _alone(ratings, rows)
-    source = name if name in DATASETS else Path(annotations).stem
+    source = name if name in DATASETS else _own_source(Path(annotations))
     for row, (path, fault) in zip(rows, _paths(images, rows), strict=True):
         result.rating(scale, row.mos)
         if path is None:
@@ -124,6 +125,11 @@ def _chosen(ratings: Ratings, split: str | None) -> list[RatedImage]:
     return [row for row in ratings.rows if wanted in ("all", row.split)]
 
 
+def _own_source(table: Path) -> str:
+    """The name of a table of one's own. One that is called as a published dataset must not get that one's range."""
+    return table.name if table.stem in SCALES else table.stem
+
+
 def _alone(ratings: Ratings, rows: list[RatedImage]) -> tuple[list[RatedImage], int]:
     """The rows without near twins in another split, and how many others there were."""
     if not any(row.twins for row in ratings.rows):
@@ -149,7 +155,11 @@ def _paths(images: Images, rows: Sequence[RatedImage]) -> Iterator[tuple[str | N
 def _row(
     row: RatedImage, path: str, level: str, source: str, scale: LevelScale, soft: str, profile: ScoreProfile
 ) -> TrainingRow:
-    """Raises ValueError for a negative standard deviation, and for a path that leads out of the folder."""
+    """Raises ValueError for a standard deviation that is negative or larger than ratings on the scale can have, and for
+    a path that leads out of the folder."""
+    low, high = scale.possible or (scale.low, scale.high)
+    if row.sd is not None and row.sd > (high - low) / math.sqrt(2):
+        raise ValueError(f"a standard deviation of {row.sd:g} is impossible for ratings from {low:g} to {high:g}")
     name = path if Path(row.image).is_absolute() else row.image
     labels = scale.soft(row.mos, votes=row.votes) if soft == VOTES else scale.soft(row.mos, row.sd)
     return TrainingRow(

@@ -109,7 +109,8 @@ def calibrate(
     ``Score.on("0-100")`` would give). "mean" answers the mean of the validation ratings for every photo: the RMSE of
     knowing nothing.
 
-    Raises CalibrationError where there are no rows to fit on or to report on, and as ``fit_scale`` does.
+    Raises CalibrationError where there are no rows to fit on or to report on, for ratings outside the range, and as
+    ``fit_scale`` does.
     """
     x, y, names = np.asarray(scores, dtype=float), np.asarray(mos, dtype=float), np.asarray(split)
     fit, test = names == FIT_SPLIT, names == REPORT_SPLIT
@@ -120,6 +121,11 @@ def calibrate(
                 f"no row has split {wanted!r}; splits found: {found}. A map is fitted on {FIT_SPLIT} rows and judged "
                 f"on {REPORT_SPLIT} rows, never on the rows it was fitted on"
             )
+    if range is not None and (outside := int(((y < range[0]) | (y > range[1])).sum())):
+        raise CalibrationError(
+            f"{outside:,} of {len(y):,} ratings are outside the range {range[0]:g} to {range[1]:g}, they go from "
+            f"{y.min():g} to {y.max():g}: the scale would end where ratings go on. Give the range of the rating scale"
+        )
     entries = {kind: fit_scale(x[fit], y[fit], kind=kind, range=range) for kind in kinds}
     low, high = (float(y[fit].min()), float(y[fit].max())) if range is None else range
     mean = {"n": int(test.sum()), "srcc": None, "plcc": None, "rmse": statistics.rmse(y[fit].mean(), y[test])}

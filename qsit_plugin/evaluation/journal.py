@@ -81,7 +81,7 @@ class Journal:
         """Take over what the file holds; its dataset, or None for a new file."""
         content = self.path.read_bytes()
         dataset = None
-        for number, text in enumerate(content.decode("utf-8", errors="replace").splitlines(), 1):
+        for number, text in enumerate(_lines(content.decode("utf-8", errors="replace")), 1):
             try:
                 line = json.loads(text)
                 if "dataset" in line:
@@ -107,3 +107,8 @@ class Journal:
 
     def _cure(self) -> str:
         return "delete the file to start again, or give --out another name"
+
+
+def _lines(text: str) -> list[str]:
+    """Not by ``splitlines``, which also cuts at U+2028 and its like, which names of images may hold."""
+    return text.removesuffix("\n").split("\n") if text else []

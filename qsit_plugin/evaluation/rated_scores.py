@@ -10,6 +10,8 @@ import numpy as np
 
 from qsit_plugin.scores import LIMIT
 
+from .tables import check_once, strict_rows
+
 ONE_VALUE = ("scale", "dataset", "database", "model", "adapter", "profile")
 """Columns that must not vary: scores of two models, and ratings of two databases, are not on one scale."""
 
@@ -37,12 +39,13 @@ def read_rated_scores(
     found: dict[str, set[str]] = {column: set() for column in ONE_VALUE}
     scores, ratings, splits, left_out = [], [], [], 0
     with open(path, encoding="utf-8-sig", newline="") as stream:
-        table = csv.DictReader(stream)
+        table = csv.DictReader(stream, strict=True)
         header = table.fieldnames or ()
         missing = [column for column in (score, mos, split) if column not in header]
         if missing:
             raise ValueError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(header) or 'none'}")
-        for row in table:
+        check_once(path, header, (score, mos, split, "mode", *ONE_VALUE))
+        for row in strict_rows(table, path):
             if not (row[score] or "").strip() or not (row[mos] or "").strip():
                 left_out += 1
                 continue

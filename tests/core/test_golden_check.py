@@ -81,10 +81,31 @@ def test_the_embedded_model_is_not_checked(passes):
     assert passes == []
 
 
-@pytest.mark.parametrize("options", [{"max_tiles": 1}, {"profile": NANO / "qsit.json"}, {"exif_rotation": True}])
-def test_golden_scores_are_not_asked_for_where_they_do_not_hold(folder, passes, options):
+OPTIONS = [{"max_tiles": 1}, {"profile": NANO / "qsit.json"}, {"exif_rotation": True}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_where_golden_scores_do_not_hold_the_checkpoint_is_checked_without_the_options_once(folder, passes, options):
     qsit_plugin.load(folder, **options)
-    assert passes == []
+    qsit_plugin.load(folder, **options)
+    assert len(passes) == 2
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_damaged_checkpoint_is_refused_whatever_the_options(folder, options):
+    flip(folder)
+    with pytest.raises(WeightsError, match="is damaged: golden-astronaut"):
+        qsit_plugin.load(folder, **options)
+
+
+def test_a_drift_that_rounding_does_not_explain_is_warned_of_at_every_load(folder, caplog):
+    content = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    content["goldens"][0]["score"] -= 0.02
+    (folder / "golden.json").write_text(json.dumps(content), encoding="utf-8")
+    for _ in range(2):
+        caplog.clear()
+        qsit_plugin.load(folder)
+        assert "more than rounding explains" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -327,3 +327,12 @@ def test_exif_rotation_is_off_by_default_and_says_so_when_on(model, tmp_path, pi
     turned = qsit.load(model.folder, device="cpu", exif_rotation=True).score(photo)
     assert (plain.width, plain.height, plain.mode) == (300, 200, "released")
     assert (turned.width, turned.height, turned.mode) == (200, 300, "EXIF rotation")
+
+
+def test_half_of_a_surrogate_pair_is_refused_before_a_tokenizer_sees_it():
+    from qsit_plugin.conversation import check_options, check_question
+
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        check_question("sharp \ud800?")
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        check_options(["\ud800", "b"])

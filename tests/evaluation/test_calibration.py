@@ -196,3 +196,25 @@ def test_real_scores_of_llava_on_koniq_gain_from_the_validation_rows(data):
     assert report["logistic4"]["srcc"] == pytest.approx(report["raw"]["srcc"], abs=1e-12)
     assert report["logistic4"]["plcc"] > report["raw"]["plcc"]
     assert report["logistic4"]["rmse"] < report["mean"]["rmse"] < report["raw"]["rmse"]
+
+
+def test_a_range_that_does_not_hold_the_ratings_is_refused():
+    x, y = rated(n=60)
+    with pytest.raises(CalibrationError, match="ratings are outside the range 0 to 2, they go from"):
+        calibrate(x, y, np.repeat(["validation", "test"], 30), range=(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("score,mos,mos,split\n.5,1,2,test\n", "several columns called 'mos'"),
+        ('score,mos,split,note\n.5,1,test,"oops\n.6,2,test,\n', "is a quote not closed"),
+    ],
+)
+def test_a_table_of_scores_that_could_be_read_in_two_ways_is_refused(tmp_path, text, message):
+    from qsit_plugin.evaluation.rated_scores import read_rated_scores
+
+    path = tmp_path / "scores.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_rated_scores(path)

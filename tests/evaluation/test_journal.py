@@ -90,3 +90,12 @@ def test_a_second_run_on_the_same_journal_is_refused_and_leaves_it_as_it_is(path
         Journal(path, {**ABOUT, "name": "spaq"})
     with Journal(path, ABOUT):  # a refusal holds no lock
         pass
+
+
+def test_an_image_whose_name_holds_a_line_separator_of_unicode_is_known_afterwards(tmp_path: Path) -> None:
+    path, names = tmp_path / "run.jsonl", {"a\u2028b.jpg", "c\x85d.jpg"}
+    with Journal(path, ABOUT) as journal:
+        for name in names:
+            journal.write("m", name, {"score": 1.0})
+    with Journal(path, ABOUT) as journal:
+        assert journal.done("m") == names

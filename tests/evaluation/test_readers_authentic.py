@@ -279,3 +279,16 @@ def test_a_tables_empty_deviations_are_none_and_other_texts_are_refused(tmp_path
     assert "line 2, column 'sd': 'inf' is not a finite number" in refusal("csv", path, columns=columns)
     path.write_text("image,mos,sd\n1.jpg,nan,1\n", encoding="utf-8")
     assert "line 2, column 'mos': 'nan' is not a finite number" in refusal("csv", path, columns=columns)
+
+
+@pytest.mark.parametrize("header", ["image,mos,mos", "image,mos,image"])
+def test_a_needed_column_that_stands_twice_is_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{header}\n1.jpg,1,5\n2.jpg,2,4\n", encoding="utf-8")
+    assert f"several columns called {header.split(',')[2]!r}: rename all but one" in refusal("csv", path)
+
+
+def test_a_quote_that_is_not_closed_is_refused_and_takes_no_rows_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text('image,mos,note\n1.jpg,1,\n2.jpg,2,"oops\n3.jpg,3,\n4.jpg,4,\n', encoding="utf-8")
+    assert "is a quote not closed?" in refusal("csv", path)

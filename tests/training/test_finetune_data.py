@@ -190,3 +190,11 @@ def test_a_run_warns_of_soft_labels_that_are_not_on_the_range_of_their_ratings(
     said: list[str] = []
     finetune.prepare(tuning.config(tmp_path / "out", data=str(tmp_path / "koniq.jsonl")), say=said.append)
     assert any("not on the range of the ratings (koniq)" in line for line in said) == warned
+
+
+def test_a_run_warns_of_soft_labels_that_contradict_the_words_of_their_rows(tuning: Data, tmp_path: Path) -> None:
+    rows = [replace(row, level_probs=row.level_probs and row.level_probs[::-1]) for row in tuning.rows]
+    write_rows(tmp_path / "odd.jsonl", rows)
+    said: list[str] = []
+    finetune.prepare(tuning.config(tmp_path / "out", data=str(tmp_path / "odd.jsonl")), say=said.append)
+    assert any("more than a level away from the word in their text" in line for line in said)

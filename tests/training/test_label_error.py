@@ -149,3 +149,38 @@ def test_labels_survive_their_six_decimals(tmp_path: Path) -> None:
     saved = json.loads(json.dumps(to_record(one)))["level_probs"]
     assert len(saved) == len(LEVELS)
     assert SCALE.number(saved) == pytest.approx(97.3, abs=1e-3)
+
+
+@pytest.mark.parametrize("change", [lambda five: five[::-1], lambda five: (0.2,) * 5], ids=["reversed", "flat"])
+def test_labels_that_contradict_the_words_of_their_rows_are_warned_of_whatever_their_source(tmp_path: Path, change):
+    path = tmp_path / "mine.csv"
+    path.write_text("image,mos\n" + "".join(f"{n}.jpg,{n % 101}\n" for n in range(0, 1010, 7)), encoding="utf-8")
+    columns = Columns("image", "mos")
+    result = convert_ratings("csv", path, UNCHECKED, scale=SCALE, columns=columns)
+    rows = [TrainingRow(**vars(row) | {"level_probs": change(row.level_probs)}) for row in result.rows]
+    write_rows(tmp_path / "mine.jsonl", rows)
+    with pytest.warns(ScaleWarning, match="more than a level away from the word"):
+        convert_conversations("jsonl", tmp_path / "mine.jsonl", UNCHECKED)
+    write_rows(tmp_path / "mine.jsonl", result.rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert_conversations("jsonl", tmp_path / "mine.jsonl", UNCHECKED)
+
+
+def test_a_deviation_that_ratings_on_the_scale_cannot_have_is_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("image,mos,sd\n1.jpg,3,60\n2.jpg,4,1\n", encoding="utf-8")
+    columns = Columns("image", "mos", sd="sd")
+    result = convert_ratings("csv", path, UNCHECKED, scale=LevelScale.custom(1, 5), columns=columns)
+    assert len(result.rows) == 1
+    assert "a standard deviation of 60 is impossible for ratings from 1 to 5" in "".join(result.problems.lines())
+
+
+def test_a_table_called_as_a_published_dataset_does_not_get_its_range(tmp_path: Path) -> None:
+    path = tmp_path / "spaq.csv"
+    path.write_text("image,mos\n1.jpg,1\n2.jpg,5\n", encoding="utf-8")
+    scale = LevelScale.custom(0, 5)
+    result = convert_ratings("csv", path, UNCHECKED, scale=scale, columns=Columns("image", "mos"))
+    assert {row.source for row in result.rows} == {"spaq.csv"}
+    write_rows(tmp_path / "rows.jsonl", result.rows)
+    assert not convert_conversations("jsonl", tmp_path / "rows.jsonl", UNCHECKED).problems
