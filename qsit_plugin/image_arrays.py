@@ -67,10 +67,22 @@ def warn_of_both_layouts(shape: tuple[int, ...], name: str, channels_first: bool
     )
 
 
+def warn_of_few_bits(high: int, name: str) -> None:
+    """Say that 16-bit values, white at 65,535, use at most 12 bits: such a picture is nearly black, or its white was
+    meant to be lower, as cameras and scanners that write 10 or 12 bits into 16 mean it."""
+    if 0 < high < 4096:
+        warnings.warn(
+            f"{name}: 16-bit values up to {high:,}, read as nearly black since 65,535 is white; if {high:,} is near "
+            "white, scale the values first",
+            stacklevel=2,
+        )
+
+
 def _to_uint8(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        warn_of_few_bits(int(values.max()), name)
         return (values >> 8).astype(np.uint8)
     if values.dtype.kind != "f":
         raise ImageError(name, f"values of type {values.dtype}; use uint8, uint16, or floats in [0, 1]")

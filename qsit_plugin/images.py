@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from . import formats
-from .image_arrays import from_array, is_tensor, tensor_to_array
+from .image_arrays import from_array, is_tensor, tensor_to_array, warn_of_few_bits
 from .image_errors import MAX_PIXELS, ImageError, check_size, pixel_limit
 
 if TYPE_CHECKING:
@@ -349,6 +349,7 @@ def _to_rgb(image: Image.Image, kind: str | None, name: str) -> Image.Image:
         if low < 0 or high > 65535:
             raise ImageError(name, f"32-bit integers from {low} to {high}; scale them to 8 or 16 bits")
         if high > 255 or kind in ("PNG", "PPM"):  # how older Pillow opens 16-bit grey, however dark
+            warn_of_few_bits(high, name)
             values = values >> 8
         image = Image.fromarray(values.astype(np.uint8))
     if "transparency" in image.info:  # dropped either way; Pillow would warn about some palettes

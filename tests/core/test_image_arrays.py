@@ -174,3 +174,12 @@ def test_sparse_and_meta_tensors_are_an_image_error():
 @pytest.mark.parametrize("source", [None, 5, {"a": 1}, ["a.png"], io.BytesIO(b"x")])
 def test_an_object_that_is_no_image_is_an_image_error(source):
     assert "not an image" in reason(source)
+
+
+def test_16_bit_values_that_use_12_bits_are_read_and_said_to_be_dark():
+    values = np.full((6, 8), 4095, dtype=np.uint16)
+    with pytest.warns(UserWarning, match="16-bit values up to 4,095, read as nearly black since 65,535 is white"):
+        assert read_image(values).getpixel((0, 0)) == (15, 15, 15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(np.full((6, 8), 4096, dtype=np.uint16))
