@@ -14,9 +14,9 @@ import argparse
 import csv
 from pathlib import Path
 
-from qsit_plugin.cli.calibrate import report_lines
+from qsit_plugin.cli.bench.calibrate import report_lines
 from qsit_plugin.evaluation import calibration
-from qsit_plugin.evaluation.datasets import read_ratings
+from qsit_plugin.evaluation.datasets.published import read_ratings
 from qsit_plugin.evaluation.qbench import TEMPERATURE, read_logits
 
 KONIQ_RANGE = (0.0, 100.0)

@@ -73,7 +73,7 @@ def _write(shape: str, target: Path, seed: int, device: str) -> None:
         SiglipVisionConfig,
     )
 
-    from qsit_plugin.portable import CHAT_TEMPLATE, save_portable
+    from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE, save_portable
     from tests.tiny import SPECIAL_TOKENS, preprocessor_for, profile_of, tiny_tokenizer
 
     plan, words = SHAPES[shape], tiny_tokenizer()

@@ -129,7 +129,7 @@ def compile_vision_layers(freeze: bool) -> None:
     where weights may be frozen into the program."""
     import torch._inductor.config
 
-    from qsit_plugin import network
+    from qsit_plugin.engines import network
 
     names = dict(vars(network))
     names["linear"] = lambda layer, x: layer(x)
@@ -148,13 +148,13 @@ class Ours:
             compile_vision_layers(freeze=device == "cpu")
 
     def prepare(self, files: list[bytes], way: str) -> Any:
-        from qsit_plugin import engine
+        from qsit_plugin.engines import batches as engine
 
         seen = [engine._open(self.model, data) for data in files]
         return seen
 
     def model_only(self, prepared: Any, way: str) -> list[float]:
-        from qsit_plugin import engine
+        from qsit_plugin.engines import batches as engine
 
         batches: list[list[Any]] = [[]]
         for item in prepared:
@@ -177,7 +177,7 @@ class Ours:
         return [answer.text for answer in self.model.explain(files, max_new_tokens=tokens)]
 
     def digest(self, data: bytes, way: str) -> str:
-        from qsit_plugin.images import read_image
+        from qsit_plugin.images.reading import read_image
 
         tiling = self.model.network.tiling
         return digest_of(tiling.normalise(tiling.cut(read_image(data))).to(self.model.dtype).float())

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import nn
 
 import qsit_plugin as qsit
-from qsit_plugin import gradients
+from qsit_plugin.engines import gradients
 
 SCALES = (0.7, 1.4, 2.8)
 """Standard deviations, in pixels, of the blurs between the bands: noise and sharpness live there."""

@@ -14,7 +14,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.utils import get_executing_context
 
 from qsit_plugin.context import ContextError
-from qsit_plugin.images import ImageError
+from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.weights.errors import WeightsError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qsit_plugin.formats import SUFFIXES, suffix
+from qsit_plugin.images.formats import SUFFIXES, suffix
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.records import Record
 from qsit_plugin.protocol import LEVELS

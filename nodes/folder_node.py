@@ -9,7 +9,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from qsit_plugin.images import ImageError
+from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.files import append_rows, below, image_files, row, rows_in, table_file

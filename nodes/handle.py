@@ -19,11 +19,11 @@ from comfy.utils import ProgressBar
 from PIL import Image
 
 from qsit_plugin.checkpoint import open_checkpoint
-from qsit_plugin.devices import resolve_dtype
-from qsit_plugin.engine import TILE_BUDGET, TOKEN_BUDGET
-from qsit_plugin.images import ImageError
+from qsit_plugin.engines.batches import TILE_BUDGET, TOKEN_BUDGET
+from qsit_plugin.engines.devices import resolve_dtype
+from qsit_plugin.engines.network import VISION_CHUNK
+from qsit_plugin.images.reading import ImageError
 from qsit_plugin.model import QSiT
-from qsit_plugin.network import VISION_CHUNK
 from qsit_plugin.nodes.records import Record
 from qsit_plugin.scores import Score
 from qsit_plugin.weights.folder import weight_bytes

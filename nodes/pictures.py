@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsit_plugin.images import ImageError, read_image
+from qsit_plugin.images.reading import ImageError, read_image
 from qsit_plugin.nodes.errors import InputError
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ _HOMES = {
     "Score": "scores",
     "Comparison": "scores",
     "ContextError": "context",
-    "ImageError": "images",
+    "ImageError": "images.errors",
     "WeightsError": "weights",
 }
 """Public name -> the module that defines it."""
@@ -35,7 +35,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .context import ContextError
-    from .images import ImageError
+    from .images.reading import ImageError
     from .loading import load
     from .model import Answer, QSiT
     from .scores import Comparison, Score

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .network import Prompt
+    from .engines.network import Prompt
 
 
 class ContextError(ValueError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .scores import LIMIT
-from .tiles import Tiling
+from .tiling import Tiling
 
 
 class LimitError(ValueError):

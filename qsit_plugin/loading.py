@@ -11,13 +11,13 @@ import torch
 from qsit_plugin.weights import resolve
 from qsit_plugin.weights.folder import weight_bytes
 
-from .ambient import ordinary_tensors
-from .checkpoint import open_checkpoint
-from .devices import resolve_device, resolve_dtype
-from .golden_check import check_goldens, is_unverified
-from .image_errors import MAX_PIXELS, pixel_limit
+from .checkpoint.golden_check import check_goldens, is_unverified
+from .checkpoint.opening import open_checkpoint
+from .checkpoint.quantization import require_bitsandbytes
+from .engines.ambient import ordinary_tensors
+from .engines.devices import resolve_device, resolve_dtype
+from .images.errors import MAX_PIXELS, pixel_limit
 from .model import QSiT
-from .quantization import require_bitsandbytes
 
 
 @ordinary_tensors()

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from .generate import Answer
+    from .engines.generation import Answer
+    from .engines.network import Network, Prefix
     from .model import QSiT
-    from .network import Network, Prefix
     from .scores import Score
 
 

@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
         'qsit_plugin.metric needs pyiqa, which is not installed: pip install "qsit-plugin[pyiqa]"', name="pyiqa"
     ) from None
 
-from .images import MAX_PIXELS, ImageError, as_items, describe
+from .images.reading import MAX_PIXELS, ImageError, as_items, describe
 
 NAMES = ("qsit", "qsit-mini", "qsit-nano")
 QUANTIZED = {f"{name}_{kind}": (name, kind) for name in ("qsit", "qsit-mini") for kind in ("8bit", "4bit")}
@@ -140,7 +140,7 @@ class QSiTMetric(nn.Module):
 
     def _differentiable(self, parts: list[list[Any]], return_dist: bool, return_mos: str | None) -> torch.Tensor:
         """The same with a gradient to the images; see gradients.py."""
-        from . import gradients
+        from .engines import gradients
 
         if return_mos is not None:
             raise ValueError("return_mos gives no gradient: optimise the score itself, which rises with the MOS")

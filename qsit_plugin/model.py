@@ -12,24 +12,25 @@ import torch
 
 from qsit_plugin.weights.errors import WeightsError, refusing
 
-from . import engine, protocol
-from .ambient import check_fork, ordinary_tensors, without_autocast
+from . import protocol
+from .chat import Conversation, check_options, check_question, stop_ids
 from .context import room_after
-from .conversation import Conversation, check_options, check_question, stop_ids
-from .finite import OVERFLOWED, read_finite
-from .generate import Answer, text_pieces
-from .image_errors import MAX_PIXELS, pixel_limit
-from .images import ImageError, ImageInput, as_items, is_many, read_image
+from .engines import batches as engine
+from .engines.ambient import check_fork, ordinary_tensors, without_autocast
+from .engines.finite import OVERFLOWED, read_finite
+from .engines.generation import Answer, text_pieces
+from .engines.network import Network, Prompt
+from .engines.writer import Writer
+from .images.errors import MAX_PIXELS, pixel_limit
+from .images.reading import ImageError, ImageInput, as_items, is_many, read_image
 from .limits import limits_of
 from .look import Look
-from .network import Network, Prompt
 from .scores import Comparison, Score
-from .writer import Writer
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .checkpoint import Checkpoint
+    from .checkpoint.opening import Checkpoint
 
 
 class QSiT:
@@ -132,7 +133,7 @@ class QSiT:
     def bfloat16_network(self) -> Network:
         """A second copy of the network in bfloat16, opened when float16 first overflows; it stays in memory."""
         if self._bfloat16 is None or self._bfloat16.device != self.device:
-            from .checkpoint import open_checkpoint
+            from .checkpoint.opening import open_checkpoint
 
             opened = open_checkpoint(
                 self.folder,

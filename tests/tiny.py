@@ -16,7 +16,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from qsit_plugin.portable import CHAT_TEMPLATE, save_portable
+from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE, save_portable
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
 QWEN_VOCABULARY = Path(__file__).resolve().parents[2] / "shared" / "data" / "tokenizer"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qsit_plugin.evaluation.json_records import read_records
-from qsit_plugin.evaluation.locate import FileTree
-from qsit_plugin.evaluation.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.json_records import read_records
+from qsit_plugin.evaluation.datasets.locate import FileTree
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
 from .contradiction import contradiction_text

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from qsit_plugin.evaluation.locate import path_below
-from qsit_plugin.evaluation.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.locate import path_below
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from .label_error import LabelError, label_error, off_range_text

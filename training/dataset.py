@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from qsit_plugin.conversation import Conversation
-from qsit_plugin.images import ImageError, read_image
+from qsit_plugin.chat import Conversation
+from qsit_plugin.images.reading import ImageError, read_image
 from qsit_plugin.protocol import ScoreProfile
-from qsit_plugin.tiles import Tiling
+from qsit_plugin.tiling import Tiling
 
 from .config import ConfigError
 from .problems import MISSING_IMAGE, Problems

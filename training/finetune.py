@@ -176,7 +176,7 @@ def _arguments(config: RunConfig) -> Any:
     """The settings of Trainer. Making them also connects the processes of a distributed run."""
     import torch
 
-    from qsit_plugin.adapter import import_peft
+    from qsit_plugin.checkpoint.adapter import import_peft
 
     import_peft()  # which transformers would import in a less quiet way
     from transformers import TrainingArguments

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qsit_plugin.chat import Conversation, stop_ids
 from qsit_plugin.checkpoint import Checkpoint
-from qsit_plugin.conversation import Conversation, stop_ids
 from qsit_plugin.protocol import letters
 
 from .config import ConfigError, RunConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from qsit_plugin.adapter import import_peft, wrapping
+from qsit_plugin.checkpoint.adapter import import_peft, wrapping
 
 from .config import ConfigError, RunConfig
 from .groups import part_of

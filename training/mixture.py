@@ -22,7 +22,7 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from qsit_plugin.evaluation.json_records import read_records
+from qsit_plugin.evaluation.datasets.json_records import read_records
 
 from .conversations import row_of
 from .rows import RowError, TrainingRow

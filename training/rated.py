@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qsit_plugin.evaluation.authentic import Columns
-from qsit_plugin.evaluation.datasets import CUSTOM, DATASETS, Ratings, read_ratings
-from qsit_plugin.evaluation.holdout import check_whole
-from qsit_plugin.evaluation.locate import locate, one_file
-from qsit_plugin.evaluation.ratings import DatasetError, RatedImage
+from qsit_plugin.evaluation.datasets.authentic import Columns
+from qsit_plugin.evaluation.datasets.holdout import check_whole
+from qsit_plugin.evaluation.datasets.locate import locate, one_file
+from qsit_plugin.evaluation.datasets.published import CUSTOM, DATASETS, Ratings, read_ratings
+from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
 from .conversion import (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qsit_plugin.conversation import Conversation
+from qsit_plugin.chat import Conversation
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from .config import ConfigError

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from qsit_plugin.protocol import ScoreProfile
-from qsit_plugin.tiles import Tiling
+from qsit_plugin.tiling import Tiling
 
 from .checkpoints import load_trained, mark_complete, save_trained
 from .collator import Batch, Collator

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from qsit_plugin import engine
+from qsit_plugin.engines import batches as engine
 from qsit_plugin.evaluation import multiple_choice
 from qsit_plugin.evaluation.statistics import correlations
 from qsit_plugin.protocol import LEVELS, ScoreProfile

@@ -86,7 +86,7 @@ def convert(
         WeightsError: a setting or a weight that has no counterpart, naming it.
     """
     from qsit_plugin.checkpoint import quiet_transformers
-    from qsit_plugin.portable import CHAT_TEMPLATE, save_portable
+    from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE, save_portable
 
     folder, target = check_folder(source), Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

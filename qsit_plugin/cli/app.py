@@ -12,9 +12,11 @@ from qsit_plugin.context import ContextError
 from qsit_plugin.row_file import CutShort, is_full
 from qsit_plugin.weights.errors import WeightsError
 
-from . import ask, bench, compare, demo, explain, info, score, train, weights
+from . import ask, compare, demo, explain, info, score, weights
+from .bench import commands as bench
 from .cut_short import reader_is_gone, silence_stdout
 from .failures import INTERRUPTED, PIPE_CLOSED, SOME_FAILED, WRONG_USAGE, stop
+from .train import commands as train
 
 
 class Commands(TyperGroup):

@@ -36,7 +36,7 @@ def compare(
 
     Each photo is judged apart; the model never sees both at once.
     """
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
     from qsit_plugin.scores import Comparison
 
     from . import output

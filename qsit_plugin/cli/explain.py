@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qsit_plugin.generate import MAX_NEW_TOKENS
+from qsit_plugin.engines.generation import MAX_NEW_TOKENS
 from qsit_plugin.protocol import EXPLAIN
 
 from . import options

@@ -149,7 +149,7 @@ def grids(model: QSiT) -> Finding:
 
 def golden_scores(model: QSiT) -> Iterator[Finding]:
     """The stored scores of known pictures against what this machine computes."""
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
     from qsit_plugin.limits import limits_of
     from qsit_plugin.weights.golden import goldens
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from qsit_plugin.formats import SUFFIXES, left_out, suffix
-from qsit_plugin.image_errors import ImageError
+from qsit_plugin.images.errors import ImageError
+from qsit_plugin.images.formats import SUFFIXES, left_out, suffix
 
 from .failures import note
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qsit_plugin import protocol
-from qsit_plugin.image_errors import MAX_PIXELS
+from qsit_plugin.images.errors import MAX_PIXELS
 
 from .collector import paused_collector
 from .failures import WRONG_USAGE, note, stop
@@ -95,7 +95,7 @@ class Choice:
         from qsit_plugin.limits import LimitError
 
         with paused_collector():
-            import qsit_plugin.checkpoint
+            import qsit_plugin.checkpoint.opening
             import qsit_plugin.model  # noqa: F401  # torch and transformers
 
         try:
@@ -118,7 +118,7 @@ class Choice:
 
     def check(self) -> None:
         """End with status 2 for a device or dtype that does not exist here."""
-        from qsit_plugin.devices import resolve_device, resolve_dtype
+        from qsit_plugin.engines.devices import resolve_device, resolve_dtype
 
         try:
             resolve_dtype(self.dtype, resolve_device(self.device))

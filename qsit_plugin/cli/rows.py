@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qsit_plugin.images import ImageError
+from qsit_plugin.images.reading import ImageError
 from qsit_plugin.protocol import LEVELS
 from qsit_plugin.scores import Score
 

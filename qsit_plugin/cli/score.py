@@ -13,7 +13,7 @@ from . import options
 from .failures import INTERRUPTED, SOME_FAILED, note, stop
 
 if TYPE_CHECKING:
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
     from qsit_plugin.model import QSiT
     from qsit_plugin.scores import Score
 
@@ -43,7 +43,7 @@ def score(
     Folders are searched for images. Data goes to stdout (or --out), everything else to stderr. The exit status is 1
     when some inputs failed; the others are scored all the same.
     """
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
 
     from . import output
     from .cut_short import says_what_is_safe

@@ -12,7 +12,7 @@ from . import options
 from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
 
 if TYPE_CHECKING:
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
     from qsit_plugin.model import QSiT
 
 FORMATS = ("text", "jsonl")
@@ -32,7 +32,7 @@ def talk(
     Raises typer.Exit(1) when some inputs failed.
     """
     from qsit_plugin.context import ContextError
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
 
     from . import output
     from .cut_short import says_what_is_safe

@@ -68,7 +68,7 @@ def verify(
 
     The exit status is 0 for pass, else 1. pass: the scores differ by at most 0.005; drift: by at most 0.05.
     """
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
     from qsit_plugin.weights import resolve
     from qsit_plugin.weights.golden import goldens, read_goldens
 

@@ -9,13 +9,13 @@ from collections.abc import ItemsView, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .datasets import Ratings
+from .datasets.locate import locate
+from .datasets.published import Ratings
+from .datasets.ratings import DatasetError, RatedImage
+from .datasets.votes import brier, expected_calibration_error
 from .figures import by_column, correlate, figures_of
 from .journal import Journal
-from .locate import locate
-from .ratings import DatasetError, RatedImage
 from .scorers import Scorer
-from .votes import brier, expected_calibration_error
 
 Pair = tuple[RatedImage, Path]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .ratings import FIELDS, DatasetError, RatedImage
+from .datasets.ratings import FIELDS, DatasetError, RatedImage
 from .statistics import bootstrap, bootstrap_mean_srcc, correlations, srcc
 
 LEAST = 3

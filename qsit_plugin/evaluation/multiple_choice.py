@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsit_plugin import protocol
 
-from .json_records import read_records
+from .datasets.json_records import read_records
 
 if TYPE_CHECKING:
     from qsit_plugin.model import Look, QSiT
@@ -156,7 +156,7 @@ def answer_questions(
 
     Greedy answers of at most 200 tokens, as released. The image is seen once for both rules.
     """
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
 
     for question in questions:
         try:

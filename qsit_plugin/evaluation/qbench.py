@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import statistics
-from .json_records import read_records
+from .datasets.json_records import read_records
 
 TEMPERATURE = 100.0
 

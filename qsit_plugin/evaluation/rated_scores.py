@@ -10,7 +10,7 @@ import numpy as np
 
 from qsit_plugin.scores import LIMIT
 
-from .tables import check_once, strict_rows
+from .datasets.tables import check_once, strict_rows
 
 ONE_VALUE = ("scale", "dataset", "database", "model", "adapter", "profile")
 """Columns that must not vary: scores of two models, and ratings of two databases, are not on one scale."""

@@ -54,7 +54,7 @@ class ModelScorer:
             self.fingerprint["limits"] = limits
 
     def outcomes(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-        from qsit_plugin.images import ImageError
+        from qsit_plugin.images.reading import ImageError
 
         for score in self.model.iter_scores(paths, errors="return"):
             if isinstance(score, ImageError):

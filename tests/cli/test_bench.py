@@ -292,7 +292,7 @@ def test_biq2021_shows_its_subsets_and_the_figures_without_twins_unasked(
     import numpy as np
     from PIL import Image
 
-    from qsit_plugin.evaluation.biq2021 import FILES
+    from qsit_plugin.evaluation.datasets.biq2021 import FILES
 
     names = [f"ss0{subset} ({number}).jpg" for subset in (1, 3) for number in (151, 1329, 5648, 5667, 1, 2)]
     ratings = [f"{name},0.{3 + number}" for number, name in enumerate(names[:7])]

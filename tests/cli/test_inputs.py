@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qsit_plugin.cli.inputs import expand, read
-from qsit_plugin.images import ImageError
+from qsit_plugin.images.reading import ImageError
 
 
 @pytest.fixture

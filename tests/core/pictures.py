@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsit_plugin.images import ImageError, describe, read_image
+from qsit_plugin.images.reading import ImageError, describe, read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 GREY = PIXELS[:, :, 0]

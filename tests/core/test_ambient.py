@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import qsit_plugin as qsit
-from qsit_plugin import gradients
+from qsit_plugin.engines import gradients
 from qsit_plugin.model import QSiT
 from tests.tiny import tiny_checkpoint
 

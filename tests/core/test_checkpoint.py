@@ -14,7 +14,7 @@ from transformers import LlavaOnevisionForConditionalGeneration
 from transformers.utils import logging
 
 from qsit_plugin.checkpoint import open_checkpoint
-from qsit_plugin.checks import check_rope, check_tied, check_transformers
+from qsit_plugin.checkpoint.checks import check_rope, check_tied, check_transformers
 from qsit_plugin.protocol import OFFICIAL, ProfileError
 from qsit_plugin.weights import WeightsError
 from tests.tiny import QWEN_VOCABULARY, tiny_checkpoint, tiny_model, tiny_tokenizer

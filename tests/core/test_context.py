@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import qsit_plugin as qsit
-from qsit_plugin import gradients
+from qsit_plugin.engines import gradients
 from qsit_plugin.protocol import ScoreProfile
 from tests.tiny import tiny_checkpoint
 

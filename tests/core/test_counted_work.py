@@ -13,9 +13,9 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 import qsit_plugin as qsit
-from qsit_plugin import engine
-from qsit_plugin.network import Network, Prompt
-from qsit_plugin.tiles import Tiling
+from qsit_plugin.engines import batches as engine
+from qsit_plugin.engines.network import Network, Prompt
+from qsit_plugin.tiling import Tiling
 from tests.tiny import preprocessor_for, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 SIZES = [(80, 60), (300, 200), (129, 127), (40, 300), (256, 256), (500, 90), (200, 150), (64, 64)]

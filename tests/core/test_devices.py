@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from qsit_plugin.devices import SMALL, cpu_has_bfloat16, resolve_device, resolve_dtype
+from qsit_plugin.engines.devices import SMALL, cpu_has_bfloat16, resolve_device, resolve_dtype
 
 CPU = torch.device("cpu")
 

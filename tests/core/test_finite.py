@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import qsit_plugin as qsit
-from qsit_plugin import gradients
-from qsit_plugin.finite import OVERFLOWED
+from qsit_plugin.engines import gradients
+from qsit_plugin.engines.finite import OVERFLOWED
 from qsit_plugin.model import QSiT
 from tests.tiny import tiny_checkpoint
 

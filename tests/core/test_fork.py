@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from qsit_plugin.images import read_image
+from qsit_plugin.images.reading import read_image
 from tests.conftest import NANO
 
 pytestmark = [

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from qsit_plugin import formats
-from qsit_plugin.images import read_image
+from qsit_plugin.images.reading import formats, read_image
 from tests.core.pictures import GREY, PIXELS, encoded, reason, values
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +42,7 @@ import sys
 from PIL import Image
 from concurrent.futures import ThreadPoolExecutor
 before = set(Image.OPEN)
-from qsit_plugin.images import read_image
+from qsit_plugin.images.reading import read_image
 assert not {"pillow_heif", "pillow_jxl"} & set(sys.modules)
 with ThreadPoolExecutor(8) as pool:
     print({image.resize((1, 1)).getpixel((0, 0)) for image in pool.map(read_image, sys.argv[1:] * 8)})
@@ -81,7 +80,7 @@ def test_a_healthy_file_without_its_package_names_the_package_and_the_extra(tmp_
     module, package, _ = formats.PLUGINS["HEIC" if encode is heic else "JPEG XL"]
     code = (
         f"import sys; sys.modules[{module!r}] = None\n"
-        "from qsit_plugin.images import ImageError, read_image\n"
+        "from qsit_plugin.images.reading import ImageError, read_image\n"
         "try:\n    read_image(sys.argv[1])\n"
         "except ImageError as error:\n    print(error, type(error.__cause__).__name__)"
     )
@@ -137,7 +136,7 @@ def test_an_avif_file_on_a_pillow_without_avif_names_the_pillow_that_reads_it(tm
     code = (
         "import sys\nfrom PIL import Image\nImage.init()\n"
         "del Image.OPEN['AVIF']; Image.ID.remove('AVIF')\n"  # as Pillow before 11.3 is
-        "from qsit_plugin.images import ImageError, read_image\n"
+        "from qsit_plugin.images.reading import ImageError, read_image\n"
         "try:\n    read_image(sys.argv[1])\nexcept ImageError as error:\n    print(error)"
     )
     assert "an AVIF picture" in (said := in_a_fresh_process(code, path)) and "pip install -U pillow" in said

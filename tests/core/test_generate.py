@@ -4,7 +4,7 @@ from itertools import cycle
 
 import pytest
 
-from qsit_plugin.generate import find_loop, text_pieces, tokens_until_stop
+from qsit_plugin.engines.generation import find_loop, text_pieces, tokens_until_stop
 
 
 def run(tokens, **options):

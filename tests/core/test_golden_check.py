@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import qsit_plugin
-from qsit_plugin import engine
+from qsit_plugin.engines import batches as engine
 from qsit_plugin.weights import WeightsError
 from qsit_plugin.weights.verified import cache_folder, is_verified, remember, state
 from tests.conftest import NANO

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import qsit_plugin
-from qsit_plugin import gradients
-from qsit_plugin.engine import TOKEN_BUDGET
+from qsit_plugin.engines import gradients
+from qsit_plugin.engines.batches import TOKEN_BUDGET
 from tests.tiny import tiny_checkpoint
 
 SIZES = [(128, 128), (512, 384), (150, 110), (600, 401), (37, 200), (1000, 30), (900, 1400)]

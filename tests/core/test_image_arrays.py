@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsit_plugin.images import read_image
+from qsit_plugin.images.reading import read_image
 from tests.core.pictures import GREY, PIXELS, reason, values
 
 CHW = np.ascontiguousarray(PIXELS.transpose(2, 0, 1))
@@ -85,7 +85,7 @@ def test_a_grey_picture_of_as_few_rows_as_channels_stays_grey(rows):
 
 
 def test_a_batch_of_tensors_follows_the_same_rule_with_a_gradient_as_without(nano):
-    from qsit_plugin.gradients import level_probabilities
+    from qsit_plugin.engines.gradients import level_probabilities
 
     batch = torch.rand(2, 3, 40, 3)
     with pytest.warns(UserWarning, match=r"tensor \(3, 40, 3\): .* \(C, H, W\)"):

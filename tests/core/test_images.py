@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile, features
 
-from qsit_plugin.images import ImageError, as_items, describe, is_many, read_image
+from qsit_plugin.images.reading import ImageError, as_items, describe, is_many, read_image
 from tests.core.pictures import GREY, PIXELS, encoded, reason, values
 
 # ---- files and bytes ----
@@ -373,7 +373,7 @@ def test_threads_may_read_the_same_pil_image_and_the_same_file(tmp_path):
 
 def test_torch_is_not_imported():
     root = Path(__file__).resolve().parents[2]
-    read = "qsit_plugin.images.read_image(numpy.zeros((4, 4, 3), 'u1'))"
-    code = f"import sys, numpy, qsit_plugin.images; {read}; print('torch' in sys.modules)"
+    read = "qsit_plugin.images.reading.read_image(numpy.zeros((4, 4, 3), 'u1'))"
+    code = f"import sys, numpy, qsit_plugin.images.reading; {read}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

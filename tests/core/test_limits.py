@@ -15,7 +15,7 @@ from qsit_plugin.checkpoint import read_preprocessor
 from qsit_plugin.evaluation.rated_scores import read_rated_scores
 from qsit_plugin.evaluation.scorers import ModelScorer
 from qsit_plugin.limits import LimitError, limited, limits_of, most_tokens, tiles_of
-from qsit_plugin.tiles import Tiling
+from qsit_plugin.tiling import Tiling
 from tests.core.reference import Released
 from tests.tiny import tiny_checkpoint
 

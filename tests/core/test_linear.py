@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from qsit_plugin.linear import linear, linear_gelu
+from qsit_plugin.engines.linear import linear, linear_gelu
 
 
 class Other(nn.Linear):

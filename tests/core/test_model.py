@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import qsit_plugin as qsit
-from qsit_plugin.images import ImageError
+from qsit_plugin.images.reading import ImageError
 from tests.tiny import tiny_checkpoint
 
 SIZES = [(64, 48), (300, 200), (128, 128), (90, 400), (257, 255), (700, 500)]
@@ -330,7 +330,7 @@ def test_exif_rotation_is_off_by_default_and_says_so_when_on(model, tmp_path, pi
 
 
 def test_half_of_a_surrogate_pair_is_refused_before_a_tokenizer_sees_it():
-    from qsit_plugin.conversation import check_options, check_question
+    from qsit_plugin.chat import check_options, check_question
 
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         check_question("sharp \ud800?")

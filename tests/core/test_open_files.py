@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsit_plugin.images import as_items, describe, is_many, read_image
+from qsit_plugin.images.reading import as_items, describe, is_many, read_image
 from tests.core.pictures import PIXELS, encoded, reason, values
 
 PNG = encoded(Image.fromarray(PIXELS), "PNG")

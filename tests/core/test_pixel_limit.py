@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import qsit_plugin
-from qsit_plugin.images import ImageError, read_image
+from qsit_plugin.images.reading import ImageError, read_image
 from tests.core.pictures import PIXELS
 from tests.tiny import tiny_checkpoint
 
@@ -46,7 +46,7 @@ def test_a_limit_of_exactly_the_image_and_no_limit_give_the_same_score_as_the_de
 
 
 def test_a_gradient_keeps_the_limit_too(small):
-    from qsit_plugin.gradients import level_probabilities
+    from qsit_plugin.engines.gradients import level_probabilities
 
     with pytest.raises(ImageError, match="over the limit of 599"):
         level_probabilities(small, [torch.rand(3, 20, 30, requires_grad=True)])
@@ -68,7 +68,7 @@ def test_the_default_limit_refuses_what_no_limit_lets_pass():
     wide = Image.new("1", (2**15, 2**13 + 1))
     with pytest.raises(ImageError, match="over the limit of 268,435,456"):
         read_image(wide)
-    assert qsit_plugin.image_errors.check_size(2**15, 2**13 + 1, "wide", None) is None
+    assert qsit_plugin.images.errors.check_size(2**15, 2**13 + 1, "wide", None) is None
 
 
 def test_the_metric_takes_the_limit(folder):

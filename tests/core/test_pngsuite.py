@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsit_plugin.images import read_image
+from qsit_plugin.images.reading import read_image
 from tests.core.pictures import reason, values
 
 PNGSUITE = Path(__file__).resolve().parents[3] / "shared" / "data" / "pngsuite"

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
-from qsit_plugin import portable
 from qsit_plugin.checkpoint import CHAT_TEMPLATE, open_checkpoint, read_preprocessor, save_portable
-from qsit_plugin.portable import portable_name
+from qsit_plugin.checkpoint import saving as portable
+from qsit_plugin.checkpoint.saving import portable_name
 from qsit_plugin.protocol import ScoreProfile
 from qsit_plugin.weights import WeightsError
 from tests.tiny import picture_logits, preprocessor_for, profile_of, tiny_checkpoint, tiny_model, tiny_tokenizer

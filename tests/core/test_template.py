@@ -4,7 +4,7 @@ import jinja2
 import pytest
 from transformers import AutoTokenizer
 
-from qsit_plugin.portable import CHAT_TEMPLATE
+from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE
 from qsit_plugin.template import render
 from qsit_plugin.weights import WeightsError
 from tests.conftest import NANO

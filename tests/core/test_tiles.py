@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, LlavaOnevisionConfig, LlavaOnevisio
 from transformers.models.llava_onevision import modeling_llava_onevision as hf
 
 from qsit_plugin.resize import resize_exact
-from qsit_plugin.tiles import Tiling
+from qsit_plugin.tiling import Tiling
 
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 

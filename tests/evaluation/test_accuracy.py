@@ -21,10 +21,10 @@ from qsit_plugin.evaluation.accuracy import (
     unchecked,
     unscored,
 )
-from qsit_plugin.evaluation.authentic import Columns
-from qsit_plugin.evaluation.datasets import Ratings, read_ratings
+from qsit_plugin.evaluation.datasets.authentic import Columns
+from qsit_plugin.evaluation.datasets.published import Ratings, read_ratings
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.evaluation.journal import JournalError
-from qsit_plugin.evaluation.ratings import DatasetError
 from qsit_plugin.evaluation.report import markdown
 from qsit_plugin.evaluation.scorers import ModelScorer, Scorer, digest
 from qsit_plugin.evaluation.statistics import bootstrap, krcc, plcc, srcc

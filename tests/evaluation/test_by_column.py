@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from qsit_plugin.evaluation.accuracy import result_of, summarize
-from qsit_plugin.evaluation.datasets import Ratings
+from qsit_plugin.evaluation.datasets.published import Ratings
+from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
 from qsit_plugin.evaluation.figures import by_column, check_column
 from qsit_plugin.evaluation.journal import Journal
-from qsit_plugin.evaluation.ratings import DatasetError, RatedImage
 from qsit_plugin.evaluation.report import markdown
 from qsit_plugin.evaluation.statistics import bootstrap, srcc
 

@@ -183,7 +183,7 @@ def test_the_embedded_model_scores_on_a_scale_from_a_file(nano, tmp_path):
 
 
 def test_real_scores_of_llava_on_koniq_gain_from_the_validation_rows(data):
-    from qsit_plugin.evaluation.datasets import read_ratings
+    from qsit_plugin.evaluation.datasets.published import read_ratings
     from qsit_plugin.evaluation.qbench import read_logits
 
     rows = read_ratings("koniq", data / "annotations" / "koniq10k_votes.csv", split="all").rows

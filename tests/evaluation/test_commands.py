@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("scipy", reason='needs pip install "qsit-plugin[bench]"')
 
-from qsit_plugin.cli.calibrate import calibrate
-from qsit_plugin.cli.qbench import qbench
+from qsit_plugin.cli.bench.calibrate import calibrate
+from qsit_plugin.cli.bench.qbench import qbench
 from qsit_plugin.protocol import ScoreProfile
 
 

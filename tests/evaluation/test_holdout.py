@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from qsit_plugin.evaluation.authentic import Columns
-from qsit_plugin.evaluation.datasets import read_ratings
-from qsit_plugin.evaluation.holdout import check_whole, hold_out, torn_sources
-from qsit_plugin.evaluation.ratings import DatasetError, RatedImage
+from qsit_plugin.evaluation.datasets.authentic import Columns
+from qsit_plugin.evaluation.datasets.holdout import check_whole, hold_out, torn_sources
+from qsit_plugin.evaluation.datasets.published import read_ratings
+from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
 
 
 def rated(image: str, split: str | None = "training", source: str = "", subset: str = "") -> RatedImage:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from qsit_plugin.evaluation.locate import locate
-from qsit_plugin.evaluation.ratings import DatasetError, RatedImage
+from qsit_plugin.evaluation.datasets.locate import locate
+from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
 
 
 def rows(*names: str) -> list[RatedImage]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qsit_plugin.evaluation.accuracy import pair_images
-from qsit_plugin.evaluation.datasets import read_ratings
+from qsit_plugin.evaluation.datasets.published import read_ratings
 from qsit_plugin.training.conversion import Images
 from qsit_plugin.training.levels import LevelScale
 from qsit_plugin.training.rated import convert_ratings

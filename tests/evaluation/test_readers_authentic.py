@@ -7,9 +7,9 @@ import pytest
 from openpyxl import Workbook
 from scipy.io import savemat
 
-from qsit_plugin.evaluation.authentic import Columns, livec_half, read_livec
-from qsit_plugin.evaluation.datasets import read_ratings
-from qsit_plugin.evaluation.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.authentic import Columns, livec_half, read_livec
+from qsit_plugin.evaluation.datasets.published import read_ratings
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
 
 
 def refusal(*arguments, **options) -> str:

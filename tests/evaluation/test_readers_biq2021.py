@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from qsit_plugin.evaluation.accuracy import pair_images
-from qsit_plugin.evaluation.biq2021 import FILES, scene_of
-from qsit_plugin.evaluation.datasets import read_ratings
-from qsit_plugin.evaluation.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.biq2021 import FILES, scene_of
+from qsit_plugin.evaluation.datasets.published import read_ratings
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
 
 TRAINING = ("ss01 (153).jpg,0.2149", "ss02 (1014).jpg,0.5", "ss03 (7195).jpg,1", "ss03 (4).jpg,0.0")
 TEST = ("ss01 (151).jpg,0.1931", "ss03 (2).jpg,0.75", "ss02 (9).jpg,0.6")
@@ -93,7 +93,7 @@ def test_photos_of_one_scene_are_one_source_and_a_photo_alone_is_its_own(folder:
 
 
 def test_near_twins_are_always_of_one_scene() -> None:
-    from qsit_plugin.evaluation.biq2021 import _twins
+    from qsit_plugin.evaluation.datasets.biq2021 import _twins
 
     pairs = [(one, other) for one, others in _twins().items() for other in others]
     assert len(pairs) == 2 * 296
@@ -163,7 +163,7 @@ def test_a_photo_in_both_splits_is_refused(tmp_path: Path) -> None:
 
 def test_a_scene_is_read_as_it_was_written() -> None:
     from benchmarks.biq2021_scenes import line
-    from qsit_plugin.evaluation.biq2021 import _photos
+    from qsit_plugin.evaluation.datasets.biq2021 import _photos
 
     photos = ["ss01 (9).jpg", "ss01 (10).jpg", "ss01 (12).jpg", "ss03 (5648).jpg"]
     text = line(photos[::-1])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from qsit_plugin.evaluation.datasets import DATASETS, read_ratings
-from qsit_plugin.evaluation.ratings import DatasetError
-from qsit_plugin.evaluation.synthetic import KADID_TYPES
+from qsit_plugin.evaluation.datasets.published import DATASETS, read_ratings
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.synthetic import KADID_TYPES
 
 OTHER_WORDS = {
     "color shift": "shifting", "color saturation 1": "oversaturation", "color saturation 2": "desaturation",

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from qsit_plugin.evaluation.datasets import read_ratings
-from qsit_plugin.evaluation.ratings import DatasetError
-from qsit_plugin.evaluation.synthetic import CSIQ_TYPES, KADID_TYPES, TID2013_TYPES
+from qsit_plugin.evaluation.datasets.published import read_ratings
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.synthetic import CSIQ_TYPES, KADID_TYPES, TID2013_TYPES
 
 
 def refusal(name: str, path: Path) -> str:

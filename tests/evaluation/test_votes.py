@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from qsit_plugin.evaluation.datasets import read_ratings
-from qsit_plugin.evaluation.votes import brier, expected_calibration_error
+from qsit_plugin.evaluation.datasets.published import read_ratings
+from qsit_plugin.evaluation.datasets.votes import brier, expected_calibration_error
 
 
 def simulated(n=4000, seed=0):

@@ -39,7 +39,7 @@ def case(number: int, seed: int) -> Case:
 
 
 def _run(name: str, kinds: list[str], repaired: bool, seed: float, score: bool, folder: Path) -> str:
-    from qsit_plugin.images import read_image
+    from qsit_plugin.images.reading import read_image
 
     data, rng = pictures()[name], random.Random(seed)
     for kind in kinds:

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from qsit_plugin.images import ImageError
+from qsit_plugin.images.reading import ImageError
 from tests.fuzz import images, misbehaving
 from tests.fuzz.case import VALUES, Damage, Family, chosen
 from tests.fuzz.guard import MEMORY_IS_WATCHED, Guard

@@ -84,7 +84,7 @@ def interrupted_at_every_batch(monkeypatch):
     """ComfyUI's interrupt is pressed while a batch is read; returns the list of the batches' sizes."""
     import comfy.model_management as mm
 
-    from qsit_plugin import engine
+    from qsit_plugin.engines import batches as engine
 
     batches = []
     original = engine.read_batch
@@ -107,7 +107,7 @@ def test_cancelling_stops_scoring_between_images(host, monkeypatch):
 
 def test_cancelling_stops_a_quality_map_between_its_batches_of_regions(host, monkeypatch):
     batches = interrupted_at_every_batch(monkeypatch)
-    monkeypatch.setattr("qsit_plugin.engine.CPU_TOKEN_BUDGET", 1)  # as large models: every region is a batch
+    monkeypatch.setattr("qsit_plugin.engines.batches.CPU_TOKEN_BUDGET", 1)  # as large models: every region is a batch
     prompt = graph(batch(photo(0)))
     del prompt["score"]  # it would run first and be the one that is interrupted
     inputs = {"model": ["model", 0], "images": ["images", 0], "window": 32, "overlap": 0.0, "strength": 1.0}
@@ -161,7 +161,7 @@ def test_nothing_keeps_the_model_once_comfyuis_cache_lets_go(host):
 def test_running_out_of_memory_halves_the_batch_instead_of_failing(host, monkeypatch):
     import torch
 
-    from qsit_plugin import engine
+    from qsit_plugin.engines import batches as engine
     from qsit_plugin.nodes import handle
 
     sizes = []

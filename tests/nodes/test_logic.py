@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsit_plugin.images import ImageError
+from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.carry import check_latents, check_masks, some_latents, some_masks
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.folders import choices, found_models
@@ -181,7 +181,7 @@ def test_adding_the_pack_imports_no_transformers_and_opens_no_model(tmp_path):
         "from tests.nodes.stand_in import Host\n"
         "Host(pathlib.Path(sys.argv[1]))\n"
         "print(len([m for m in sys.modules if m.startswith('qsit_plugin.nodes.')]) > 13,"
-        " [m for m in ('transformers', 'qsit_plugin.model', 'qsit_plugin.checkpoint') if m in sys.modules])"
+        " [m for m in ('transformers', 'qsit_plugin.model', 'qsit_plugin.checkpoint.opening') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from qsit_plugin.evaluation.authentic import Columns
-from qsit_plugin.evaluation.biq2021 import FILES, scene_of
-from qsit_plugin.evaluation.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.authentic import Columns
+from qsit_plugin.evaluation.datasets.biq2021 import FILES, scene_of
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.training.conversion import Images
 from qsit_plugin.training.levels import LevelScale
 from qsit_plugin.training.rated import convert_ratings

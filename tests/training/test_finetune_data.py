@@ -11,7 +11,7 @@ from tests.training.runs import Data, rating, require_training, talk
 require_training()
 
 import qsit_plugin  # noqa: E402
-from qsit_plugin.conversation import Conversation, stop_ids  # noqa: E402
+from qsit_plugin.chat import Conversation, stop_ids  # noqa: E402
 from qsit_plugin.training import finetune  # noqa: E402
 from qsit_plugin.training.collator import IGNORED, Collator  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402

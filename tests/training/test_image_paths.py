@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qsit_plugin.evaluation.authentic import Columns
-from qsit_plugin.evaluation.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.authentic import Columns
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.training.conversations import convert_conversations
 from qsit_plugin.training.conversion import Conversion, Images
 from qsit_plugin.training.levels import LevelScale

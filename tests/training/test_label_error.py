@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsit_plugin.evaluation.authentic import Columns
-from qsit_plugin.evaluation.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.authentic import Columns
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import LEVELS
 from qsit_plugin.training.conversations import convert_conversations
 from qsit_plugin.training.conversion import Conversion, Images, ScaleWarning

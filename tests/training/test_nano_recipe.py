@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from qsit_plugin.conversation import Conversation
-from qsit_plugin.network import Network
-from qsit_plugin.portable import CHAT_TEMPLATE
-from qsit_plugin.tiles import Tiling
+from qsit_plugin.chat import Conversation
+from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE
+from qsit_plugin.engines.network import Network
+from qsit_plugin.tiling import Tiling
 from qsit_plugin.training.nano import architecture, distortions, photos, text, tokenizer, vocabulary
 from qsit_plugin.training.nano.distortions import Defect
 from qsit_plugin.training.nano.evaluate import rank_correlation

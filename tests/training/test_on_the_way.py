@@ -207,7 +207,7 @@ def test_letters_that_are_not_one_token_each_are_refused(words: dict[str, int], 
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from qsit_plugin.conversation import Conversation
+    from qsit_plugin.chat import Conversation
     from qsit_plugin.training.inputs import check_letters
 
     kind = models.WordLevel(words, "[UNK]") if "[UNK]" in words else models.BPE(words, [])

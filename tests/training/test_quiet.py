@@ -40,7 +40,7 @@ def test_an_adapter_is_made_and_loaded_without_a_warning_or_a_look_up(
 def test_importing_peft_does_not_advise_another_package() -> None:
     """In a process of its own: the advice comes when bitsandbytes is first imported, on CPUs with AVX512-BF16."""
     code = (
-        "import logging, qsit_plugin.adapter as a; a.import_peft()\n"
+        "import logging, qsit_plugin.checkpoint.adapter as a; a.import_peft()\n"
         "logging.getLogger('bitsandbytes.backends.cpu.ops').warning('something else')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -49,7 +49,7 @@ def test_importing_peft_does_not_advise_another_package() -> None:
 
 
 def test_only_that_advice_is_held_back(caplog: pytest.LogCaptureFixture) -> None:
-    from qsit_plugin.adapter import import_peft
+    from qsit_plugin.checkpoint.adapter import import_peft
 
     import_peft()
     logging.getLogger("bitsandbytes.backends.cpu.ops").warning("Failed to load CPU gemm_4bit_forward")

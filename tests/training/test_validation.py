@@ -14,7 +14,7 @@ require_training()
 
 import qsit_plugin  # noqa: E402
 from qsit_plugin.evaluation.statistics import correlations  # noqa: E402
-from qsit_plugin.images import ImageError  # noqa: E402
+from qsit_plugin.images.reading import ImageError  # noqa: E402
 from qsit_plugin.model import QSiT  # noqa: E402
 from qsit_plugin.protocol import LEVELS  # noqa: E402
 from qsit_plugin.training.lettered import choice_of, kind_of  # noqa: E402

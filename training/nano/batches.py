@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qsit_plugin.conversation import Conversation
-from qsit_plugin.tiles import Tiling
+from qsit_plugin.chat import Conversation
+from qsit_plugin.tiling import Tiling
 
 from . import photos, text
 from .architecture import TILE

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qsit_plugin.network import Network
-from qsit_plugin.portable import CHAT_TEMPLATE, save_portable
+from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE, save_portable
+from qsit_plugin.engines.network import Network
 
 from . import photos, tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE

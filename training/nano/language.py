@@ -28,10 +28,10 @@ from torch import nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
 import qsit_plugin
-from qsit_plugin.conversation import Conversation
-from qsit_plugin.network import Network
-from qsit_plugin.portable import CHAT_TEMPLATE
-from qsit_plugin.tiles import Tiling
+from qsit_plugin.chat import Conversation
+from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE
+from qsit_plugin.engines.network import Network
+from qsit_plugin.tiling import Tiling
 
 from . import text, tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, WIDTH, model_config

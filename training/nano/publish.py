@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from qsit_plugin.checkpoint import open_checkpoint
-from qsit_plugin.portable import save_portable
+from qsit_plugin.checkpoint.saving import save_portable
 
 from .architecture import PREPROCESSOR
 from .distortions import KINDS, NAMES

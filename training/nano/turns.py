@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qsit_plugin.conversation import Conversation
+from qsit_plugin.chat import Conversation
 
 from . import text
 from .choice import NO_OPTION, option_marks

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
-from .failures import SOME_FAILED, WRONG_USAGE, stop
+from .. import options
+from ..failures import SOME_FAILED, WRONG_USAGE, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.evaluation.multiple_choice import Answered
@@ -49,7 +49,7 @@ def qbench(
     """
     from qsit_plugin.evaluation.multiple_choice import RULES
 
-    from . import output
+    from .. import output
 
     kind = _format(format, out)
     if (questions is None) == (not logits):
@@ -118,7 +118,7 @@ def _multiple_choice(
 ) -> dict[str, Any]:
     from qsit_plugin.evaluation.multiple_choice import accuracy, answer_questions, read_questions
 
-    from .progress import Progress
+    from ..progress import Progress
 
     if images is None or not images.is_dir():
         stop(f"--questions needs --images, the folder of their photos; got {images}", WRONG_USAGE)

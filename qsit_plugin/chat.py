@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .network import Prompt
+from .engines.network import Prompt
 from .template import render
 
 

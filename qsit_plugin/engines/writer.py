@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from .finite import read_finite
-from .generate import MAX_NEW_TOKENS, tokens_until_stop
+from .generation import MAX_NEW_TOKENS, tokens_until_stop
 
 if TYPE_CHECKING:
-    from .look import Look
+    from ..look import Look
     from .network import Network, Prompt
 
 

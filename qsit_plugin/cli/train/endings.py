@@ -9,13 +9,13 @@ from typing import NoReturn
 
 import typer
 
-from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, stop
+from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, stop
 
 
 @contextmanager
 def ends_in_words(how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """Every error that a user can cause ends the program with its message; Ctrl-C with ``how_to_go_on()``."""
-    from qsit_plugin.images import ImageError
+    from qsit_plugin.images.reading import ImageError
     from qsit_plugin.training.config import ConfigError
     from qsit_plugin.training.mixture import MixtureError
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..failures import SOME_FAILED, WRONG_USAGE, note, report, stop
 from . import balance
+from .endings import ends_in_words, what_a_run_has_saved
 from .evaluate import evaluate
-from .failures import SOME_FAILED, WRONG_USAGE, note, report, stop
-from .training import ends_in_words, what_a_run_has_saved
 
 if TYPE_CHECKING:
     from qsit_plugin.training.conversion import Conversion, Images
@@ -99,14 +99,14 @@ def convert(
     """
     import warnings
 
-    from qsit_plugin.evaluation.authentic import Columns
-    from qsit_plugin.evaluation.ratings import DatasetError
+    from qsit_plugin.evaluation.datasets.authentic import Columns
+    from qsit_plugin.evaluation.datasets.ratings import DatasetError
     from qsit_plugin.protocol import profile_for
     from qsit_plugin.training import conversations, rated
     from qsit_plugin.training.conversion import ScaleWarning
     from qsit_plugin.training.rows import write_rows
 
-    from .output import check_target
+    from ..output import check_target
 
     check_target(out, [Path(file)])
     if Path(out).suffix.lower() not in (".jsonl", ".json"):
@@ -179,7 +179,7 @@ def _check_options(name: str, table: bool, dataset: bool, range: bool, lower_is_
 
 
 def _scale(name: str, scale: str | None, range: tuple[float, float] | None, lower_is_better: bool) -> LevelScale | None:
-    from qsit_plugin.evaluation.datasets import DATASETS
+    from qsit_plugin.evaluation.datasets.published import DATASETS
     from qsit_plugin.training.levels import LevelScale
 
     if scale is not None and (range is not None or lower_is_better):
@@ -255,7 +255,7 @@ def plan(
     from qsit_plugin.training.mixture import MixtureError, read_data
     from qsit_plugin.training.plan import plan_lines, plan_of
 
-    from .output import check_target
+    from ..output import check_target
 
     target = Path(mixture).with_suffix(".plan.json") if out is None else Path(out)
     try:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from qsit_plugin.weights.errors import WeightsError, short
 from qsit_plugin.weights.folder import weight_files
 
-from .portable import rope_theta
+from .saving import rope_theta
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
-from .failures import WRONG_USAGE, stop
+from .. import options
+from ..failures import WRONG_USAGE, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.training.validation import Figures
@@ -41,7 +41,7 @@ def evaluate(
     """
     from qsit_plugin.training.validation import ANSWERS, validate
 
-    from . import output
+    from .. import output
 
     if answers not in ANSWERS:
         stop(f"no way to answer {answers!r}: give one of {', '.join(ANSWERS)}", WRONG_USAGE)

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from ..images.arrays import CHANNELS, warn_of_both_layouts
+from ..images.errors import check_size
+from ..images.reading import ImageError, describe
+from ..resize import vertical_first
+from ..tiling import Tiling
 from .ambient import check_fork, without_autocast
-from .engine import TILE_BUDGET, TOKEN_BUDGET
+from .batches import TILE_BUDGET, TOKEN_BUDGET
 from .finite import read_finite
-from .image_arrays import CHANNELS, warn_of_both_layouts
-from .image_errors import check_size
-from .images import ImageError, describe
-from .resize import vertical_first
-from .tiles import Tiling
 
 if TYPE_CHECKING:
-    from .model import QSiT
+    from ..model import QSiT
     from .network import Network
 
 OVERSHOOT = 0.25

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from . import formats
-from .image_arrays import from_array, is_tensor, tensor_to_array, warn_of_few_bits
-from .image_errors import MAX_PIXELS, ImageError, check_size, pixel_limit
+from .arrays import from_array, is_tensor, tensor_to_array, warn_of_few_bits
+from .errors import MAX_PIXELS, ImageError, check_size, pixel_limit
 
 if TYPE_CHECKING:
     import torch

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from qsit_plugin.weights.golden import FILE_NAME as GOLDEN_NAME
 
-from .protocol import FILE_NAME as PROFILE_NAME
-from .protocol import ScoreProfile
+from ..protocol import FILE_NAME as PROFILE_NAME
+from ..protocol import ScoreProfile
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase

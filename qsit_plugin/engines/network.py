@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from ..tiling import Tiling
 from .ambient import without_autocast
 from .linear import linear, linear_gelu
-from .tiles import Tiling
 
 if TYPE_CHECKING:
     from PIL import Image

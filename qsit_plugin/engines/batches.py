@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..images.reading import ImageError, as_items, describe, is_many
+from ..look import Look
+from ..scores import Score
 from .ambient import check_fork
 from .finite import read_finite
-from .images import ImageError, as_items, describe, is_many
-from .look import Look
-from .scores import Score
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .model import QSiT
+    from ..model import QSiT
     from .network import Network, Prompt
 
 log = logging.getLogger("qsit_plugin")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import note
-from .training import ends_in_words
+from ..failures import note
+from .endings import ends_in_words
 
 if TYPE_CHECKING:
     from qsit_plugin.training.balance.report import Report

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
-from .failures import WRONG_USAGE, note, stop
+from .. import options
+from ..failures import WRONG_USAGE, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.protocol import ScoreProfile
@@ -42,7 +42,7 @@ def calibrate(
     profile=FILE).score(photo).on(SCALE). One database and one model at a time: scores on different scales are never
     pooled, and a CSV that holds several is refused.
     """
-    from . import output
+    from .. import output
 
     output.check_target(out, [scores])
     try:

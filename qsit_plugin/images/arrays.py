@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .image_errors import ImageError, check_size
+from .errors import ImageError, check_size
 
 CHANNELS = (1, 3, 4)
 FLOAT_SLACK = 1e-6

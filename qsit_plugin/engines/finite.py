@@ -15,7 +15,7 @@ import torch
 from qsit_plugin.weights.errors import WeightsError
 
 if TYPE_CHECKING:
-    from .model import QSiT
+    from ..model import QSiT
     from .network import Network
 
 log = logging.getLogger("qsit_plugin")

@@ -12,11 +12,11 @@ from qsit_plugin.weights.errors import WeightsError
 from qsit_plugin.weights.golden import FILE_NAME, judge, read_goldens
 from qsit_plugin.weights.verified import is_verified, remember, state
 
-from .finite import NonFiniteError
-from .images import ImageError
+from ..engines.finite import NonFiniteError
+from ..images.reading import ImageError
 
 if TYPE_CHECKING:
-    from .model import QSiT
+    from ..model import QSiT
 
 log = logging.getLogger("qsit_plugin")
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from .. import options
+from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
 from .calibrate import calibrate
-from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
 from .qbench import qbench
 
 if TYPE_CHECKING:
@@ -81,15 +81,15 @@ def accuracy(
     failed; both are listed in the result.
     """
     from qsit_plugin.evaluation.accuracy import open_journal, pair_images, result_of
-    from qsit_plugin.evaluation.authentic import Columns
-    from qsit_plugin.evaluation.datasets import DATASETS, read_ratings
+    from qsit_plugin.evaluation.datasets.authentic import Columns
+    from qsit_plugin.evaluation.datasets.published import DATASETS, read_ratings
+    from qsit_plugin.evaluation.datasets.ratings import DatasetError
     from qsit_plugin.evaluation.figures import check_column
     from qsit_plugin.evaluation.journal import JournalError
-    from qsit_plugin.evaluation.ratings import DatasetError
     from qsit_plugin.evaluation.rivals import MetricError, check_names
     from qsit_plugin.weights import ENTRIES
 
-    from .output import check_target
+    from ..output import check_target
 
     target = Path(out)
     if target.suffix.lower() != ".json":
@@ -154,7 +154,7 @@ def _run(
     from qsit_plugin.evaluation.accuracy import changed, score_pairs, summarize, unchecked, unscored
     from qsit_plugin.row_file import CutShort
 
-    from .progress import Progress
+    from ..progress import Progress
 
     figures: dict[str, dict[str, Any]] = {}
     unavailable: dict[str, str] = {}
@@ -196,7 +196,7 @@ def _scorers(
     choices: Sequence[options.Choice], rivals: Sequence[str], device: str, unavailable: dict[str, str]
 ) -> Iterator[Scorer]:
     """Open our models, then the rivals; one that cannot be opened is reported and put down, and the others go on."""
-    from qsit_plugin.devices import resolve_device
+    from qsit_plugin.engines.devices import resolve_device
     from qsit_plugin.evaluation.rivals import MetricError, open_metric
     from qsit_plugin.evaluation.scorers import ModelScorer
     from qsit_plugin.weights.errors import WeightsError

@@ -23,6 +23,11 @@ from qsit_plugin.weights.folder import check_folder
 from qsit_plugin.weights.headers import stored_tensors
 from qsit_plugin.weights.json_file import check_json_files, read_json
 
+from ..limits import LimitError, limited
+from ..protocol import FILE_NAME as PROFILE_NAME
+from ..protocol import ScoreProfile, profile_for
+from ..template import LONGEST
+from ..tiling import Tiling
 from .adapter import merge_adapter
 from .checks import (
     RESAVE,
@@ -34,27 +39,10 @@ from .checks import (
     check_tied,
     check_transformers,
 )
-from .devices import resolve_device, resolve_dtype
-from .limits import LimitError, limited
-from .portable import CHAT_TEMPLATE, save_portable
-from .protocol import FILE_NAME as PROFILE_NAME
-from .protocol import ScoreProfile, profile_for
 from .quantization import quantize
-from .template import LONGEST
-from .tiles import Tiling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-__all__ = [
-    "CHAT_TEMPLATE",
-    "Checkpoint",
-    "open_checkpoint",
-    "read_preprocessor",
-    "resolve_device",
-    "resolve_dtype",
-    "save_portable",
-]
 
 
 @dataclass

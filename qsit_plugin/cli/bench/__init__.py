@@ -1,0 +1,1 @@
+"""``qsit bench``: scores held against datasets that people have rated."""

@@ -1,0 +1,1 @@
+"""``qsit train``: data, balance, fine-tuning and evaluation."""

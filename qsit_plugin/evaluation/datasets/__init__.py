@@ -1,0 +1,1 @@
+"""Published datasets: annotation files as rows, and where their images lie."""
