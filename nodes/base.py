@@ -13,10 +13,9 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.utils import get_executing_context
 
-from qsit_plugin.context import ContextError
+from qsit_plugin.errors import ContextError, WeightsError
 from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.errors import InputError
-from qsit_plugin.weights.errors import WeightsError
 
 CATEGORY = "image/quality (Q-SiT)"
 QSiTModel = io.Custom("QSIT_MODEL")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qsit_plugin.errors import QSiTError
 
-class InputError(ValueError):
+
+class InputError(QSiTError, ValueError):
     """Inputs of a node that cannot be used together, or a value that makes no sense."""

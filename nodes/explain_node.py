@@ -78,20 +78,17 @@ class Explain(QSiTNode):
         temperature: float,
         sampling_seed: int,
     ) -> io.NodeOutput:
-        import comfy.model_management as mm
-
         asked = question_for(preset, question)
         options = {
             "max_new_tokens": max_new_tokens,
             "temperature": temperature if temperature > 0 else None,
             "seed": sampling_seed % 2**63,  # torch's generators take no more
-            "cancel": mm.processing_interrupted,
         }
         try:
             model.model.prompt(asked)
-        except ValueError as error:  # a question that smuggles in the image token
+        except ValueError as error:  # a question that contains the image token
             raise InputError(str(error)) from error
-        answers = model.for_each(pictures_of(images), lambda qsit, picture: qsit.ask(picture, asked, **options))
+        answers = model.answers(pictures_of(images), asked, **options)
         texts = [answer.text for answer in answers]
         report = texts[0] if len(texts) == 1 else "\n\n".join(f"{i}: {text}" for i, text in enumerate(texts, 1))
         records = [{"question": asked, "text": a.text, "finish_reason": a.finish_reason} for a in answers]

@@ -19,9 +19,10 @@ from comfy.utils import ProgressBar
 from PIL import Image
 
 from qsit_plugin.checkpoint import open_checkpoint
-from qsit_plugin.engines.batches import TILE_BUDGET, TOKEN_BUDGET
+from qsit_plugin.engines.batches import SCORING, TILE_BUDGET
 from qsit_plugin.engines.devices import resolve_dtype
-from qsit_plugin.engines.network import VISION_CHUNK
+from qsit_plugin.engines.generation import Answer
+from qsit_plugin.engines.torch_engine import VISION_CHUNK
 from qsit_plugin.images.reading import ImageError
 from qsit_plugin.model import QSiT
 from qsit_plugin.nodes.records import Record
@@ -98,6 +99,15 @@ class Handle:
             self._scores.popitem(last=False)
         return [known[key] for key in keys]
 
+    def answers(self, pictures: Sequence[Image.Image], question: str, **writing: Any) -> list[Answer]:
+        """An Answer for each picture, written several at a time, with progress; stops when the user cancels."""
+        model, bar, found = self.loaded(), ProgressBar(len(pictures)), []
+        for answer in model.iter_answers(pictures, question, cancel=mm.processing_interrupted, **writing):
+            mm.throw_exception_if_processing_interrupted()
+            found.append(answer)
+            bar.update(1)
+        return found
+
     def for_each(self, pictures: Sequence[Image.Image], work: Callable[[QSiT, Image.Image], Any]) -> list[Any]:
         """``work(model, picture)`` for one picture after the other, with progress; stops when the user cancels."""
         model, bar, found = self.loaded(), ProgressBar(len(pictures)), []
@@ -144,7 +154,7 @@ def working_bytes(model: QSiT) -> int:
     patches = (vision.image_size // vision.patch_size) ** 2
     size = 2 if model.dtype in (torch.float16, torch.bfloat16) else 4
     seen = min(VISION_CHUNK, TILE_BUDGET) * patches * (8 * vision.hidden_size + 2 * vision.intermediate_size)
-    read = TOKEN_BUDGET * (8 * text.hidden_size + 3 * text.intermediate_size)
+    read = SCORING.tokens * (8 * text.hidden_size + 3 * text.intermediate_size)
     return max(seen, read) * size
 
 

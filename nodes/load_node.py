@@ -8,12 +8,12 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
+from qsit_plugin.errors import WeightsError
 from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.folders import EMBEDDED, choices, found_models
 from qsit_plugin.protocol import ProfileError
 from qsit_plugin.weights.catalogue import ENTRIES, resolve
-from qsit_plugin.weights.errors import WeightsError
 from qsit_plugin.weights.folder import weight_files
 
 DTYPES = ["auto", "bfloat16", "float16", "float32"]

@@ -19,27 +19,44 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "loading",
     "QSiT": "model",
-    "Answer": "model",
+    "Look": "look",
+    "Answer": "engines.generation",
     "Score": "scores",
     "Comparison": "scores",
-    "ContextError": "context",
-    "ImageError": "images.errors",
-    "WeightsError": "weights",
+    "ScoreProfile": "protocol",
+    "QSiTError": "errors",
+    "ContextError": "errors",
+    "ForkedError": "errors",
+    "ImageError": "errors",
+    "LimitError": "errors",
+    "NonFiniteError": "errors",
+    "ProfileError": "errors",
+    "WeightsError": "errors",
 }
 """Public name -> the module that defines it."""
 
 __all__ = [
-    "Answer", "Comparison", "ContextError", "ImageError", "QSiT", "Score", "WeightsError", "__version__", "load",
-    "register",
+    "Answer", "Comparison", "ContextError", "ForkedError", "ImageError", "LimitError", "Look", "NonFiniteError",
+    "ProfileError", "QSiT", "QSiTError", "Score", "ScoreProfile", "WeightsError", "__version__", "load", "register",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from .context import ContextError
-    from .images.reading import ImageError
+    from .engines.generation import Answer
+    from .errors import (
+        ContextError,
+        ForkedError,
+        ImageError,
+        LimitError,
+        NonFiniteError,
+        ProfileError,
+        QSiTError,
+        WeightsError,
+    )
     from .loading import load
-    from .model import Answer, QSiT
+    from .look import Look
+    from .model import QSiT
+    from .protocol import ScoreProfile
     from .scores import Comparison, Score
-    from .weights import WeightsError
 
 
 def __getattr__(name: str):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .engines.network import Prompt
+from .engines.base import Prompt
+from .errors import ContextError
 from .template import render
 
 
@@ -99,3 +100,19 @@ def _check_text(text: str) -> None:
     """Raises ValueError for half of a surrogate pair, which no tokenizer takes."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError(f"{ascii(text):.80} holds half of a surrogate pair: take it out, or decode the text again")
+
+
+def room_after(prompt: Prompt, image_tokens: int, context: int, name: str) -> int:
+    """Tokens that the context has left for an answer. ``name``: of the model, for the message.
+
+    Raises ContextError when prompt and image alone are longer than the context: rotary positions that no training has
+    seen give answers such as "TheTheThe".
+    """
+    text = len(prompt.before) + len(prompt.after)
+    if text + image_tokens > context:
+        raise ContextError(
+            f"the question has {text:,} tokens with its chat template and the image {image_tokens:,}, together "
+            f"{text + image_tokens:,}; {name} reads at most {context:,}: shorten the question by "
+            f"{text + image_tokens - context:,} tokens"
+        )
+    return context - text - image_tokens

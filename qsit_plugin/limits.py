@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .errors import LimitError
 from .scores import LIMIT
 from .tiling import Tiling
-
-
-class LimitError(ValueError):
-    """A limit on tiles or tokens that the checkpoint's grid cannot keep."""
 
 
 def limited(tiling: Tiling, max_tiles: int | None, max_image_tokens: int | None) -> Tiling:

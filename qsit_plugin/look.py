@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from . import protocol
+from .engines.prefix_cache import PrefixCache
 
 if TYPE_CHECKING:
-    import torch
     from PIL import Image
 
-    from .engines.generation import Answer
-    from .engines.network import Network, Prefix
+    from .engines.base import Engine
+    from .engines.generation import Answer, Writing
     from .model import QSiT
     from .scores import Score
 
@@ -21,37 +21,36 @@ class Look:
     """An image that was seen once: its tokens, and from the second question on its share of the language model's work.
 
     Accepted wherever an image is. Holds memory (the key-value cache of the image: 91 MB for a large photo on
-    ``qsit-mini``, 426 MB on ``qsit``) until it is dropped.
+    ``qsit-mini``, 426 MB on ``qsit``) until it is dropped. ``size``: (width, height) in pixels. ``image``: RGB.
     """
 
-    def __init__(self, model: QSiT, tokens: torch.Tensor, size: tuple[int, int], image: Image.Image):
-        self.model, self.tokens, self.size, self.image = model, tokens, size, image
-        self._prefixes: dict[Network, Prefix] = {}
+    def __init__(self, model: QSiT, image: Image.Image):
+        self.model, self.size, self.image = model, image.size, image
+        self._tokens = self._see(model.engine)
+        self._cache = PrefixCache(lambda engine: self._tokens if engine is model.engine else self._see(engine))
 
-    def prefix(self, before: tuple[int, ...], network: Network | None = None) -> Prefix:
-        """The cached prefix. A prompt that begins otherwise (a text-first template) gets one of its own, not kept.
+    def _see(self, engine: Engine) -> Any:
+        return engine.encode([engine.tiling.cut(self.image)], [self.size])[0]
 
-        ``network``: the one that reads on, None for the model's own. Another one looks at the image itself.
-        """
-        network = network or self.model.network
-        kept = self._prefixes.get(network)
-        if kept is not None and kept.before == before:
-            return kept
-        tokens = self.tokens if network is self.model.network else network.look_at(self.image)
-        made = network.prefix(before, tokens)
-        self._prefixes.setdefault(network, made)
-        return made
+    def prefix(self, before: tuple[int, ...], engine: Engine) -> Any:
+        """The key-value cache of the prompt's beginning and the image; see prefix_cache.py."""
+        return self._cache.prefix(before, engine)
+
+    @property
+    def token_count(self) -> int:
+        """Image tokens that it takes in the context."""
+        return self.model.engine.tiling.token_count(*self.size)
 
     def score(self) -> Score:
         return self.model.score(self)
 
-    def ask(self, question: str, **options: Any) -> Answer:
+    def ask(self, question: str, **options: Unpack[Writing]) -> Answer:
         return self.model.ask(self, question, **options)
 
-    def explain(self, **options: Any) -> Answer:
+    def explain(self, **options: Unpack[Writing]) -> Answer:
         return self.model.explain(self, **options)
 
-    def stream(self, question: str = protocol.EXPLAIN, **options: Any) -> Iterator[str]:
+    def stream(self, question: str = protocol.EXPLAIN, **options: Unpack[Writing]) -> Iterator[str]:
         return self.model.stream(self, question, **options)
 
     def choose(self, question: str, options: Sequence[str]) -> list[float]:

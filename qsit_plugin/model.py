@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 
 import numpy as np
-import torch
 
-from qsit_plugin.weights.errors import WeightsError, refusing
+from qsit_plugin.weights.errors import refusing
 
 from . import protocol
-from .chat import Conversation, check_options, check_question, stop_ids
-from .context import room_after
-from .engines import batches as engine
-from .engines.ambient import check_fork, ordinary_tensors, without_autocast
+from .chat import Conversation, check_options, check_question, room_after, stop_ids
+from .engines.base import Engine, Logits, Prompt
+from .engines.batches import WRITING, Item, in_batches, open_item
 from .engines.finite import OVERFLOWED, read_finite
-from .engines.generation import Answer, text_pieces
-from .engines.network import Network, Prompt
-from .engines.writer import Writer
+from .engines.generation import Answer, Row, Writing, text_pieces, write
+from .engines.level_logits import iter_readings, iter_scores
+from .errors import ContextError, ImageError, WeightsError
 from .images.errors import MAX_PIXELS, pixel_limit
-from .images.reading import ImageError, ImageInput, as_items, is_many, read_image
+from .images.reading import ImageInput, as_items, is_many, read_image
 from .limits import limits_of
 from .look import Look
+from .quality_map import quality_map
 from .scores import Comparison, Score
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
-    from .checkpoint.opening import Checkpoint
+    from .checkpoint import Checkpoint
+    from .engines.torch_engine import TorchEngine
+
+One: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | Look"
+Many: TypeAlias = "list[Any] | tuple[Any, ...]"
+Array: TypeAlias = "np.ndarray | torch.Tensor"
+"""One image with three axes, several with four."""
 
 
 class QSiT:
@@ -51,15 +57,16 @@ class QSiT:
         follow_autocast: bool = False,
     ):
         """``follow_autocast``: compute in the caller's autocast instead of outside; only for a model in training."""
-        self.follow_autocast = follow_autocast
+        from .engines.torch_engine import TorchEngine
+
         self.checkpoint = checkpoint
         self.exif_rotation = exif_rotation
         self.max_pixels = pixel_limit(max_pixels)
         self.adapter = adapter
         self.automatic_dtype = automatic_dtype
-        self.network = Network(checkpoint.model, checkpoint.tiling)
+        self.engine = TorchEngine(checkpoint.model, checkpoint.tiling, follow_autocast=follow_autocast)
         self._prompts: dict[tuple[str, str], Prompt] = {}
-        self._bfloat16: Network | None = None
+        self._bfloat16: TorchEngine | None = None
         image_token = getattr(checkpoint.model.config, "image_token_id", None)
         if image_token is None:
             image_token = checkpoint.model.config.image_token_index  # its name before transformers 4.52
@@ -72,7 +79,7 @@ class QSiT:
 
         Raises WeightsError.
         """
-        profile, rows = self.profile, self.network.hf.get_input_embeddings().num_embeddings
+        profile, rows = self.profile, self.engine.vocabulary
         with refusing(f"{self.folder} cannot render its own question"):
             prompt = self.prompt(profile.question, profile.answer_prefix)
         largest = max(*prompt.before, *prompt.after, *profile.level_token_ids, 0)
@@ -103,48 +110,48 @@ class QSiT:
 
     @property
     def device(self) -> torch.device:
-        return self.network.device
+        return self.engine.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.network.dtype
+        return self.engine.dtype
 
     @property
     def context(self) -> int:
         """Tokens that the language model can read: prompt, image and answer together."""
         return int(self.checkpoint.model.config.text_config.max_position_embeddings)
 
-    def arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        """Around everything that the network computes: outside the caller's autocast."""
-        return contextlib.nullcontext() if self.follow_autocast else without_autocast(self.device)
-
     def departures(self) -> list[str]:
         """What was chosen that changes outputs against the released procedure; Score and Answer say it in ``mode``."""
         changes = ["EXIF rotation"] if self.exif_rotation else []
         changes += [f"{self.checkpoint.quantization} weights"] if self.checkpoint.quantization else []
-        return changes + limits_of(self.network.tiling)
+        return changes + limits_of(self.engine.tiling)
 
-    def mode(self, network: Network) -> str:
-        """What Score and Answer say of a read by this network, the model's own or the second one in bfloat16."""
-        changes = self.departures() + ([] if network is self.network else [OVERFLOWED])
+    def mode(self, engine: Engine) -> str:
+        """What Score and Answer say of a read by this engine, the model's own or the second one in bfloat16."""
+        changes = self.departures() + ([] if engine is self.engine else [OVERFLOWED])
         return ", ".join(changes) or "released"
 
-    @ordinary_tensors()
-    def bfloat16_network(self) -> Network:
-        """A second copy of the network in bfloat16, opened when float16 first overflows; it stays in memory."""
-        if self._bfloat16 is None or self._bfloat16.device != self.device:
-            from .checkpoint.opening import open_checkpoint
+    def bfloat16_engine(self) -> TorchEngine:
+        """A second engine, opened when float16 first overflows; it stays in memory."""
+        import torch
 
-            opened = open_checkpoint(
-                self.folder,
-                name=self.name,
-                device=self.device,
-                dtype=torch.bfloat16,
-                adapter=self.adapter,
-                profile=self.profile,
-                quantization=self.checkpoint.quantization,
-            )
-            self._bfloat16 = Network(opened.model, self.network.tiling)
+        from .checkpoint import open_checkpoint
+        from .engines.ambient import ordinary_tensors
+        from .engines.torch_engine import TorchEngine
+
+        if self._bfloat16 is None or self._bfloat16.device != self.device:
+            with ordinary_tensors():
+                opened = open_checkpoint(
+                    self.folder,
+                    name=self.name,
+                    device=self.device,
+                    dtype=torch.bfloat16,
+                    adapter=self.adapter,
+                    profile=self.profile,
+                    quantization=self.checkpoint.quantization,
+                )
+            self._bfloat16 = TorchEngine(opened.model, self.engine.tiling)
         return self._bfloat16
 
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
@@ -156,7 +163,7 @@ class QSiT:
         found = self._prompts.get(key)
         if found is None:
             found = self.conversation.prompt(question, answer_prefix)
-            self.room(found, self.network.tiling.side**2)  # the base view alone, which every image has
+            self.room(found, self.engine.tiling.side**2)  # the base view alone, which every image has
             if len(self._prompts) > 256:
                 self._prompts.clear()
             self._prompts[key] = found  # returned from here: another thread may clear the dictionary
@@ -170,29 +177,34 @@ class QSiT:
         """Tokens that the context has left for an answer. Raises ContextError when it does not even hold these."""
         return room_after(prompt, image_tokens, self.context, self.name)
 
-    @torch.inference_mode()
+    def own(self, look: Look) -> Look:
+        """The look, if this model made it; ValueError if another one did, whose tokens would mean nothing here."""
+        if look.model is not self:
+            raise ValueError(f"this look was made by {look.model!r}, not by {self!r}: encode the image again")
+        return look
+
+    @overload
+    def encode(self, image: One) -> Look: ...
+    @overload
+    def encode(self, image: Many) -> list[Look]: ...
+    @overload
+    def encode(self, image: Array) -> Any: ...
     def encode(self, image: Any) -> Any:
         """See an image: a Look, or a list of Looks for a list of images. Raises ImageError for a bad one."""
         if is_many(image):
             return [self.encode(item) for item in as_items(image)]
-        return self._look(image, None)[0]
+        return self.own(image) if isinstance(image, Look) else Look(self, self.read(image))
 
-    @torch.inference_mode()
-    def _look(self, image: Any, prompt: Prompt | None) -> tuple[Look, int]:
-        """A look at one image and the room that the context leaves after it and the prompt, which is checked first."""
-        check_fork()
-        own = isinstance(image, Look)
-        if own and image.model is not self:
-            raise ValueError(f"this look was made by {image.model!r}, not by {self!r}: encode the image again")
-        picture = image.image if own else self.read(image)
-        room = 0 if prompt is None else self.room(prompt, self.network.tiling.token_count(*picture.size))
-        if own:
-            return image, room
-        with self.arithmetic():
-            return Look(self, self.network.look_at(picture), picture.size, picture), room
-
+    @overload
+    def score(self, images: One, *, errors: Literal["raise"] = "raise") -> Score: ...
+    @overload
+    def score(self, images: Many, *, errors: Literal["raise"] = "raise") -> list[Score]: ...
+    @overload
+    def score(self, images: Many, *, errors: Literal["return"]) -> list[Score | ImageError]: ...
+    @overload
+    def score(self, images: Any, *, errors: str = "raise") -> Any: ...
     def score(self, images: Any, *, errors: str = "raise") -> Any:
-        """Score one image, or a list of any sizes in one true batch.
+        """Score one image, or a list of any sizes in true batches.
 
         ``errors="return"`` puts an ImageError in the place of an image that cannot be read; ``"raise"`` raises it.
         """
@@ -201,23 +213,28 @@ class QSiT:
 
     def iter_scores(self, images: Iterable[Any], *, errors: str = "raise") -> Iterator[Score | ImageError]:
         """Score images one after the other, lazily and in order, in batches behind the scenes."""
-        return engine.iter_scores(self, images, errors=errors)
+        return iter_scores(self, images, errors=errors)
 
-    @torch.inference_mode()
     def level_logits(self, images: Any) -> torch.Tensor:
         """Float32 (N, 5) logits of the level words, excellent to bad, on the CPU. Raises ImageError for a bad image."""
-        readings = list(engine.iter_readings(self, as_items(images), errors="raise"))
-        rows = [reading.logits for reading in readings]
+        import torch
+
+        rows = [reading.logits for reading in iter_readings(self, as_items(images), errors="raise")]
         return torch.tensor(rows, dtype=torch.float32, device="cpu").reshape(-1, len(protocol.LEVELS))
 
-    def ask(self, images: Any, question: str, **options: Any) -> Any:
+    @overload
+    def ask(self, images: One, question: str, **options: Unpack[Writing]) -> Answer: ...
+    @overload
+    def ask(self, images: Many, question: str, **options: Unpack[Writing]) -> list[Answer]: ...
+    @overload
+    def ask(self, images: Array, question: str, **options: Unpack[Writing]) -> Any: ...
+    def ask(self, images: Any, question: str, **options: Unpack[Writing]) -> Any:
         """Answer a question about an image: an Answer, or a list of them for a list of images.
 
+        A list is written together, a step for all answers at once; the texts are those of the images one by one.
+
         Args:
-            max_new_tokens: at most this many tokens (200, as released).
-            temperature: None is greedy; above 0 samples from the softened distribution.
-            seed: of the sampling; the same seed gives the same text.
-            cancel: called before every token; True ends the answer with ``finish_reason="cancelled"``.
+            max_new_tokens, temperature, seed, cancel: see ``engines.generation.Writing``.
 
         An answer that reaches the end of the context ends there with ``finish_reason="length"``.
 
@@ -226,37 +243,60 @@ class QSiT:
             ContextError: a ValueError; question and image together are longer than the context.
             NonFiniteError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
         """
-        if is_many(images):
-            return [self.ask(item, question, **options) for item in as_items(images)]
-        writer, tokens = self._write(images, question, **options)
-        written: list[int] = []
-        while True:
-            try:
-                written.append(next(tokens))
-            except StopIteration as end:
-                reason, keep = end.value
-                break
-        return Answer(self.conversation.decode(written[:keep]).strip(), keep, reason, self.mode(writer.network))
+        answers = list(self.iter_answers(as_items(images), question, **options))
+        return answers if is_many(images) else answers[0]
 
-    def explain(self, images: Any, **options: Any) -> Any:
+    def iter_answers(
+        self, images: Iterable[Any], question: str, *, errors: str = "raise", **options: Unpack[Writing]
+    ) -> Iterator[Any]:
+        """Answers in the order of the images, lazily: up to 16 are written together.
+
+        ``errors="return"`` puts an ImageError, or the ContextError of an image that leaves the question no room, in the
+        place of an answer; ``"raise"`` raises it. Options and other errors as for ``ask``.
+        """
+        check_question(question)
+        prompt = self.prompt(question)
+
+        def work(items: list[Item]) -> list[Answer]:
+            rows = [self._row(item, prompt, **options) for item in items]
+            for _ in write(rows, prompt):
+                pass
+            return [row.answer() for row in rows]
+
+        returned = (ImageError, ContextError)
+        return in_batches(self, prompt, images, work, WRITING, errors=errors, returned=returned)
+
+    def _row(self, item: Item, prompt: Prompt, **options: Unpack[Writing]) -> Row:
+        return Row(self, lambda engine: item.prefix(engine, prompt.before), item.room, **options)
+
+    @overload
+    def explain(self, images: One, **options: Unpack[Writing]) -> Answer: ...
+    @overload
+    def explain(self, images: Many, **options: Unpack[Writing]) -> list[Answer]: ...
+    @overload
+    def explain(self, images: Array, **options: Unpack[Writing]) -> Any: ...
+    def explain(self, images: Any, **options: Unpack[Writing]) -> Any:
         """Describe and evaluate the quality of an image in words; options as for ``ask``."""
         return self.ask(images, protocol.EXPLAIN, **options)
 
-    def stream(self, image: Any, question: str = protocol.EXPLAIN, **options: Any) -> Iterator[str]:
+    def stream(
+        self, image: ImageInput | Look, question: str = protocol.EXPLAIN, **options: Unpack[Writing]
+    ) -> Iterator[str]:
         """The answer piece by piece, as it is written; options as for ``ask``.
 
         Pieces that were handed out cannot be taken back: where ``ask`` cuts a repetition, ``stream`` just ends.
         """
-        return text_pieces(self.conversation.decode, self._write(image, question, **options)[1])
-
-    def _write(self, image: Any, question: str, **options: Any) -> tuple[Writer, Iterator[int]]:
         check_question(question)
         prompt = self.prompt(question)
-        look, room = self._look(image, prompt)
-        writer = Writer(look, prompt)
-        return writer, writer.tokens(room, **options)
+        row = self._row(open_item(self, prompt, image), prompt, **options)
+        return text_pieces(self.conversation.decode, (token for _, token in write([row], prompt)))
 
-    @torch.inference_mode()
+    @overload
+    def choose(self, image: One, question: str, options: Sequence[str]) -> list[float]: ...
+    @overload
+    def choose(self, image: Many, question: str, options: Sequence[str]) -> list[list[float]]: ...
+    @overload
+    def choose(self, image: Array, question: str, options: Sequence[str]) -> Any: ...
     def choose(self, image: Any, question: str, options: Sequence[str]) -> Any:
         """Probabilities of the options, in the order given: a softmax over the logits of their letters.
 
@@ -272,14 +312,21 @@ class QSiT:
             return [self.choose(item, question, options) for item in as_items(image)]
         letters = [self.conversation.single_token(letter) for letter in protocol.letters(len(options))]
         prompt = self.prompt(protocol.multiple_choice(question, options))
-        look, _ = self._look(image, prompt)
+        item = open_item(self, prompt, image)
 
-        def logits(network: Network) -> torch.Tensor:
-            state = network.stepper(look.prefix(prompt.before, network), prompt.after)(None)
-            return network.token_logits(state, letters)[0]
+        def read(engine: Engine, rows: list[int]) -> Logits:
+            return engine.read_after(item.prefix(engine, prompt.before), prompt.after, letters)
 
-        return read_finite(self, logits)[0].softmax(-1).tolist()
+        logits = read_finite(self, 1, read)[0][0].astype(np.float64)
+        shares = np.exp(logits - logits.max())
+        return (shares / shares.sum()).tolist()
 
+    @overload
+    def attributes(self, image: One) -> dict[str, float]: ...
+    @overload
+    def attributes(self, image: Many) -> list[dict[str, float]]: ...
+    @overload
+    def attributes(self, image: Array) -> Any: ...
     def attributes(self, image: Any) -> Any:
         """Six aspects in [0, 1], 1 = good: a choice between "good" and "poor", asked in both orders and averaged."""
         if is_many(image):
@@ -303,12 +350,12 @@ class QSiT:
 
     def quality_map(
         self,
-        image: ImageInput,
+        image: ImageInput | Look,
         *,
         window: int | None = None,
         overlap: float = 0.5,
         on_region: Callable[[], None] | None = None,
     ) -> np.ndarray:
-        """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended. See ``engine.quality_map``."""
-        picture = image.image if isinstance(image, Look) else self.read(image)
-        return engine.quality_map(self, picture, window=window, overlap=overlap, on_region=on_region)
+        """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended; see ``quality_map.quality_map``."""
+        picture = self.own(image).image if isinstance(image, Look) else self.read(image)
+        return quality_map(self, picture, window=window, overlap=overlap, on_region=on_region)

@@ -16,6 +16,7 @@ from typing import Any
 from qsit_plugin.weights.errors import WeightsError, short
 from qsit_plugin.weights.json_file import read_json
 
+from .errors import ProfileError
 from .scales import scale_problem
 
 FILE_NAME = "qsit.json"
@@ -25,10 +26,6 @@ LEVELS = ("excellent", "good", "fair", "poor", "bad")
 
 LONGEST = 16_384
 """Characters of a question, an answer prefix or a scope. The official question has 230."""
-
-
-class ProfileError(WeightsError, ValueError):
-    """A profile that cannot be used: malformed, or not what the tokenizer of its checkpoint produces."""
 
 
 def _is_text(value: Any) -> bool:

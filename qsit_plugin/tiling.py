@@ -12,17 +12,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from qsit_plugin.weights.config_limits import point_problem
 from qsit_plugin.weights.errors import short
-
-from .resize import resize_exact
 
 DEFAULT_SIDE = 384
 DEFAULT_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -177,79 +174,40 @@ class Tiling:
         rows, columns = self.features(width, height, canvas)
         return self.side**2 + rows * columns + rows
 
-    def feature_index(self, width: int, height: int, device: torch.device) -> torch.Tensor:
+    def feature_index(self, width: int, height: int) -> np.ndarray:
         """For each patch of the unpadded feature map, row by row, its place among all patches of all tiles: int64."""
         columns = self.grid(width, height)[1]
-        return _feature_index(self.side, columns, self.unpadded(width, height), device)
+        top, left, height, width = self.unpadded(width, height)
+        y, x = np.arange(top, top + height)[:, None], np.arange(left, left + width)
+        tile = 1 + y // self.side * columns + x // self.side
+        return (tile * self.side**2 + y % self.side * self.side + x % self.side).ravel()
 
-    def cut(self, image: Image.Image | torch.Tensor) -> torch.Tensor:
-        """Base view first, then the canvas row by row: uint8 (tiles, 3, tile, tile), on the device of the input.
+    def cut(self, image: Image.Image) -> np.ndarray:
+        """Base view first, then the canvas row by row: uint8 (tiles, 3, tile, tile) of an image of mode RGB.
 
-        ``image``: a Pillow image of mode RGB, or a uint8 tensor (3, H, W). Both give the same values.
+        Pillow resizes, as the released procedure does: the pixels are its own.
         """
-        if isinstance(image, Image.Image):
-            if image.mode != "RGB":
-                raise ValueError(f"cut needs an image of mode RGB, got {image.mode}; read it with images.read_image")
-            base, canvas = self._views_of_pil(image)
-        else:
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-                raise ValueError(f"cut needs a uint8 tensor (3, H, W), got {image.dtype} {tuple(image.shape)}")
-            if image.device.type == "cpu":  # the same values, several times as fast
-                return self.cut(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()))
-            base, canvas = self._views_of_tensor(image)
-        rows, columns = canvas.shape[1] // self.tile, canvas.shape[2] // self.tile
-        split = canvas.reshape(3, rows, self.tile, columns, self.tile).permute(1, 3, 0, 2, 4)
-        tiles = torch.empty((rows * columns + 1, 3, self.tile, self.tile), dtype=torch.uint8, device=canvas.device)
-        tiles[0] = base
-        tiles[1:].view(split.shape).copy_(split)
-        return tiles
-
-    def _views_of_pil(self, image: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
-        """Base view and canvas as uint8 (3, …) tensors, by Pillow itself."""
+        if image.mode != "RGB":
+            raise ValueError(f"cut needs an image of mode RGB, got {image.mode}; read it with read_image")
         top, left, height, width = self.fitted(image.width, image.height)
-        base = image.resize((self.tile, self.tile), Image.Resampling.BICUBIC)
         canvas = np.zeros((*self.canvas(image.width, image.height), 3), dtype=np.uint8)
         fitted = image.resize((width, height), Image.Resampling.BICUBIC)
         canvas[top : top + height, left : left + width] = np.asarray(fitted)
-        return torch.from_numpy(np.array(base)).permute(2, 0, 1), torch.from_numpy(canvas).permute(2, 0, 1)
+        rows, columns = canvas.shape[0] // self.tile, canvas.shape[1] // self.tile
+        tiles = np.empty((rows * columns + 1, 3, self.tile, self.tile), dtype=np.uint8)
+        tiles[0] = np.asarray(image.resize((self.tile, self.tile), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        split = canvas.reshape(rows, self.tile, columns, self.tile, 3).transpose(0, 2, 4, 1, 3)
+        tiles[1:].reshape(split.shape)[...] = split
+        return tiles
 
-    def _views_of_tensor(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same by :func:`resize_exact`, on the device of the tensor."""
-        top, left, height, width = self.fitted(image.shape[2], image.shape[1])
-        base = resize_exact(image, self.tile, self.tile)
-        canvas = image.new_zeros((3, *self.canvas(image.shape[2], image.shape[1])))
-        canvas[:, top : top + height, left : left + width] = resize_exact(image, height, width)
-        return base, canvas
+    @cached_property
+    def normalised(self) -> np.ndarray:
+        """What the vision tower takes in place of each byte: float32 (3, 256), a row for each colour channel.
 
-    def normalise(self, tiles: torch.Tensor) -> torch.Tensor:
-        """uint8 (…, 3, H, W) -> float32 of the same shape and device: equal, bit by bit, to transformers' PIL route."""
-        if tiles.dtype != torch.uint8 or tiles.ndim < 3 or tiles.shape[-3] != 3:
-            raise ValueError(f"normalise needs uint8 (…, 3, H, W), got {tiles.dtype} {tuple(tiles.shape)}")
-        table = _levels(self.mean, self.std, tiles.device)
-        result = torch.empty(tiles.shape, dtype=torch.float32, device=tiles.device)
-        for channel in range(3):
-            values = tiles[..., channel, :, :]
-            chosen = table[channel].index_select(0, values.reshape(-1).to(torch.int32))
-            result[..., channel, :, :] = chosen.view(values.shape)
-        return result
-
-
-@lru_cache(maxsize=32)
-def _feature_index(side: int, columns: int, window: tuple[int, int, int, int], device: torch.device) -> torch.Tensor:
-    """Kept for the last few shapes: photos of one camera share it, and a GPU gets it once."""
-    top, left, height, width = window
-    with torch.inference_mode(False):  # kept for passes that want a gradient, too
-        y, x = torch.arange(top, top + height, device="cpu")[:, None], torch.arange(left, left + width, device="cpu")
-        tile = 1 + y // side * columns + x // side
-        return (tile * side**2 + y % side * side + x % side).flatten().to(device)
-
-
-@lru_cache(maxsize=16)
-def _levels(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """The normalised value of every byte: float32 (3, 256), with the roundings of transformers' rescale, normalize."""
-    rescaled = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
-    table = (rescaled - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
-    return torch.from_numpy(table).to(device)
+        With the roundings of transformers' rescale and normalize, so that pixels equal its PIL route bit by bit.
+        """
+        rescaled = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
+        return (rescaled - np.array(self.mean, np.float32)[:, None]) / np.array(self.std, np.float32)[:, None]
 
 
 def _whole(length: float) -> int:

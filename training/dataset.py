@@ -105,7 +105,7 @@ class QualityDataset(Dataset[Sample]):
                 f"{error}. Put a whole image in its place; a run that has begun then goes on with --resume"
             ) from None
         count = self.tiling.token_count(*picture.size)
-        return Sample(row, self.tokens[index], self.tiling.cut(picture), picture.size, count)
+        return Sample(row, self.tokens[index], torch.from_numpy(self.tiling.cut(picture)), picture.size, count)
 
     def longest(self, count: int) -> list[int]:
         """Indices of the longest rows, longest first: the batch that needs most memory."""

@@ -22,6 +22,7 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from qsit_plugin.errors import QSiTError
 from qsit_plugin.evaluation.datasets.json_records import read_records
 
 from .conversations import row_of
@@ -32,7 +33,7 @@ STRATEGIES = ("all", "first", "end", "random")
 _FORMS = "all, first:N, end:N or random:N, where N is a number of rows or a percentage such as 22%"
 
 
-class MixtureError(ValueError):
+class MixtureError(QSiTError, ValueError):
     """A mixture file that cannot be used; the message says what to do."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from qsit_plugin.errors import QSiTError
 from qsit_plugin.protocol import LEVELS
 
 IMAGE_MARK = "<image>"
@@ -23,7 +24,7 @@ ROLES = {"human": "user", "gpt": "assistant"}
 """LLaVA's names of the two speakers, and transformers'."""
 
 
-class RowError(ValueError):
+class RowError(QSiTError, ValueError):
     """A row that cannot be trained on; the message says why."""
 
 

@@ -8,8 +8,10 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from qsit_plugin.errors import QSiTError
 
-class ConfigError(ValueError):
+
+class ConfigError(QSiTError, ValueError):
     """A run that cannot begin; the message says what to do."""
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from qsit_plugin.engines.torch_engine import normalise
 from qsit_plugin.protocol import ScoreProfile
 from qsit_plugin.tiling import Tiling
 
@@ -189,7 +190,7 @@ def forward(model: Any, batch: Batch, tiling: Tiling) -> torch.Tensor:
     """
     return model(
         input_ids=batch["input_ids"],
-        pixel_values=tiling.normalise(batch["tiles"]),
+        pixel_values=normalise(tiling, batch["tiles"]),
         image_sizes=batch["image_sizes"],
         logits_to_keep=batch["places"],
         use_cache=False,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from qsit_plugin.engines import batches as engine
+from qsit_plugin.engines.level_logits import Reading, iter_readings, to_score
 from qsit_plugin.evaluation import multiple_choice
 from qsit_plugin.evaluation.statistics import correlations
 from qsit_plugin.protocol import LEVELS, ScoreProfile
@@ -144,7 +144,7 @@ def answer(
     answered: list[multiple_choice.Answered] = []
     # images that are only to be scored go through the engine in batches, which is all they need
     only = [(image, asked) for image, asked in chosen if all(row.task == "score" for row in asked)]
-    readings = engine.iter_readings(model, (Path(folder) / image for image, _ in only))
+    readings = iter_readings(model, (Path(folder) / image for image, _ in only))
     for (_, asked), reading in zip(only, readings, strict=True):
         rated += _rate(model, reading, asked)
     for image, asked in chosen:
@@ -153,7 +153,7 @@ def answer(
             continue
         look = model.encode(Path(folder) / image)
         if len(talks) < len(asked):
-            reading = next(engine.iter_readings(model, [look]))
+            reading = next(iter_readings(model, [look]))
             rated += _rate(model, reading, [row for row in asked if row.task == "score"])
         for row in talks:
             losses.append(_answer_loss(model, look, row))
@@ -180,8 +180,8 @@ def figures_of(answers: Answers) -> Figures:
 # ---- the model ----
 
 
-def _rate(model: QSiT, reading: engine.Reading, rows: Sequence[TrainingRow]) -> list[Rated]:
-    score = engine.to_score(model, reading)
+def _rate(model: QSiT, reading: Reading, rows: Sequence[TrainingRow]) -> list[Rated]:
+    score = to_score(model, reading)
     rated = []
     shares = torch.tensor(reading.logits, dtype=torch.float64).log_softmax(-1)
     # of the whole vocabulary; a mass below the smallest float32 would make the loss infinite
@@ -216,10 +216,10 @@ def _answer_loss(model: QSiT, look: Look, row: TrainingRow) -> float:
     """Mean cross entropy of the tokens that the row's answers have, as in training."""
     tokens = tokens_of(row, model.conversation, model.profile, model.stop_ids)
     after = tokens.after.tolist()
-    states = model.network.states_after(look.prefix(tuple(tokens.before.tolist())), after[:-1])
+    states = model.engine.states_after(look.prefix(tuple(tokens.before.tolist()), model.engine), after[:-1])
     places = torch.from_numpy(tokens.learned.nonzero()[0]).to(states.device)
     targets = torch.tensor(after, device=states.device)[places]
-    return float(F.cross_entropy(model.network.logits(states[places - 1]).float(), targets))
+    return float(F.cross_entropy(model.engine.logits(states[places - 1]).float(), targets))
 
 
 # ---- figures ----

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from qsit_plugin.errors import WeightsError
 from qsit_plugin.weights.catalogue import ENTRIES, Entry, Status, resolve, status
-from qsit_plugin.weights.errors import WeightsError
 
 __all__ = ["ENTRIES", "Entry", "Status", "WeightsError", "resolve", "status"]

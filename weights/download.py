@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qsit_plugin.weights.errors import WeightsError
+from qsit_plugin.errors import WeightsError
 from qsit_plugin.weights.folder import check_folder
 
 PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
-class WeightsError(RuntimeError):
-    """A checkpoint that cannot be found, fetched, trusted or read; the message says what to do about it."""
+from qsit_plugin.errors import WeightsError
 
 
 def first_line(error: BaseException) -> str:

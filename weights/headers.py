@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from qsit_plugin.weights.errors import WeightsError
+from qsit_plugin.errors import WeightsError
 from qsit_plugin.weights.folder import weight_files
 
 FLOATS = ("F64", "F32", "F16", "BF16")

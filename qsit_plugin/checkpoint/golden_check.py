@@ -7,12 +7,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qsit_plugin.errors import NonFiniteError, WeightsError
 from qsit_plugin.weights.catalogue import NANO
-from qsit_plugin.weights.errors import WeightsError
 from qsit_plugin.weights.golden import FILE_NAME, judge, read_goldens
 from qsit_plugin.weights.verified import is_verified, remember, state
 
-from ..engines.finite import NonFiniteError
 from ..images.reading import ImageError
 
 if TYPE_CHECKING:

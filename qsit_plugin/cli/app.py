@@ -8,9 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from qsit_plugin import __version__
-from qsit_plugin.context import ContextError
+from qsit_plugin.errors import ContextError, WeightsError
 from qsit_plugin.row_file import CutShort, is_full
-from qsit_plugin.weights.errors import WeightsError
 
 from . import ask, compare, demo, explain, info, score, weights
 from .bench import commands as bench

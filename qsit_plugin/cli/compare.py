@@ -37,7 +37,7 @@ def compare(
     Each photo is judged apart; the model never sees both at once.
     """
     from qsit_plugin.images.reading import ImageError
-    from qsit_plugin.scores import Comparison
+    from qsit_plugin.scores import Comparison, Score
 
     from . import output
     from .rows import score_row
@@ -52,9 +52,10 @@ def compare(
         report(str(error))
     if broken:
         raise typer.Exit(SOME_FAILED)
+    scores = [result for result in results if isinstance(result, Score)]
     name = options.profile_name(qsit, profile)
-    sides = {side: score_row(path, score, name) for side, path, score in zip("ab", (a, b), results, strict=True)}
-    row = {"probability_a_better": Comparison(*results).probability_a_better, **sides}
+    sides = {side: score_row(path, score, name) for side, path, score in zip("ab", (a, b), scores, strict=True)}
+    row = {"probability_a_better": Comparison(*scores).probability_a_better, **sides}
     with output.opened(out) as stream:
         if kind == "jsonl":
             output.JsonLines(stream).write(row)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from qsit_plugin import __version__, pyiqa_hook
+from qsit_plugin.errors import WeightsError
 from qsit_plugin.protocol import ProfileError
-from qsit_plugin.weights.errors import WeightsError
 
 from . import options
 from .failures import SOME_FAILED, report
@@ -139,7 +139,7 @@ def grids(model: QSiT) -> Finding:
     """How large an image can become: what ``--max-tiles`` and ``--max-image-tokens`` choose from."""
     from qsit_plugin.limits import most_tokens, tiles_of
 
-    tiling = model.network.tiling
+    tiling = model.engine.tiling
     tiles = [tiles_of(tiling, point) for point in tiling.grid_points]
     tokens = max(most_tokens(tiling, point) for point in tiling.grid_points)
     tokens = tokens if tiling.token_limit is None else min(tokens, tiling.token_limit)
@@ -155,7 +155,7 @@ def golden_scores(model: QSiT) -> Iterator[Finding]:
 
     from .verdict import verdicts, with_image
 
-    if limits_of(model.network.tiling):
+    if limits_of(model.engine.tiling):
         yield Finding("golden score", "not compared: it holds without limits")
         return
     try:

@@ -141,7 +141,7 @@ class Choice:
         """That limits move the scores, or limit nothing here; no line without limits."""
         from qsit_plugin.limits import limits_of
 
-        words = limits_of(model.network.tiling)
+        words = limits_of(model.engine.tiling)
         if words:
             return [f"{' and '.join(words)}: faster, but scores differ from the released ones and cannot be calibrated"]
         if self.max_tiles is not None or self.max_image_tokens is not None:

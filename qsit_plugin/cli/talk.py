@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,10 +29,11 @@ def talk(
 ) -> None:
     """Put the questions to every image; the image is seen once. ``writing``: max_new_tokens, temperature, seed.
 
+    One question to several images is answered in batches, several questions one image after the other.
+
     Raises typer.Exit(1) when some inputs failed.
     """
-    from qsit_plugin.context import ContextError
-    from qsit_plugin.images.reading import ImageError
+    from qsit_plugin.errors import ImageError
 
     from . import output
     from .cut_short import says_what_is_safe
@@ -46,19 +47,13 @@ def talk(
             _check(model, questions)
         with says_what_is_safe(out, lambda: (done, len(items))), output.opened(out) as stream:
             page = _Page(stream, kind, names=len(items) > 1, questions=len(questions) > 1)
-            for item in items:
-                try:
-                    if isinstance(item, ImageError):
-                        raise item
-                    page.add(model, item, questions, writing)
-                except ImageError as error:
+            for item, result in zip(items, page.results(model, items, questions, writing), strict=True):
+                if isinstance(result, Exception):
                     failed += 1
-                    report(str(error))
-                    page.add_error(error.source if item is error else item, error)
-                except ContextError as error:  # this photo leaves the question no room, a smaller one may
-                    failed += 1
-                    report(f"{item}: {error}")
-                    page.add_error(item, ImageError(str(item), str(error)))
+                    report(str(result) if isinstance(result, ImageError) else f"{item}: {result}")
+                    page.add_error(item if isinstance(item, Path) else item.source, result)
+                else:
+                    page.add(model, item, result)
                 done += 1
     except KeyboardInterrupt:
         stop(f"interrupted: {done} of {len(items)} images are done", INTERRUPTED)
@@ -93,24 +88,55 @@ class _Page:
         self.rows = JsonLines(stream) if kind == "jsonl" else None
         self.begun = False
 
-    def add(self, model: QSiT, path: Path, questions: Sequence[str], writing: dict[str, Any]) -> None:
-        look = model.encode(path)
+    def results(
+        self, model: Any, items: Sequence[Path | ImageError], questions: Sequence[str], writing: dict[str, Any]
+    ) -> Iterator[Any]:
+        """For each item, in order: (question, answer) pairs, or the ImageError or ContextError in their place.
+
+        An answer is an iterator of its pieces where it need not wait for another: in text, and not in a batch.
+        """
+        from qsit_plugin.errors import ContextError, ImageError
+
+        paths = [item for item in items if isinstance(item, Path)]
+        if len(paths) > 1 and len(questions) == 1:
+            answers = model.iter_answers(paths, questions[0], errors="return", **writing)
+            for item in items:
+                found = next(answers) if isinstance(item, Path) else item
+                yield found if isinstance(found, Exception) else [(questions[0], found)]
+            return
+        for item in items:
+            try:
+                if isinstance(item, ImageError):
+                    raise item
+                look = model.encode(item)
+                for question in questions:  # this photo may leave one no room where a smaller one does
+                    model.room(model.prompt(question), look.token_count)
+                answer = look.stream if self.rows is None else look.ask
+                yield ((question, answer(question, **writing)) for question in questions)
+            except (ImageError, ContextError) as error:
+                yield error
+
+    def add(self, model: QSiT, path: Path | ImageError, answers: Iterable[tuple[str, Any]]) -> None:
         if self.rows is None and self.names:
             self.stream.write(("\n" if self.begun else "") + f"{path}\n")
         self.begun = True
-        for question in questions:
-            if self.rows is None:
-                if self.questions:
-                    self.stream.write(f"> {question}\n")
-                write_text(self.stream, look.stream(question, **writing))
-            else:
-                self.rows.write(answer_row(model, path, question, look.ask(question, **writing)))
+        for question, answer in answers:
+            if self.rows is not None:
+                self.rows.write(answer_row(model, path, question, answer))
+                continue
+            if self.questions:
+                self.stream.write(f"> {question}\n")
+            write_text(self.stream, [answer.text] if hasattr(answer, "text") else answer)
 
-    def add_error(self, path: object, error: ImageError) -> None:
+    def add_error(self, path: object, error: Exception) -> None:
+        from qsit_plugin.errors import ImageError
+
         from .rows import error_row
 
         if self.rows is not None:
-            self.rows.write(error_row(path, error))
+            self.rows.write(
+                error_row(path, error if isinstance(error, ImageError) else ImageError(str(path), str(error)))
+            )
 
 
 def answer_row(model: QSiT, path: object, question: str, answer: Any) -> dict[str, Any]:

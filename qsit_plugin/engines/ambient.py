@@ -11,12 +11,10 @@ from collections.abc import Iterator
 
 import torch
 
+from qsit_plugin.errors import ForkedError
+
 _threads_of: int | None = None
 """The process in which a look has run on several CPU threads; a fork of it inherits the number."""
-
-
-class ForkedError(RuntimeError):
-    """A look on several CPU threads in a fork of a process that has run one: it would wait for ever."""
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:

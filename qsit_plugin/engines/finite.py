@@ -1,22 +1,25 @@
-"""The one check that every read of logits passes: finite, or read again in bfloat16, or an error.
+"""Where NaN and infinity become an error: the one check that every read of logits passes.
 
-Scores, choices, attributes, answers and gradients come through here. NaN logits would otherwise become a choice of
-``[nan, nan]`` or an empty answer without a word.
+Scores, choices, attributes, answers and gradients come through here: finite, or read again in bfloat16, or an error.
+NaN logits would otherwise become a choice of ``[nan, nan]`` or an empty answer without a word.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from qsit_plugin.weights.errors import WeightsError
+from qsit_plugin.errors import NonFiniteError
+
+from .base import Engine, Logits
 
 if TYPE_CHECKING:
-    from ..model import QSiT
-    from .network import Network
+    from qsit_plugin.model import QSiT
+
+    from .torch_engine import TorchEngine
 
 log = logging.getLogger("qsit_plugin")
 
@@ -24,51 +27,57 @@ OVERFLOWED = "bfloat16 after float16 overflowed"
 """How a Score or an Answer says in ``mode`` that it was read a second time."""
 
 
-class NonFiniteError(WeightsError, FloatingPointError):
-    """Logits that are NaN or infinite: the weights are damaged, or too large for a dtype that the user chose."""
-
-
-Logits = TypeVar("Logits", bound="torch.Tensor | tuple[torch.Tensor, ...]")
-
-
 def read_finite(
-    model: QSiT, read: Callable[[Network], Logits], *, start: Network | None = None
-) -> tuple[Logits, Network]:
-    """``read(network)``, outside the caller's autocast, and the network that gave finite numbers.
+    model: QSiT, count: int, read: Callable[[Engine, list[int]], Logits]
+) -> tuple[np.ndarray, np.ndarray, list[Engine]]:
+    """``chosen`` (count, …) and ``total`` (count,) of Logits, and the engine that gave each row.
 
     Args:
-        read: from a network to logits, one tensor or several. Called again with the model's second network, in
-            bfloat16, where float16 overflowed and the dtype was left to us: what it takes from the first is worthless
-            then.
-        start: the network to begin with; None is the model's own.
+        read: from an engine and the numbers of rows to the logits of those rows. Called again for the rows that are not
+            finite, with the model's second engine, where that is to be had.
 
     Raises:
-        NonFiniteError: NaN or infinity in a dtype that the user chose, or that no other dtype would cure.
+        NonFiniteError: as for ``after_overflow``.
     """
-    network = start or model.network
-    with model.arithmetic():
-        found = read(network)
-        if _finite(found):
-            return found, network
-        if network.dtype != torch.float16 or not model.automatic_dtype:
-            raise NonFiniteError(_message(model, network.dtype))
-        log.warning("float16 overflowed on %s: reading again in bfloat16", model.name)
-        network = model.bfloat16_network()
-        found = read(network)
-        if not _finite(found):
-            raise NonFiniteError(_message(model, network.dtype))
-        return found, network
+    engines: list[Engine] = [model.engine] * count
+    found = read(model.engine, list(range(count)))
+    wrong = [row for row in range(count) if not _finite(found, row)]
+    if not wrong:
+        return found.chosen, found.total, engines
+    second = after_overflow(model, model.engine)
+    again = read(second, wrong)
+    if not all(_finite(again, place) for place in range(len(wrong))):
+        raise non_finite(model, second)
+    chosen, total = np.array(found.chosen), np.array(found.total)
+    chosen[wrong], total[wrong] = again.chosen, again.total
+    for row in wrong:
+        engines[row] = second
+    return chosen, total, engines
 
 
-def _finite(found: torch.Tensor | tuple[torch.Tensor, ...]) -> bool:
-    parts = (found,) if isinstance(found, torch.Tensor) else found
-    return all(bool(torch.isfinite(part.detach()).all()) for part in parts)
+def after_overflow(model: QSiT, engine: Engine) -> TorchEngine:
+    """The engine to read with again after logits of this one were not finite: the model's second, in bfloat16.
+
+    Raises:
+        NonFiniteError: in a dtype that the user chose, or that no other dtype would cure.
+    """
+    if engine.dtype_name != "float16" or not model.automatic_dtype:
+        raise non_finite(model, engine)
+    log.warning("float16 overflowed on %s: reading again in bfloat16", model.name)
+    return model.bfloat16_engine()
 
 
-def _message(model: QSiT, dtype: torch.dtype) -> str:
-    if dtype == torch.float16:
+def non_finite(model: QSiT, engine: Engine) -> NonFiniteError:
+    """The error, with its cure."""
+    if engine.dtype_name == "float16":
         cure = "load it with dtype='bfloat16' or dtype='float32'"
     else:
         whose = "those of the adapter or its own" if model.adapter is not None else "its"
         cure = f"this dtype does not overflow, so {whose} weights are damaged: get the checkpoint again"
-    return f"{model.name} ({model.folder}) gave logits that are not finite in {dtype}: {cure}"
+    return NonFiniteError(
+        f"{model.name} ({model.folder}) gave logits that are not finite in {engine.dtype_name}: {cure}"
+    )
+
+
+def _finite(logits: Logits, row: int) -> bool:
+    return bool(np.isfinite(logits.chosen[row]).all() and np.isfinite(logits.total[row]))

@@ -1,10 +1,16 @@
-"""Writing an answer, token by token: greedy or sampled, streamed, stopped on repetition, cancelled between tokens."""
+"""Writing answers, token by token and several at once: greedy or sampled, stopped by row, cancelled between tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from .base import Engine, Prompt
+from .finite import after_overflow, non_finite
+
+if TYPE_CHECKING:
+    from qsit_plugin.model import QSiT
 
 MAX_NEW_TOKENS = 200
 """As in the released script."""
@@ -29,6 +35,121 @@ class Answer:
         return self.text
 
 
+class Writing(TypedDict, total=False):
+    """How an answer is written.
+
+    - ``max_new_tokens``: at most this many tokens (200, as released).
+    - ``temperature``: None is greedy; above 0 samples from the softened distribution.
+    - ``seed``: of the sampling; the same seed gives the same text, alone or in a list.
+    - ``cancel``: called before every token; True ends the answer with ``finish_reason="cancelled"``. In a list it is
+      called once for each answer that is still being written.
+    """
+
+    max_new_tokens: int
+    temperature: float | None
+    seed: int
+    cancel: Callable[[], bool] | None
+
+
+class Row:
+    """One answer while it is written. ``reason``: why it ended, None before. ``keep``: how many of the tokens count.
+    ``engine``: the one that wrote the latest token."""
+
+    def __init__(
+        self,
+        model: QSiT,
+        prefix: Callable[[Engine], Any],
+        room: int,
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        temperature: float | None = None,
+        seed: int = 0,
+        cancel: Callable[[], bool] | None = None,
+    ):
+        """
+        Args:
+            prefix: from an engine to the key-value cache of the image.
+            room: tokens that the context has left after prompt and image. The answer ends there with "length", at one
+                token more: the last token is never read.
+        """
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        if temperature is not None and not temperature > 0.0:
+            raise ValueError(f"temperature must be above 0, or None for greedy; got {temperature}")
+        self.model, self.prefix = model, prefix
+        self.engine: Engine = model.engine
+        self.limit, self.cancel = min(max_new_tokens, room + 1), cancel
+        self.sampler = None if temperature is None else model.engine.sampler(temperature, seed)
+        self.written: list[int] = []
+        self.reason: str | None = None
+        self.keep = 0
+
+    def cancelled(self) -> bool:
+        """Ask ``cancel``, and end where it says so."""
+        if self.cancel is not None and self.cancel():
+            self._end("cancelled", len(self.written))
+        return self.reason is not None
+
+    def take(self, token: int) -> bool:
+        """Append a token, or end at a stop token. Returns whether it was appended."""
+        if token in self.model.stop_ids:
+            self._end("stop", len(self.written))
+            return False
+        self.written.append(token)
+        if (keep := find_loop(self.written)) is not None:
+            self._end("repetition", keep)
+        elif len(self.written) >= self.limit:
+            self._end("length", len(self.written))
+        return True
+
+    def _end(self, reason: str, keep: int) -> None:
+        self.reason, self.keep = reason, keep
+
+    def answer(self) -> Answer:
+        text = self.model.conversation.decode(self.written[: self.keep]).strip()
+        return Answer(text, self.keep, self.reason or "length", self.model.mode(self.engine))
+
+
+def write(rows: Sequence[Row], prompt: Prompt) -> Iterator[tuple[Row, int]]:
+    """Write the answers of all rows to one prompt: (row, token) as they come, until every row has its ``reason``.
+
+    One step reads a token of each row that still writes. A row whose logits are not finite leaves the others and is
+    written on alone, by the model's second engine. Raises NonFiniteError where there is none.
+    """
+    overflowed: list[Row] = []
+    yield from _write(rows, prompt, overflowed)
+    for row in overflowed:
+        row.engine = after_overflow(row.model, row.engine)
+        whole = Prompt(prompt.before, (*prompt.after, *row.written))
+        again: list[Row] = []
+        yield from _write([row], whole, again)
+        if again:
+            raise non_finite(row.model, row.engine)
+
+
+def _write(rows: Sequence[Row], prompt: Prompt, overflowed: list[Row]) -> Iterator[tuple[Row, int]]:
+    """``write`` by the rows' engine, which is one for all; rows that are not finite in it go to ``overflowed``."""
+    writing = [row for row in rows if not row.cancelled()]
+    if not writing:
+        return
+    engine = writing[0].engine
+    decoder, tokens = engine.decoder([row.prefix(engine) for row in writing], prompt.after), None
+    while writing:
+        likeliest, finite = decoder.step(tokens)
+        for place, row in enumerate(writing):
+            if not finite[place]:
+                overflowed.append(row)
+                continue
+            token = likeliest[place] if row.sampler is None else decoder.sample(place, row.sampler)
+            if row.take(token):
+                yield row, token
+        going = [place for place, row in enumerate(writing) if finite[place] and not (row.reason or row.cancelled())]
+        if len(going) < len(writing):
+            decoder.keep(going)
+            writing = [writing[place] for place in going]
+        tokens = [row.written[-1] for row in writing]
+
+
 def find_loop(tokens: Sequence[int], longest: int = 40) -> int | None:
     """Number of tokens to keep when the tail repeats itself, None when it does not.
 
@@ -45,40 +166,7 @@ def find_loop(tokens: Sequence[int], longest: int = 40) -> int | None:
     return None
 
 
-def tokens_until_stop(
-    step: Callable[[int | None], Any],
-    *,
-    stop_ids: frozenset[int],
-    max_new_tokens: int,
-    pick: Callable[[Any], int],
-    cancel: Callable[[], bool] | None,
-) -> Generator[int, None, tuple[str, int]]:
-    """Yield token ids; return (finish_reason, number of tokens to keep).
-
-    ``step(None)`` gives the logits after the prompt, ``step(token)`` those after one more token; ``pick`` chooses from
-    them. ``cancel`` is asked before every token.
-    """
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    written: list[int] = []
-    last: int | None = None
-    while True:
-        if cancel is not None and cancel():
-            return "cancelled", len(written)
-        token = pick(step(last))
-        if token in stop_ids:
-            return "stop", len(written)
-        written.append(token)
-        yield token
-        keep = find_loop(written)
-        if keep is not None:
-            return "repetition", keep
-        if len(written) >= max_new_tokens:
-            return "length", len(written)
-        last = token
-
-
-def text_pieces(decode: Callable[[list[int]], str], tokens: Iterator[int]) -> Generator[str, None, None]:
+def text_pieces(decode: Callable[[list[int]], str], tokens: Iterable[int]) -> Generator[str, None, None]:
     """Decode a token stream into printable pieces; half a multi-byte character waits for its other half."""
     written: list[int] = []
     shown = ""

@@ -8,24 +8,29 @@ backward pass instead of being kept. The weights stay frozen: only the image get
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import PIL
 import torch
 import torch.nn.functional as F
 
-from ..images.arrays import CHANNELS, warn_of_both_layouts
-from ..images.errors import check_size
-from ..images.reading import ImageError, describe
-from ..resize import vertical_first
-from ..tiling import Tiling
+from qsit_plugin.images.arrays import CHANNELS, warn_of_both_layouts
+from qsit_plugin.images.errors import ImageError, check_size
+from qsit_plugin.images.reading import describe
+from qsit_plugin.tiling import Tiling
+
 from .ambient import check_fork, without_autocast
-from .batches import TILE_BUDGET, TOKEN_BUDGET
-from .finite import read_finite
+from .batches import SCORING, TILE_BUDGET
+from .finite import after_overflow, non_finite
+from .torch_engine import VISION_CHUNK, TorchEngine
 
 if TYPE_CHECKING:
-    from ..model import QSiT
-    from .network import Network
+    from qsit_plugin.model import QSiT
+
+PILLOW = tuple(int(part) for part in re.findall(r"\d+", PIL.__version__)[:2])
+"""The installed Pillow, (major, minor): newer ones resize some tall images in another order, with other roundings."""
 
 OVERSHOOT = 0.25
 """How far outside [0, 1] a value may lie and is still clipped: a step of an optimiser or a little ringing of a resize.
@@ -51,7 +56,7 @@ def level_probabilities(model: QSiT, images: Sequence[torch.Tensor]) -> torch.Te
     """
     check_fork()
     floats = [_as_floats(image, model.max_pixels) for image in images]
-    parts = [_level_logits(model, batch) for batch in _batches(model.network.tiling, floats)]
+    parts = [_level_logits(model, batch) for batch in _batches(model.engine.tiling, floats)]
     return torch.cat([part.to(model.device) for part in parts]).softmax(-1)
 
 
@@ -93,7 +98,7 @@ def _batches(tiling: Tiling, images: Sequence[torch.Tensor]) -> Iterator[list[to
     for image in images:
         height, width = image.shape[-2:]
         tokens, count = tiling.token_count(width, height), tiling.tile_count(width, height)
-        if batch and (max(longest, tokens) * (len(batch) + 1) > TOKEN_BUDGET or tiles + count > TILE_BUDGET):
+        if batch and (max(longest, tokens) * (len(batch) + 1) > SCORING.tokens or tiles + count > TILE_BUDGET):
             yield batch
             batch, longest, tiles = [], 0, 0
         batch.append(image)
@@ -103,18 +108,29 @@ def _batches(tiling: Tiling, images: Sequence[torch.Tensor]) -> Iterator[list[to
 
 
 def _level_logits(model: QSiT, images: list[torch.Tensor]) -> torch.Tensor:
+    """(B, 5) level logits, of the second engine where the first overflows."""
     profile, sizes = model.profile, [(image.shape[-1], image.shape[-2]) for image in images]
     prompt = model.prompt(profile.question, profile.answer_prefix)
     for width, height in sizes:
-        model.room(prompt, model.network.tiling.token_count(width, height))
+        model.room(prompt, model.engine.tiling.token_count(width, height))
 
-    def read(network: Network) -> torch.Tensor:
-        tiles = [normalise(network.tiling, cut(network.tiling, image.to(network.device))) for image in images]
-        tokens = network.differentiable_tokens(tiles, sizes)
-        states = network.differentiable_last_states(network.embed_prompts(prompt, tokens))
-        return network.token_logits(states, profile.level_token_ids)
+    def read(engine: TorchEngine) -> torch.Tensor:
+        with engine.arithmetic():
+            tiles = [normalise(engine.tiling, cut(engine.tiling, image.to(engine.device))) for image in images]
+            chunks = torch.cat(tiles).to(engine.dtype).split(VISION_CHUNK)
+            features = torch.cat([engine.features(chunk) for chunk in chunks])
+            tokens = engine.pack(features, [len(own) for own in tiles], sizes)
+            return engine.token_logits(engine.last_states(prompt, tokens), profile.level_token_ids)
 
-    return read_finite(model, read)[0]
+    first = model.engine.recomputing()
+    logits = read(first)
+    if logits.detach().isfinite().all():
+        return logits
+    second = after_overflow(model, first).recomputing()
+    logits = read(second)
+    if not logits.detach().isfinite().all():
+        raise non_finite(model, second)
+    return logits
 
 
 def cut(tiling: Tiling, image: torch.Tensor) -> torch.Tensor:
@@ -133,6 +149,16 @@ def cut(tiling: Tiling, image: torch.Tensor) -> torch.Tensor:
     return torch.cat([resize(picture, tiling.tile, tiling.tile), split])
 
 
+def vertical_first(old_height: int, old_width: int, height: int, width: int, pillow: tuple[int, ...] = PILLOW) -> bool:
+    """Whether Pillow resizes vertically first: never before 12.2, very tall images in 12.2 and 12.3, and since 13.0
+    wherever the height loses more than twice as many pixels as the width (found by comparing the results)."""
+    if height >= old_height or pillow < (12, 2):
+        return False
+    if pillow < (13, 0):
+        return old_height > 100 * old_width
+    return old_height - height > 2 * (old_width - width)
+
+
 def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Pillow's antialiased bicubic resize of float (N, 3, H, W) in grey levels, without its rounding.
 
@@ -149,7 +175,7 @@ def resize(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def normalise(tiling: Tiling, tiles: torch.Tensor) -> torch.Tensor:
-    """Grey levels (…, 3, H, W) -> what the vision tower takes, as ``Tiling.normalise`` does for bytes."""
+    """Grey levels (…, 3, H, W) -> what the vision tower takes, as ``torch_engine.normalise`` does for bytes."""
     mean, std = (
         torch.tensor(values, dtype=torch.float32, device=tiles.device)[:, None, None]
         for values in (tiling.mean, tiling.std)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qsit_plugin.errors import QSiTError
 from qsit_plugin.protocol import FILE_NAME, OFFICIAL, ScoreProfile
 from qsit_plugin.scales import KINDS, apply_calibration, scale_problem
 
@@ -26,7 +27,7 @@ from . import statistics
 FIT_SPLIT, REPORT_SPLIT = "validation", "test"
 
 
-class CalibrationError(ValueError):
+class CalibrationError(QSiTError, ValueError):
     """A map that cannot be fitted or must not be stored."""
 
 

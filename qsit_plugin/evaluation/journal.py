@@ -7,10 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from qsit_plugin.errors import QSiTError
 from qsit_plugin.row_file import FileBusy, RowFile
 
 
-class JournalError(ValueError):
+class JournalError(QSiTError, ValueError):
     """A journal of another run, or one that cannot be read; the message says what to do."""
 
 

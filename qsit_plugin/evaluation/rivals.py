@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from qsit_plugin.errors import QSiTError
 
-class MetricError(RuntimeError):
+
+class MetricError(QSiTError, RuntimeError):
     """A metric that does not exist, cannot be created, or needs a reference image."""
 
 

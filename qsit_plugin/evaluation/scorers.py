@@ -50,7 +50,7 @@ class ModelScorer:
             "dtype": str(model.dtype).removeprefix("torch."),
             "profile": hashlib.sha256(json.dumps(profile).encode()).hexdigest(),
         }
-        if limits := limits_of(model.network.tiling):
+        if limits := limits_of(model.engine.tiling):
             self.fingerprint["limits"] = limits
 
     def outcomes(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qsit_plugin.errors import QSiTError
+
 MAX_CALLS = 20_000
 """Function evaluations of a fit; scipy's 1,000 are too few for scores that crowd at one end of their range."""
 
 
-class FitError(ValueError):
+class FitError(QSiTError, ValueError):
     """The logistic fit does not converge on these values."""
 
 

@@ -5,21 +5,10 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from qsit_plugin.errors import ImageError
+
 MAX_PIXELS = 2**28
 """Default limit on width x height: 268 million pixels, 805 MB as RGB. Guards against decompression bombs."""
-
-
-class ImageError(ValueError):
-    """An input that cannot be used as an image. ``str(error)`` is one line: what was given, why not, and the cure."""
-
-    def __init__(self, source: str, reason: str) -> None:
-        source, reason = " ".join(source.split()), " ".join(reason.split())
-        super().__init__(source, reason)  # both in args, so that the error survives pickling between processes
-        self.source = source
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.reason}"
 
 
 def pixel_limit(max_pixels: Any) -> int | None:

@@ -42,7 +42,7 @@ def picture():
 @pytest.fixture
 def at_rest(model):
     """Fails the test if the vision tower or the language model ran."""
-    inner, runs = model.network.hf.model, []
+    inner, runs = model.engine.hf.model, []
     tower = getattr(inner.vision_tower, "vision_model", inner.vision_tower)
     hooks = [
         module.register_forward_pre_hook(lambda *_: runs.append(1))
@@ -74,8 +74,8 @@ def test_a_question_that_a_large_image_leaves_no_room_for_is_asked_about_a_small
     question = "is it blurry? " * 30
     text = len(model.prompt(question).before) + len(model.prompt(question).after)
     large = picture.resize((900, 900))
-    tokens = model.network.tiling.token_count(900, 900)
-    assert text + model.network.tiling.token_count(128, 128) <= CONTEXT < text + tokens
+    tokens = model.engine.tiling.token_count(900, 900)
+    assert text + model.engine.tiling.token_count(128, 128) <= CONTEXT < text + tokens
     message = f"question has {text} tokens.*image {tokens}, together {text + tokens:,}; checkpoint reads at most 500"
     with pytest.raises(qsit.ContextError, match=message):
         model.ask(large, question)
@@ -108,7 +108,7 @@ def test_an_image_too_large_for_the_context_is_refused_by_every_way_to_a_score(m
 def test_an_answer_ends_at_the_end_of_the_context_and_says_length(model, picture):
     question = "is it blurry? " * 30
     small = picture.resize((60, 60))
-    room = model.room(model.prompt(question), model.network.tiling.token_count(60, 60))
+    room = model.room(model.prompt(question), model.engine.tiling.token_count(60, 60))
     model_without_end = qsit.model.QSiT(model.checkpoint)
     model_without_end.stop_ids = frozenset()
     answer = model_without_end.ask(small, question, max_new_tokens=10_000, temperature=5.0, seed=1)
@@ -117,7 +117,7 @@ def test_an_answer_ends_at_the_end_of_the_context_and_says_length(model, picture
 
 
 def test_a_question_that_just_fits_is_answered_with_one_token(model, picture):
-    small, tokens = picture.resize((60, 60)), model.network.tiling.token_count(60, 60)
+    small, tokens = picture.resize((60, 60)), model.engine.tiling.token_count(60, 60)
     words = next(n for n in range(500) if _length(model, n + 1) + tokens > CONTEXT)
     assert CONTEXT - 3 <= _length(model, words) + tokens <= CONTEXT
     assert model.ask(small, "a" + " noise" * words, max_new_tokens=1).tokens <= 1

@@ -7,16 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 import qsit_plugin as qsit
-from qsit_plugin.engines import batches as engine
-from qsit_plugin.engines.network import Network, Prompt
-from qsit_plugin.tiling import Tiling
-from tests.tiny import preprocessor_for, tiny_checkpoint, tiny_model, tiny_tokenizer
+from tests.tiny import tiny_checkpoint
 
 SIZES = [(80, 60), (300, 200), (129, 127), (40, 300), (256, 256), (500, 90), (200, 150), (64, 64)]
 QUESTIONS = ["Is it blurry?", "Is it noisy?", "Which distortion is most visible in this image?"]
@@ -37,13 +32,13 @@ class Work:
     """Tiles of the vision tower, tokens of the first and the last text layer, rows and positions of the head."""
 
     def __init__(self) -> None:
-        self.vision_passes = self.tiles = self.tokens = self.last_layer_tokens = self.head_positions = 0
+        self.vision_passes = self.tiles = self.tokens = self.head_positions = 0
         self.level_rows: list[tuple[int, int]] = []
 
 
 @contextlib.contextmanager
 def counted(model: qsit.QSiT) -> Iterator[Work]:
-    work, hf = Work(), model.network.hf
+    work, hf = Work(), model.engine.hf
     tower, layers = hf.model.vision_tower, hf.model.language_model.layers
 
     def tiles(module, args):
@@ -53,16 +48,12 @@ def counted(model: qsit.QSiT) -> Iterator[Work]:
     def tokens(module, args):
         work.tokens += args[0].numel() // args[0].shape[-1]
 
-    def last(module, args):
-        work.last_layer_tokens += args[0].numel() // args[0].shape[-1]
-
     def head(module, args):
         work.head_positions += args[0].numel() // args[0].shape[-1]
 
     handles = [
         getattr(tower, "vision_model", tower).embeddings.register_forward_pre_hook(tiles),
         layers[0].input_layernorm.register_forward_pre_hook(tokens),
-        layers[-1].post_attention_layernorm.register_forward_pre_hook(last),
         hf.lm_head.register_forward_pre_hook(head),
     ]
     try:
@@ -88,7 +79,7 @@ class _LevelRows(TorchFunctionMode):
 
 
 def test_a_score_and_three_questions_are_one_vision_pass_and_the_image_tokens_once(model, pictures):
-    size, tiling = SIZES[1], model.network.tiling
+    size, tiling = SIZES[1], model.engine.tiling
     prompts = [model.prompt(model.profile.question, model.profile.answer_prefix), *map(model.prompt, QUESTIONS)]
     with counted(model) as work:
         look = model.encode(pictures[1])
@@ -102,19 +93,13 @@ def test_a_score_and_three_questions_are_one_vision_pass_and_the_image_tokens_on
 
 
 def test_a_batch_of_eight_runs_no_padded_tile_and_no_padded_token(model, pictures):
-    tiling = model.network.tiling
+    tiling = model.engine.tiling
     prompt = model.prompt(model.profile.question, model.profile.answer_prefix)
     with counted(model) as work:
         model.score(pictures)
     assert work.tiles == sum(tiling.tile_count(*size) for size in SIZES)
     images = sum(tiling.token_count(*size) for size in SIZES)
     assert work.tokens == images + len(SIZES) * (len(prompt.before) + len(prompt.after))
-
-
-def test_the_last_layer_follows_one_token_an_image(model, pictures):
-    with counted(model) as work:
-        model.score(pictures)
-    assert work.last_layer_tokens == len(pictures)
 
 
 def test_level_logits_take_five_rows_of_the_head_and_all_rows_see_only_the_last_token(model, pictures):
@@ -148,28 +133,12 @@ class HostReads(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_batch_is_waited_for_once_however_many_images_it_holds(model, pictures):
+def test_a_pass_is_waited_for_as_often_however_many_images_it_holds(model, pictures):
     def reads(images) -> list[str]:
-        seen = [engine._open(model, image) for image in images]
+        tiling = model.engine.tiling
+        tokens = model.engine.encode([tiling.cut(image) for image in images], [image.size for image in images])
         with HostReads() as mode:
-            engine.read_batch(model, seen)
+            model.engine.read(model.prompt("Is it sharp?"), tokens, range(5))
         return mode.names
 
-    assert len(reads(pictures)) == len(reads(pictures[:1])) > 0
-
-
-def test_nothing_between_tiles_and_logits_waits_for_the_device():
-    """On the meta device a tensor has no values: whatever needed one on the host would raise."""
-    if transformers.__version__.startswith("4."):
-        pytest.skip("the rotary embedding of transformers 4 does not run on the meta device")
-    words = tiny_tokenizer()
-    real = tiny_model(words, official=False)
-    tiling = Tiling.from_configs(real.config, preprocessor_for(real.config))
-    network = Network(real.to("meta"), tiling)
-    tiles = [torch.zeros((tiling.tile_count(*size), 3, 128, 128), dtype=torch.uint8) for size in SIZES]
-    with torch.inference_mode():
-        images = network.image_tokens(tiles, SIZES)
-        states = network.last_states(network.embed_prompts(Prompt((260, 261), (262, 263, 264)), images))
-        assert network.token_logits(states, range(5)).shape == (len(SIZES), 5)
-        with pytest.raises((RuntimeError, NotImplementedError)):
-            states.tolist()  # else the test would prove nothing
+    assert len(reads(pictures[:1] * 8)) == len(reads(pictures[:1])) > 0

@@ -37,7 +37,7 @@ def refuse_batches_above(model: QSiT, most: int) -> list[int]:
         if asked[-1] > most:
             raise torch.OutOfMemoryError("out of memory")
 
-    model.network.hf.lm_head.register_forward_pre_hook(check)
+    model.engine.hf.lm_head.register_forward_pre_hook(check)
     return asked
 
 
@@ -109,5 +109,5 @@ def test_float16_that_overflows_is_read_again_in_bfloat16_and_says_so(overflowin
 
 def test_an_explicit_float16_that_overflows_raises_instead_of_changing_dtype(overflowing_folder, pictures):
     model = qsit.load(overflowing_folder, device="cpu", dtype="float16")
-    with pytest.raises(FloatingPointError, match="not finite in torch.float16.*bfloat16"):
+    with pytest.raises(FloatingPointError, match="not finite in float16.*bfloat16"):
         model.score(pictures[0])

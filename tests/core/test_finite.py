@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import qsit_plugin as qsit
 from qsit_plugin.engines import gradients
+from qsit_plugin.engines.batches import open_item
 from qsit_plugin.engines.finite import OVERFLOWED
+from qsit_plugin.engines.generation import Row, write
 from qsit_plugin.model import QSiT
 from tests.tiny import tiny_checkpoint
 
@@ -67,6 +69,14 @@ ROUTES = {
 each = pytest.mark.parametrize("route", ROUTES)
 
 
+def written_row(model, picture, tokens) -> Row:
+    """An answer to "Why?", with what it was written by."""
+    prompt = model.prompt("Why?")
+    row = model._row(open_item(model, prompt, picture), prompt, max_new_tokens=tokens)
+    list(write([row], prompt))
+    return row
+
+
 def automatic(folder) -> QSiT:
     """As device="cuda", dtype="auto" would open it."""
     return QSiT(qsit.load(folder, device="cpu", dtype="float16").checkpoint, automatic_dtype=True)
@@ -75,13 +85,13 @@ def automatic(folder) -> QSiT:
 @each
 def test_an_overflow_in_a_dtype_that_was_chosen_is_an_error_with_the_cure(large, picture, route):
     model = qsit.load(large, device="cpu", dtype="float16")
-    with pytest.raises(FloatingPointError, match="not finite in torch.float16: load it with dtype='bfloat16'"):
+    with pytest.raises(FloatingPointError, match="not finite in float16: load it with dtype='bfloat16'"):
         ROUTES[route](model, picture)
 
 
 @each
 def test_damaged_weights_are_a_weights_error_in_every_dtype(broken, picture, route):
-    with pytest.raises(qsit.WeightsError, match="not finite in torch.float32.*weights are damaged"):
+    with pytest.raises(qsit.WeightsError, match="not finite in float32.*weights are damaged"):
         ROUTES[route](qsit.load(broken, device="cpu"), picture)
 
 
@@ -90,7 +100,7 @@ def test_damaged_weights_are_an_error_after_the_second_reading_too(tmp_path, lar
     shutil.copytree(large, folder)
     model = automatic(folder)
     set_norm(folder, 3e38)  # damaged between the first opening and the second
-    with pytest.raises(qsit.WeightsError, match="not finite in torch.bfloat16.*weights are damaged"):
+    with pytest.raises(qsit.WeightsError, match="not finite in bfloat16.*weights are damaged"):
         model.score(picture)
 
 
@@ -120,17 +130,34 @@ def test_an_answer_that_overflows_in_the_middle_keeps_what_is_written_and_goes_o
         steps.append(1)
         return output * torch.inf if len(steps) == 4 else output
 
-    model.network.hf.lm_head.register_forward_hook(overflow)
-    writer, tokens = model._write(picture, "Why?", max_new_tokens=7)
-    written = list(tokens)
-    assert (len(written), len(steps), writer.network.dtype) == (7, 4, torch.bfloat16)
+    model.engine.hf.lm_head.register_forward_hook(overflow)
+    row = written_row(model, picture, 7)
+    written = row.written
+    assert (len(written), len(steps), row.engine.dtype_name) == (7, 4, "bfloat16")
     half, brain = (qsit.load(folder, device="cpu", dtype=dtype) for dtype in ("float16", "bfloat16"))
-    assert written[:3] == list(half._write(picture, "Why?", max_new_tokens=3)[1])
-    with torch.inference_mode():
-        prompt = brain.prompt("Why?")
-        read = brain.network.stepper(brain.encode(picture).prefix(prompt.before), prompt.after)
-        states = [read(token) for token in (None, *written[:-1])]
-        assert written[3:] == [int(brain.network.logits(state)[0].argmax()) for state in states[3:]]
+    assert written[:3] == written_row(half, picture, 3).written
+    prompt = brain.prompt("Why?")
+    decoder = brain.engine.decoder([brain.encode(picture).prefix(prompt.before, brain.engine)], prompt.after)
+    likeliest = [decoder.step(None)[0][0], *(decoder.step([token])[0][0] for token in written[:-1])]
+    assert written[3:] == likeliest[3:]
+
+
+def test_in_a_batch_only_the_row_that_overflows_is_read_in_bfloat16(tmp_path, picture):
+    model, steps = automatic(tiny_checkpoint(tmp_path / "sound", official=False)), []
+    pictures = [picture, picture.rotate(90), picture.resize((200, 300))]
+    alone = [model.ask(one, "Why?", max_new_tokens=6) for one in pictures]
+
+    def overflow(module, args, output):
+        steps.append(1)
+        output = output.clone()
+        output[1] *= torch.inf if len(steps) == 3 else 1.0
+        return output
+
+    hook = model.engine.hf.lm_head.register_forward_hook(overflow)
+    together = model.ask(pictures, "Why?", max_new_tokens=6)
+    hook.remove()
+    assert [answer.mode for answer in together] == ["released", OVERFLOWED, "released"]
+    assert [together[0], together[2]] == [alone[0], alone[2]]
 
 
 def test_a_second_network_is_asked_once_an_answer_not_once_a_token(large, picture, caplog):

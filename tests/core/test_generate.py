@@ -4,33 +4,34 @@ from itertools import cycle
 
 import pytest
 
-from qsit_plugin.engines.generation import find_loop, text_pieces, tokens_until_stop
+from qsit_plugin.engines.generation import Row, find_loop, text_pieces
 
 
-def run(tokens, **options):
-    """Drive the generator with scripted tokens; returns (written, reason, kept)."""
-    script = iter(tokens)
-    settings = {"stop_ids": frozenset({0}), "max_new_tokens": 100, "pick": lambda token: token, "cancel": None}
-    writer = tokens_until_stop(lambda last: next(script), **(settings | options))
-    written = []
-    while True:
-        try:
-            written.append(next(writer))
-        except StopIteration as end:
-            return written, *end.value
+@pytest.fixture
+def run(nano):
+    """Give an answer scripted tokens (10 for the model's token 10), 0 for its stop token; (written, reason, kept)."""
+
+    def run(tokens, **options):
+        row = Row(nano, None, room=1000, **({"max_new_tokens": 100} | options))
+        for token in tokens:
+            if row.cancelled() or (row.take(token or min(nano.stop_ids)), row.reason)[1]:
+                break
+        return row.written, row.reason, row.keep
+
+    return run
 
 
-def test_the_end_token_stops_and_is_not_written():
+def test_the_end_token_stops_and_is_not_written(run):
     assert run([5, 6, 0, 7]) == ([5, 6], "stop", 2)
 
 
-def test_the_length_limit_ends_the_answer():
-    assert run(range(1, 100), max_new_tokens=4) == ([1, 2, 3, 4], "length", 4)
+def test_the_length_limit_ends_the_answer(run):
+    assert run(range(11, 100), max_new_tokens=4) == ([11, 12, 13, 14], "length", 4)
 
 
-def test_a_repeated_passage_ends_the_answer_and_one_copy_is_kept():
-    written, reason, kept = run([1, 2, *([7, 8, 9, 10] * 9)])
-    assert (reason, written[:kept]) == ("repetition", [1, 2, 7, 8, 9, 10])
+def test_a_repeated_passage_ends_the_answer_and_one_copy_is_kept(run):
+    written, reason, kept = run([11, 12, *([7, 8, 9, 10] * 9)])
+    assert (reason, written[:kept]) == ("repetition", [11, 12, 7, 8, 9, 10])
 
 
 def test_a_doubled_sentence_is_no_loop():
@@ -42,12 +43,12 @@ def test_a_word_said_three_times_is_no_loop_but_twelve_times_is():
     assert find_loop([1, 2, *[5] * 12]) == 3
 
 
-def test_cancel_is_asked_between_tokens():
+def test_cancel_is_asked_between_tokens(run):
     asked = iter([False, False, True])
-    assert run(cycle([1, 2, 3]), cancel=lambda: next(asked)) == ([1, 2], "cancelled", 2)
+    assert run(cycle([11, 12, 13]), cancel=lambda: next(asked)) == ([11, 12], "cancelled", 2)
 
 
-def test_a_length_below_one_is_refused():
+def test_a_length_below_one_is_refused(run):
     with pytest.raises(ValueError, match="at least 1, got 0"):
         run([1], max_new_tokens=0)
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import qsit_plugin
-from qsit_plugin.engines import batches as engine
+from qsit_plugin.engines.torch_engine import TorchEngine
 from qsit_plugin.weights import WeightsError
 from qsit_plugin.weights.verified import cache_folder, is_verified, remember, state
 from tests.conftest import NANO
@@ -31,8 +31,8 @@ def folder(tmp_path, cache):
 @pytest.fixture
 def passes(monkeypatch):
     """A list that grows with every batch that is read."""
-    seen, read = [], engine.read_batch
-    monkeypatch.setattr(engine, "read_batch", lambda *given: seen.append(1) or read(*given))
+    seen, read = [], TorchEngine.read
+    monkeypatch.setattr(TorchEngine, "read", lambda *given: seen.append(1) or read(*given))
     return seen
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import qsit_plugin
 from qsit_plugin.engines import gradients
-from qsit_plugin.engines.batches import TOKEN_BUDGET
+from qsit_plugin.engines.batches import SCORING
 from tests.tiny import tiny_checkpoint
 
 SIZES = [(128, 128), (512, 384), (150, 110), (600, 401), (37, 200), (1000, 30), (900, 1400)]
@@ -34,8 +35,8 @@ def smooth(width: int, height: int) -> torch.Tensor:
 @pytest.mark.parametrize("size", SIZES)
 def test_tiles_agree_with_the_exact_route_within_one_grey_level(model, size, hard):
     pixels = picture(*size, hard=hard)
-    exact = model.network.tiling.cut(pixels)
-    difference = gradients.cut(model.network.tiling, pixels / 255.0).round() - exact
+    exact = torch.from_numpy(model.engine.tiling.cut(Image.fromarray(pixels.permute(1, 2, 0).numpy())))
+    difference = gradients.cut(model.engine.tiling, pixels / 255.0).round() - exact
     assert difference.abs().max() <= 1
 
 
@@ -78,18 +79,18 @@ def test_a_batch_of_mixed_sizes_gives_each_image_its_own_gradient(model):
 
 def test_many_images_are_split_by_the_engines_token_budget(model):
     images = [smooth(768, 768)] * 5
-    tokens = model.network.tiling.token_count(768, 768)
-    sizes = [len(batch) for batch in gradients._batches(model.network.tiling, images)]
+    tokens = model.engine.tiling.token_count(768, 768)
+    sizes = [len(batch) for batch in gradients._batches(model.engine.tiling, images)]
     assert sum(sizes) == 5
     assert max(sizes) < 5
-    assert max(sizes) * tokens <= TOKEN_BUDGET
+    assert max(sizes) * tokens <= SCORING.tokens
 
 
 def test_activations_are_computed_again_and_not_kept(nano):
     """Bytes that autograd keeps for the way back, against those of the plain layers on the same tiles."""
-    network = nano.network
-    pixels = gradients.normalise(network.tiling, gradients.cut(network.tiling, smooth(512, 384))).requires_grad_()
-    words = torch.zeros(200, network.embed([0]).shape[1], requires_grad=True)
+    plain, recomputing = nano.engine, nano.engine.recomputing()
+    pixels = gradients.normalise(plain.tiling, gradients.cut(plain.tiling, smooth(512, 384))).requires_grad_()
+    words = torch.zeros(1, 200, plain.embed([0]).shape[1], requires_grad=True)
 
     def kept(run) -> int:
         sizes = []
@@ -97,11 +98,18 @@ def test_activations_are_computed_again_and_not_kept(nano):
             run()
         return sum(sizes)
 
-    def plain():
-        network._pack(network._vision(pixels), [len(pixels)], [(512, 384)])
+    assert kept(lambda: recomputing.features(pixels)) < 0.3 * kept(lambda: plain.features(pixels))
+    assert kept(lambda: recomputing.states(words)) < 0.3 * kept(lambda: plain.states(words))
 
-    assert kept(lambda: network.differentiable_tokens([pixels], [(512, 384)])) < 0.3 * kept(plain)
-    assert kept(lambda: network.differentiable_last_states([words])) < 0.3 * kept(lambda: network.last_states([words]))
+
+def test_recomputing_changes_neither_a_value_nor_the_engine_it_came_from(model):
+    image = smooth(200, 140)
+    before = model.score(image).value
+    shares = gradients.level_probabilities(model, [image.clone().requires_grad_()])
+    with torch.no_grad():
+        torch.testing.assert_close(gradients.level_probabilities(model, [image]), shares, atol=1e-6, rtol=0)
+    assert model.score(image).value == before
+    assert not model.checkpoint.model.training
 
 
 def test_the_weights_stay_frozen(model):

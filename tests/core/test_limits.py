@@ -108,15 +108,15 @@ def test_tiles_tokens_and_packing_of_a_limited_tiling_fit_each_other(tiling):
     few = limited(tiling, 5, 2 * tiling.side**2 + 7 * tiling.side)
     for width, height in sizes()[::25]:
         assert len(few.cut(Image.new("RGB", (width, height)))) == few.tile_count(width, height)
-        index = few.feature_index(width, height, torch.device("cpu"))
+        index = few.feature_index(width, height)
         assert len(index) == few.unpadded(width, height)[2] * few.unpadded(width, height)[3]
-        assert index.numel() == 0 or int(index.max()) < few.tile_count(width, height) * few.side**2
+        assert index.size == 0 or int(index.max()) < few.tile_count(width, height) * few.side**2
 
 
 def test_a_tile_limit_reads_as_generate_does_with_so_few_pinpoints(folder, picture, tmp_path):
     pytest.importorskip("torchvision", reason="transformers' own processor needs torchvision")
     model = qsit_plugin.load(folder, device="cpu", max_tiles=4)
-    released = Released(restricted_copy(folder, tmp_path / "few", model.network.tiling.grid_points))
+    released = Released(restricted_copy(folder, tmp_path / "few", model.engine.tiling.grid_points))
     for image in (picture, picture.resize((150, 900)), picture.resize((100, 90)), picture.resize((2000, 40))):
         expected = released.level_logits(image, model.profile)
         assert torch.allclose(model.level_logits(image)[0], expected, atol=1e-4, rtol=0), image.size
@@ -126,7 +126,7 @@ def test_a_tile_limit_reads_as_generate_does_with_so_few_pinpoints(folder, pictu
 def test_a_token_limit_reads_as_generate_does_with_the_pinpoints_that_keep_it(folder, picture, tmp_path, size):
     pytest.importorskip("torchvision", reason="transformers' own processor needs torchvision")
     model, image = qsit_plugin.load(folder, device="cpu", max_image_tokens=300), picture.resize(size)
-    tiling = model.network.tiling
+    tiling = model.engine.tiling
     kept = [point for point in tiling.grid_points if tiling.token_count(*size, point) <= 300]
     assert 0 < len(kept) < len(tiling.grid_points)
     released = Released(restricted_copy(folder, tmp_path / "few", kept))
@@ -192,7 +192,7 @@ def test_after_a_tile_limit_the_token_limit_counts_the_grids_that_are_left():
 
 def test_a_second_reading_in_bfloat16_has_the_same_limits(folder):
     model = qsit_plugin.load(folder, device="cpu", dtype="float32", max_tiles=4)
-    assert model.bfloat16_network().tiling == model.network.tiling
+    assert model.bfloat16_engine().tiling == model.engine.tiling
 
 
 def test_official_token_counts_equal_what_transformers_packs_with_so_few_pinpoints():

@@ -37,7 +37,7 @@ class Counter:
 
     def _count(self, module, args):
         self.passes += 1
-        self.items += len(args[0])
+        self.items += args[0].shape[:-1].numel() if args[0].ndim == 3 else len(args[0])  # tokens, or tiles
 
     def __enter__(self):
         return self
@@ -47,11 +47,11 @@ class Counter:
 
 
 def language_counter(model):
-    return Counter(model.network.hf.model.language_model.layers[0].input_layernorm)
+    return Counter(model.engine.hf.model.language_model.layers[0].input_layernorm)
 
 
 def vision_counter(model):
-    tower = model.network.hf.model.vision_tower
+    tower = model.engine.hf.model.vision_tower
     return Counter(getattr(tower, "vision_model", tower).embeddings)
 
 
@@ -93,7 +93,7 @@ def test_several_questions_on_one_look_cost_one_vision_pass_and_one_image_prefix
         look.score()
         look.choose("Which?", ["noise", "blur"])
         look.choose("Which is it?", ["noise", "blur", "banding"])
-    image_tokens = model.network.tiling.token_count(300, 200)
+    image_tokens = model.engine.tiling.token_count(300, 200)
     assert vision.passes == 1
     assert image_tokens < language.items < 2 * image_tokens, "the image went through the language model twice"
 

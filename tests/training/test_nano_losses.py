@@ -21,14 +21,14 @@ def made() -> Learner:
 
 def batches(made: Learner, scoring: float) -> Batches:
     photo = Image.fromarray(data.astronaut()).crop((100, 0, 356, 256))
-    return Batches([photo], made.conversation, made.network.tiling, seed=0, early=1, scoring=scoring)
+    return Batches([photo], made.conversation, made.engine.tiling, seed=0, early=1, scoring=scoring)
 
 
 def test_a_batch_of_scores_alone_is_learned_from_by_level_and_order(made: Learner) -> None:
     batch = batches(made, scoring=1.0)[0]
     assert int(batch.turn.max()) == 0
     before = made.conversation.prompt("").before
-    logits, states = joint.forward(made.network, before, batch, made.choice_layer, freeze_tower=False)
+    logits, states = joint.forward(made.engine, before, batch, made.choice_layer, freeze_tower=False)
     loss, parts = joint.loss_of(logits, states, batch, made.level_ids, made.heads)
     assert set(parts) == {"level", "rank", "ranks"}
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
@@ -38,7 +38,7 @@ def test_without_choice_heads_everything_else_is_learned(made: Learner) -> None:
     batch = batches(made, scoring=0.0)[0]
     before = made.conversation.prompt("").before
     with torch.no_grad():
-        logits, states = joint.forward(made.network, before, batch, made.choice_layer, freeze_tower=True)
+        logits, states = joint.forward(made.engine, before, batch, made.choice_layer, freeze_tower=True)
         _, parts = joint.loss_of(logits, states, batch, made.level_ids, None)
     assert set(parts) == {"level", "rank", "ranks", "letter", "first", "rest"}
 

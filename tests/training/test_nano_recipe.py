@@ -9,7 +9,8 @@ from PIL import Image
 
 from qsit_plugin.chat import Conversation
 from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE
-from qsit_plugin.engines.network import Network
+from qsit_plugin.engines.base import Prompt
+from qsit_plugin.engines.torch_engine import TorchEngine
 from qsit_plugin.tiling import Tiling
 from qsit_plugin.training.nano import architecture, distortions, photos, text, tokenizer, vocabulary
 from qsit_plugin.training.nano.distortions import Defect
@@ -201,18 +202,18 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
     torch.manual_seed(0)
     model = LlavaOnevisionForConditionalGeneration(architecture.model_config(words.get_vocab())).eval()
     tiling = Tiling.from_configs(model.config, architecture.PREPROCESSOR)
-    network = Network(model, tiling)
+    engine = TorchEngine(model, tiling)
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
     batches = Batches([photo], conversation, tiling, seed=0, early=1)
     batch = batches.batch(rng(1), (0.0, 1.0, 0.0, 0.0))
     before = conversation.prompt("").before
     with torch.no_grad():
-        together = joint.forward(network, before, batch, choice_layer=2, freeze_tower=True)[0][0]
-        image = network.image_tokens([batch.tiles[0]], [batch.size])[0]
+        together = joint.forward(engine, before, batch, choice_layer=2, freeze_tower=True)[0][0]
+        image = engine.encode([batch.tiles[0].numpy()], [batch.size])[0]
         for number in range(int(batch.turn[0].max()) + 1):
             own = batch.turn[0] == number
-            sequence = torch.cat([network.embed(before), image, network.embed(batch.ids[0][own].tolist())])
-            alone = network.logits(network.last_states([sequence]))[0]
+            prompt = Prompt(before, tuple(batch.ids[0][own].tolist()))
+            alone = engine.logits(engine.last_states(prompt, [image]))[0]
             assert torch.allclose(together[own][-1], alone, atol=1e-4), number
 
 

@@ -38,7 +38,7 @@ def test_the_vision_tower_of_the_joint_stage_gives_the_features_that_are_scored(
     made = learner(layers=2)
     pixels = torch.randn(2, 3, 128, 128)
     with torch.no_grad():
-        expected = made.network._vision(pixels)
+        expected = made.engine.features(pixels)
         use_plain_attention(made.model)
         found = joint._features(made.model.model.vision_tower, pixels)
     assert torch.allclose(found, expected, atol=1e-4)

@@ -99,8 +99,8 @@ def test_written_answers_are_read_by_the_official_rule(tuning: Data, model: QSiT
 
 def test_an_image_is_seen_once_for_all_of_its_rows(tuning: Data, model: QSiT, monkeypatch) -> None:
     seen = []
-    real = model.network.image_tokens
-    monkeypatch.setattr(model.network, "image_tokens", lambda tiles, sizes: seen.extend(sizes) or real(tiles, sizes))
+    real = model.engine.encode
+    monkeypatch.setattr(model.engine, "encode", lambda tiles, sizes: seen.extend(sizes) or real(tiles, sizes))
     rows = [*tuning.rows, question(BLUR, "A"), question("Is it sharp?\nA. Yes\nB. No", "B")]
     validate(model, rows, tuning.folder)
     assert len(seen) == 5

@@ -93,7 +93,7 @@ class Batches(torch.utils.data.Dataset):
         for _ in range(pairs):
             for image, defects in self._pair(size, rng, clean):
                 score = severity_score(defects)
-                tiles.append(self.tiling.cut(image))
+                tiles.append(torch.from_numpy(self.tiling.cut(image)))
                 scores.append(score)
                 texts.append(self._score_turn(score) if only_score else self._turns(defects, score, rng))
         return Batch(torch.stack(tiles), size, torch.tensor(scores, dtype=torch.float32), *_pad(texts))

@@ -67,7 +67,7 @@ class Pool:
 
 def shown_scale(model: Any, size: tuple[int, int]) -> float:
     """Pixels of the model's view per pixel of a photo, at most 1."""
-    tiling = model.network.tiling
+    tiling = model.engine.tiling
     rows, columns = tiling.grid(*size)
     return min(1.0, columns * tiling.tile / size[0], rows * tiling.tile / size[1])
 

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from qsit_plugin.engines.torch_engine import normalise
+
 from . import photos
 from .architecture import PATCH, TEXT_LAYERS, TILE
 from .distortions import Defect
@@ -82,13 +84,13 @@ def fit_projector(
     made: Learner, tower: TowerWithHeads, images: list[Image.Image], book: torch.Tensor, stage: EvidenceStage
 ) -> None:
     """Every token's features shall be projected onto the evidence at that token."""
-    projector, network = made.model.model.multi_modal_projector, made.network
+    projector, engine = made.model.model.multi_modal_projector, made.engine
     optimizer = torch.optim.AdamW(projector.parameters(), lr=3e-3, weight_decay=0.0)
     mean, start = None, time.monotonic()
     for step, batch in enumerate(Pairs(images, 64, stage.seed + 17).loader(0, stage.projector_steps)):
         optimizer.param_groups[0]["lr"] = 3e-3 * cosine(step, stage.projector_steps, warmup=1)
         with torch.no_grad():
-            features = network._vision(network.tiling.normalise(batch.pixels.permute(0, 3, 1, 2)))
+            features = engine.features(normalise(engine.tiling, batch.pixels.permute(0, 3, 1, 2)))
             target = evidence(tower.tokens(batch.pixels), book)
         loss = F.mse_loss(projector(features), target) / target.var()
         optimizer.zero_grad()

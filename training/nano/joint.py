@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE, save_portable
-from qsit_plugin.engines.network import Network
+from qsit_plugin.engines.torch_engine import TorchEngine, normalise
 
 from . import photos, tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE
@@ -69,7 +69,7 @@ class JointStage:
 
 
 def forward(
-    network: Network, before: tuple[int, ...], batch: Batch, choice_layer: int, freeze_tower: bool
+    engine: TorchEngine, before: tuple[int, ...], batch: Batch, choice_layer: int, freeze_tower: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, T, V) logits at the text tokens and (B, T, D) states after the layer that the choice heads read.
 
@@ -79,25 +79,25 @@ def forward(
     same = views == 2 and batch.size == (TILE, TILE)  # base view and only tile are the same pixels: look once
     tiles = batch.tiles[:, :1] if same else batch.tiles
     with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_tower):
-        pixels = network.tiling.normalise(tiles.flatten(0, 1))
-        features = torch.cat([_features(network.hf.model.vision_tower, chunk) for chunk in pixels.split(64)])
-    base = network.hf.model
+        pixels = normalise(engine.tiling, tiles.flatten(0, 1))
+        features = torch.cat([_features(engine.hf.model.vision_tower, chunk) for chunk in pixels.split(64)])
+    base = engine.hf.model
     projected = base.multi_modal_projector(features).unflatten(0, (count, -1))
     projected = projected.expand(-1, views, -1, -1) if same else projected
     packed, _ = base.pack_image_features(
         list(projected),
         [(batch.size[1], batch.size[0])] * count,
         image_newline=base.image_newline,
-        vision_aspect_ratio=f"anyres_max_{network.tiling.max_tiles}",
+        vision_aspect_ratio=f"anyres_max_{engine.tiling.max_tiles}",
     )
-    head = network.embed(before).expand(count, -1, -1)
-    embedded = torch.cat([head, torch.stack(list(packed)), network.hf.get_input_embeddings()(batch.ids)], dim=1)
+    head = engine.embed(before).expand(count, -1, -1)
+    embedded = torch.cat([head, torch.stack(list(packed)), engine.hf.get_input_embeddings()(batch.ids)], dim=1)
     prefix = embedded.shape[1] - batch.ids.shape[1]
     mask, positions = block_mask(batch, prefix)
     out = base.language_model(
         inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=True
     )
-    return network.hf.lm_head(out.last_hidden_state[:, prefix:]), out.hidden_states[choice_layer][:, prefix:]
+    return engine.hf.lm_head(out.last_hidden_state[:, prefix:]), out.hidden_states[choice_layer][:, prefix:]
 
 
 def _features(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
@@ -172,7 +172,7 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
     optimizers = optimizers_for(made.model, made.heads)
     heads = None if stage.checkpoint else made.heads  # a finished nano knows how a letter is chosen
     early = round(stage.early * stage.steps)
-    data = Batches(images, made.conversation, made.network.tiling, stage.seed, early, stage.variety, stage.scoring)
+    data = Batches(images, made.conversation, made.engine.tiling, stage.seed, early, stage.variety, stage.scoring)
     weights = sum(p.numel() for p in made.model.parameters()) / 1e6
     print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
     modules, state = [made.model, made.heads], Path(f"{out}.state")
@@ -181,7 +181,7 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
     for step, batch in enumerate(data.loader(first, stage.steps), start=first):
         set_rate(optimizers, stage.learning_rate * cosine(step, stage.steps, warmup=60))
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
-            logits, states = forward(made.network, before, batch, made.choice_layer, step < stage.frozen * stage.steps)
+            logits, states = forward(made.engine, before, batch, made.choice_layer, step < stage.frozen * stage.steps)
         loss, parts = loss_of(logits.float(), states.float(), batch, made.level_ids, heads)
         made.model.zero_grad()
         made.heads.zero_grad()

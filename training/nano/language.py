@@ -30,7 +30,7 @@ from transformers import LlavaOnevisionForConditionalGeneration
 import qsit_plugin
 from qsit_plugin.chat import Conversation
 from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE
-from qsit_plugin.engines.network import Network
+from qsit_plugin.engines.torch_engine import TorchEngine
 from qsit_plugin.tiling import Tiling
 
 from . import text, tokenizer
@@ -146,7 +146,7 @@ class Learner:
     model: LlavaOnevisionForConditionalGeneration
     heads: ChoiceHeads
     conversation: Conversation
-    network: Network
+    engine: TorchEngine
     level_ids: list[int]
 
     @property
@@ -188,7 +188,7 @@ class Learner:
                 save_state(state, step + 1, modules, [optimizer])
 
     def losses(self, turns: Turns) -> dict[str, torch.Tensor]:
-        head = self.network.embed(self.conversation.prompt("").before).expand(len(turns.ids), -1, -1)
+        head = self.engine.embed(self.conversation.prompt("").before).expand(len(turns.ids), -1, -1)
         embedded = torch.cat([head, turns.codes, self.model.get_input_embeddings()(turns.ids)], dim=1)
         out = self.model.model.language_model(inputs_embeds=embedded, use_cache=False, output_hidden_states=True)
         text_at = slice(embedded.shape[1] - turns.ids.shape[1], None)
@@ -228,7 +228,7 @@ def learner(layers: int, result: str | Path | None = None) -> Learner:
         model,
         heads,
         Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>")),
-        Network(model, Tiling.from_configs(model.config, PREPROCESSOR)),
+        TorchEngine(model, Tiling.from_configs(model.config, PREPROCESSOR)),
         list(tokenizer.profile(words).level_token_ids),
     )
 
@@ -237,7 +237,7 @@ def take_weights(made: Learner, checkpoint: str | Path) -> None:
     """The weights of a checkpoint that this package wrote; the choice heads, which it has not, are learned again."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what nano says of its scores is not meant for those who train it
-        weights = qsit_plugin.load(checkpoint, device="cpu", dtype="float32").network.hf.state_dict()
+        weights = qsit_plugin.load(checkpoint, device="cpu", dtype="float32").engine.hf.state_dict()
     made.model.load_state_dict(weights)
 
 

@@ -197,9 +197,9 @@ def _scorers(
 ) -> Iterator[Scorer]:
     """Open our models, then the rivals; one that cannot be opened is reported and put down, and the others go on."""
     from qsit_plugin.engines.devices import resolve_device
+    from qsit_plugin.errors import WeightsError
     from qsit_plugin.evaluation.rivals import MetricError, open_metric
     from qsit_plugin.evaluation.scorers import ModelScorer
-    from qsit_plugin.weights.errors import WeightsError
 
     for choice in choices:
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qsit_plugin.errors import QSiTError
 
-class DatasetError(ValueError):
+
+class DatasetError(QSiTError, ValueError):
     """An annotation file or an image folder that is not what it should be; the message says what to do."""
 
 

@@ -1,0 +1,94 @@
+"""What runs a model, as a protocol: look at images, read logits at the end of a prompt, write on from it.
+
+Everything beside it (images, tiling, prompts, batches, the finite check, the loop that writes) knows an engine by these
+methods only and computes no tensor itself. Shapes: B images, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from qsit_plugin.tiling import Tiling
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered, tokenised question around one image: ``before`` + image tokens + ``after``."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What was read at the last token of B prompts: float32 ``chosen`` (B, number of tokens asked for) and ``total``
+    (B,), the logarithm of the summed exponentials of all tokens' logits."""
+
+    chosen: np.ndarray
+    total: np.ndarray
+
+
+class Decoder(Protocol):
+    """Writes on from the prefixes of B rows at once: one step reads one token more of each."""
+
+    def step(self, tokens: Sequence[int] | None) -> tuple[list[int], list[bool]]:
+        """Read one token a row, or the prompt for None. Returns each row's likeliest next token, and whether all of
+        its logits are finite."""
+
+    def sample(self, row: int, sampler: Any) -> int:
+        """The next token of a row, drawn by a sampler of the engine from the logits of the latest step."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+
+
+class Engine(Protocol):
+    """One opened model on one device. Its methods may be called from several threads."""
+
+    tiling: Tiling
+    memory_errors: tuple[type[Exception], ...]
+    """What it raises where the device has no memory left."""
+
+    @property
+    def place(self) -> str:
+        """Kind of its device: "cpu", "cuda", "mps"."""
+
+    @property
+    def dtype_name(self) -> str:
+        """Its number format: "float32", "float16", "bfloat16"."""
+
+    @property
+    def threads(self) -> int:
+        """Processor cores that it computes on."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows."""
+
+    def free_memory(self) -> None:
+        """Give back what is only held in reserve, after one of ``memory_errors``."""
+
+    def encode(self, tiles: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[Any]:
+        """Image tokens, an object of the engine's own for each image.
+
+        ``tiles``: an image's uint8 (1 + rows * columns, 3, S, S), base view first. ``sizes``: its (width, height).
+        """
+
+    def read(self, prompt: Prompt, images: Sequence[Any], tokens: Sequence[int]) -> Logits:
+        """Logits of ``tokens`` at the end of the prompt around each of the images that ``encode`` gave."""
+
+    def prefill(self, before: Sequence[int], image: Any) -> Any:
+        """The key-value cache of the text before an image and of the image: a prefix, which is never changed."""
+
+    def read_after(self, prefix: Any, after: Sequence[int], tokens: Sequence[int]) -> Logits:
+        """As ``read`` for one image (B = 1), going on from a prefix."""
+
+    def decoder(self, prefixes: Sequence[Any], after: Sequence[int]) -> Decoder:
+        """A decoder of so many rows, each of which goes on from its prefix with the same text."""
+
+    def sampler(self, temperature: float, seed: int) -> Any:
+        """A source of random numbers for ``Decoder.sample``: the same seed draws the same tokens."""
