@@ -13,7 +13,7 @@ Contenders: ``released`` is the authors' script (Pillow's processor, batch 1, ``
 same with transformers' torchvision processor; ``pyiqa way`` is how pyiqa runs large multimodal models (tensor, Pillow,
 batch 1, logits of all positions); ``forward`` is transformers' own forward without ``generate``, with one cached image
 for several questions (inference_forward.py); ``ours, one by one`` and ``ours`` (lists in one call) are this package.
-Optional: ``--compile``, and ``--reduced bfloat16`` for released and ours in another number format.
+Optional: ``--reduced bfloat16`` for released and ours in another number format.
 
 The ratio of work is that of the processor time of all threads: other programs hardly touch it, while the clock on a
 busy machine says little. With several threads it also counts their waiting.
@@ -109,13 +109,14 @@ def tasks_of(args: argparse.Namespace, shape: str, photos: Path) -> list[dict[st
     tasks.append({"task": "score + 3 questions, 1024×768", "do": "score+3", "files": [file((1024, 768))]})
     tokens = 60 if shape == "nano" else 8  # random weights repeat themselves, which ours would cut
     tasks.append({"task": "explain 4 of mixed sizes", "do": "explain", "files": mixed[:4], "tokens": tokens})
-    return tasks
+    tasks.append({"task": "explain 16 of mixed sizes", "do": "explain", "files": mixed, "tokens": tokens})
+    return [task for task in tasks if not args.tasks or any(word in task["task"] for word in args.tasks)]
 
 
 def takes_part(name: str, way: str, task: dict[str, Any]) -> bool:
     if way == "pyiqa":
         return task["do"] == "score"  # it does not talk
-    return way != "one" or len(task["files"]) > 1 and task["do"] == "score"  # the same as "ours" elsewhere
+    return way != "one" or len(task["files"]) > 1  # the same as "ours" elsewhere
 
 
 def run_task(task: dict[str, Any], names: dict[str, tuple[Process, str]], rounds: int) -> list[dict[str, Any]]:
@@ -172,15 +173,15 @@ def measure(args: argparse.Namespace, shape: str, work: Path) -> dict[str, Any]:
     wanted = {"hf": ("hf", args.dtype), "ours": ("ours", args.dtype)}
     for dtype in args.reduced:
         wanted |= {f"hf {dtype}": ("hf", dtype), f"ours {dtype}": ("ours", dtype)}
-    if args.compile:
-        wanted["ours compiled"] = ("ours", args.dtype, "compile")
     exact = "float64" if args.device == "cpu" else "float32"
     with contextlib.ExitStack() as stack:
         processes = {}
-        for name, (kind, dtype, *rest) in wanted.items():
-            processes[name] = Process(kind, folder, args.device, dtype, *rest)
+        for name, (kind, dtype) in wanted.items():
+            processes[name] = Process(kind, folder, args.device, dtype)
             stack.callback(processes[name].close)
         names = contenders(processes)
+        if args.contenders:
+            names = {name: at for name, at in names.items() if name in (FIRST, *args.contenders)}
         rows = []
         for task in tasks_of(args, shape, work / "photos"):
             rows += run_task(task, names, args.rounds)
@@ -232,8 +233,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
     parser.add_argument("--reduced", nargs="*", default=[], choices=["float16", "bfloat16"], help="as well in these")
-    compiled = "ours with the vision tower's layers under torch.compile as well; needs a C++ compiler"
-    parser.add_argument("--compile", action="store_true", help=compiled)
+    parser.add_argument("--tasks", nargs="+", metavar="WORD", help="only the tasks whose name holds one of these words")
+    parser.add_argument("--contenders", nargs="+", metavar="NAME", help="only these, and released")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two rounds, three sizes, 16 photos for the errors")
     parser.add_argument("--seed", type=int, default=0)

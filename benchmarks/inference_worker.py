@@ -1,6 +1,6 @@
 """One process of inference.py: a checkpoint, opened in one way, that answers commands (a JSON line each) on stdin.
 
-python benchmarks/inference_worker.py hf|ours FOLDER DEVICE DTYPE [compile]
+python benchmarks/inference_worker.py hf|ours FOLDER DEVICE DTYPE
 
 ``hf`` is transformers alone: the released procedure (Pillow's processor, batch 1, ``generate``), the same with the fast
 processor, pyiqa's way with large multimodal models (tensor -> Pillow, batch 1, logits of all positions), and its
@@ -18,7 +18,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -124,45 +123,29 @@ class HF:
         return watch(self.model, counts)
 
 
-def compile_vision_layers(freeze: bool) -> None:
-    """Our vision layers under torch.compile. It cannot trace our calls of oneDNN and makes its own of plain layers,
-    where weights may be frozen into the program."""
-    import torch._inductor.config
-
-    from qsit_plugin.engines import network
-
-    names = dict(vars(network))
-    names["linear"] = lambda layer, x: layer(x)
-    names["linear_gelu"] = lambda layer, x: torch.nn.functional.gelu(layer(x), approximate="tanh")
-    torch._inductor.config.freezing = freeze
-    network._vision_layer = torch.compile(FunctionType(network._vision_layer.__code__, names), dynamic=True)
-
-
 class Ours:
-    def __init__(self, folder: str, device: str, dtype: torch.dtype, compiled: bool):
+    def __init__(self, folder: str, device: str, dtype: torch.dtype):
         import qsit_plugin
 
         self.model = qsit_plugin.load(folder, device=device, dtype=dtype)
-        self.compiled = compiled
-        if compiled:
-            compile_vision_layers(freeze=device == "cpu")
+        self.prompt = self.model.prompt(self.model.profile.question, self.model.profile.answer_prefix)
 
     def prepare(self, files: list[bytes], way: str) -> Any:
-        from qsit_plugin.engines import batches as engine
+        from qsit_plugin.engines.batches import open_item
 
-        seen = [engine._open(self.model, data) for data in files]
-        return seen
+        return [open_item(self.model, self.prompt, data) for data in files]
 
     def model_only(self, prepared: Any, way: str) -> list[float]:
-        from qsit_plugin.engines import batches as engine
+        from qsit_plugin.engines.batches import SCORING
+        from qsit_plugin.engines.level_logits import read_items, to_score
 
         batches: list[list[Any]] = [[]]
         for item in prepared:
-            if batches[-1] and (way == "one" or engine._over_budget(self.model, [*batches[-1], item])):
+            if batches[-1] and (way == "one" or not SCORING.holds(self.model.engine, [*batches[-1], item])):
                 batches.append([])
             batches[-1].append(item)
-        readings = [reading for batch in batches for reading in engine.read_batch(self.model, batch)]
-        return [engine.to_score(self.model, reading).value for reading in readings]
+        readings = [reading for batch in batches for reading in read_items(self.model, self.prompt, batch)]
+        return [to_score(self.model, reading).value for reading in readings]
 
     def score(self, files: list[bytes], way: str) -> list[float]:
         if way == "one":
@@ -174,24 +157,28 @@ class Ours:
         return look.score().value, [look.ask(q, max_new_tokens=ANSWER_TOKENS).text for q in QUESTIONS]
 
     def explain(self, files: list[bytes], tokens: int, way: str) -> list[str]:
+        if way == "one":
+            return [self.model.explain(data, max_new_tokens=tokens).text for data in files]
         return [answer.text for answer in self.model.explain(files, max_new_tokens=tokens)]
 
     def digest(self, data: bytes, way: str) -> str:
+        from qsit_plugin.engines.torch_engine import normalise
         from qsit_plugin.images.reading import read_image
 
-        tiling = self.model.network.tiling
-        return digest_of(tiling.normalise(tiling.cut(read_image(data))).to(self.model.dtype).float())
+        tiling = self.model.engine.tiling
+        pixels = normalise(tiling, torch.from_numpy(tiling.cut(read_image(data))))
+        return digest_of(pixels.to(self.model.dtype).float())
 
     def watch(self, counts: dict[str, int]) -> list[Any]:
-        network = self.model.network
-        plain = network.token_logits
+        engine = self.model.engine
+        plain = engine.token_logits
 
         def counted(states: torch.Tensor, ids: Any) -> torch.Tensor:
             counts["head_rows"] += len(states) * len(ids)
             return plain(states, ids)
 
-        network.token_logits = counted
-        return [*watch(network.hf, counts), _Undo(lambda: network.__dict__.pop("token_logits"))]
+        engine.token_logits = counted
+        return [*watch(engine.hf, counts), _Undo(lambda: engine.__dict__.pop("token_logits"))]
 
 
 class _Undo:
@@ -248,8 +235,7 @@ def counting(contender: Any, device: str) -> Iterator[dict[str, int]]:
         if cuda:
             torch.cuda.set_sync_debug_mode("warn")
         try:
-            # torch.compile cannot trace under a mode that watches every function: host reads stay 0 there
-            with contextlib.nullcontext() if getattr(contender, "compiled", False) else reads:
+            with reads:
                 yield counts
         finally:
             if cuda:
@@ -327,11 +313,11 @@ def answer(contender: Any, command: dict[str, Any], device: str, dtype: torch.dt
 
 
 def main() -> None:
-    kind, folder, device, dtype_name, *rest = sys.argv[1:]
+    kind, folder, device, dtype_name = sys.argv[1:]
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package and its tests' helpers
     dtype = getattr(torch, dtype_name)
     out, sys.stdout = sys.stdout, sys.stderr  # whatever libraries print must not stand between the answers
-    contender = HF(folder, device, dtype) if kind == "hf" else Ours(folder, device, dtype, "compile" in rest)
+    contender = HF(folder, device, dtype) if kind == "hf" else Ours(folder, device, dtype)
     print(json.dumps({"ready": True, "threads": torch.get_num_threads()}), file=out, flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(contender, json.loads(line), device, dtype)), file=out, flush=True)

@@ -7,6 +7,7 @@ depends on it is blocked: other branches of the workflow still finish.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from comfy_api.latest import io
@@ -32,14 +33,13 @@ _refusals: dict[str, int] = {}
 class QSiTNode(io.ComfyNode):
     """A node whose ``run`` may raise one of BAD_INPUT. ``run`` takes the inputs and returns what ``show`` gives."""
 
-    UI = ("text", "qsit")
+    UI: tuple[str, ...] = ("text", "qsit")
     """What every call shows: ComfyUI joins these keys over a list's items and needs the same ones each time."""
     HAS_INTERMEDIATE_OUTPUT = True
     """Newer versions (0.33, not 0.3.64) leave nodes that their cache answers for out of /history otherwise."""
 
-    @classmethod
-    def run(cls, **inputs: Any) -> io.NodeOutput:
-        raise NotImplementedError
+    run: Callable[..., io.NodeOutput]
+    """The node's work: a class method that takes its inputs by name."""
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
@@ -49,7 +49,7 @@ class QSiTNode(io.ComfyNode):
             return cls.refuse(error)
 
     @classmethod
-    def fingerprint_inputs(cls, **inputs: Any) -> Any:
+    def fingerprint_inputs(cls, *_: Any, **inputs: Any) -> Any:
         return _refusals.get(_here(), 0)
 
     @classmethod

@@ -66,7 +66,7 @@ def resolve(
     if entry is None and os.path.lexists(name):
         if revision is not None:
             raise WeightsError(f"revision={revision!r} was given for the folder {name}; only Hub checkpoints have one")
-        return check_folder(name)
+        return check_folder(Path(name))
     repo = entry.repo if entry is not None else os.fspath(name)
     if repo is None or isinstance(name, os.PathLike) or not _HUB_ID.fullmatch(repo):
         raise WeightsError(_unknown(os.fspath(name)))

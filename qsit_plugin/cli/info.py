@@ -153,7 +153,7 @@ def golden_scores(model: QSiT) -> Iterator[Finding]:
     from qsit_plugin.limits import limits_of
     from qsit_plugin.weights.golden import goldens
 
-    from .verdict import verdicts, with_image
+    from qsit_plugin.checkpoint.verdict import verdicts, with_image
 
     if limits_of(model.engine.tiling):
         yield Finding("golden score", "not compared: it holds without limits")

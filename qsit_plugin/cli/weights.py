@@ -72,7 +72,7 @@ def verify(
     from qsit_plugin.weights import resolve
     from qsit_plugin.weights.golden import goldens, read_goldens
 
-    from .verdict import verdicts, with_image
+    from qsit_plugin.checkpoint.verdict import verdicts, with_image
 
     folder = resolve(name, revision=revision)
     known = goldens(folder, name) if golden is None else read_goldens(golden)

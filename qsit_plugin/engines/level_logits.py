@@ -39,7 +39,7 @@ def iter_scores(model: QSiT, images: Iterable[Any], *, errors: str = "raise") ->
 def iter_readings(model: QSiT, images: Iterable[Any], *, errors: str = "raise") -> Iterator[Any]:
     """Readings in order; with ``errors="return"`` an ImageError in the place of each image that cannot be read."""
     prompt = model.prompt(model.profile.question, model.profile.answer_prefix)
-    return in_batches(model, prompt, images, lambda items: _read(model, prompt, items), SCORING, errors=errors)
+    return in_batches(model, prompt, images, lambda items: read_items(model, prompt, items), SCORING, errors=errors)
 
 
 def to_score(model: QSiT, reading: Reading) -> Score:
@@ -57,7 +57,8 @@ def to_score(model: QSiT, reading: Reading) -> Score:
     )
 
 
-def _read(model: QSiT, prompt: Prompt, items: list[Item]) -> list[Reading]:
+def read_items(model: QSiT, prompt: Prompt, items: list[Item]) -> list[Reading]:
+    """One batch of opened images. Raises NonFiniteError as ``read_finite`` does."""
     ids = model.profile.level_token_ids
     chosen, total, engines = read_finite(
         model, len(items), lambda engine, rows: _logits(engine, prompt, [items[row] for row in rows], ids)

@@ -130,7 +130,7 @@ class Batches(torch.utils.data.Dataset):
         shown = width / box_width
         region = photo
         for _ in range(4):
-            x, y = rng.integers(photo.width - box_width + 1), rng.integers(photo.height - box_height + 1)
+            x, y = (int(rng.integers(most)) for most in (photo.width - box_width + 1, photo.height - box_height + 1))
             region = photo.crop((x, y, x + box_width, y + box_height))
             if photos.has_content(region):
                 break

@@ -99,7 +99,7 @@ def evaluate(model: Any, images: Sequence[Image.Image], seed: int = 0, kinds: It
         print(_line(name, table[name]), flush=True)
     add_combined(model, images, pool, seed)
     ten = [table[name] for name in NAMES if name in table]
-    figures = {
+    figures: dict[str, Any] = {
         "mean": {key: float(np.mean([row[key] for row in ten])) for key in ("ladder", "named", "yes_no")},
         "per_distortion": table,
         "pooled": {"srcc": rank_correlation(pool.values, pool.severities), "views": len(pool.values)},

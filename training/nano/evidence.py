@@ -127,9 +127,9 @@ def main() -> None:
     parser.add_argument("--folder", default=None, help="write a checkpoint folder, too: a base for qsit train")
     add_settings(parser, EvidenceStage)
     args = vars(parser.parse_args())
-    files = [args.pop(name) for name in ("photos", "tower", "language", "out")]
+    photos, tower, language, out = (args.pop(name) for name in ("photos", "tower", "language", "out"))
     folder = args.pop("folder")
-    made = train(*files, EvidenceStage(**args))
+    made = train(photos, tower, language, out, EvidenceStage(**args))
     if folder:
         write(made, folder)
 

@@ -123,7 +123,7 @@ def _region(photo: Image.Image, rng: np.random.Generator) -> Region:
             width, height = height, width
         dx, dy = rng.integers(BLOCK, size=2) if rng.random() < 0.5 else (0, 0)
         width, height = min(width + dx, photo.width), min(height + dy, photo.height)
-        x, y = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
+        x, y = (int(rng.integers(most)) for most in (photo.width - width + 1, photo.height - height + 1))
         image = photo.crop((x, y, x + width, y + height))
         if has_content(image):
             break

@@ -62,7 +62,7 @@ def dataset(
 def _crop(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     region = photo
     for _ in range(6):
-        x, y = rng.integers(photo.width - SIDE + 1), rng.integers(photo.height - SIDE + 1)
+        x, y = (int(rng.integers(most)) for most in (photo.width - SIDE + 1, photo.height - SIDE + 1))
         region = photo.crop((x, y, x + SIDE, y + SIDE))
         if photos.has_content(region):
             break
