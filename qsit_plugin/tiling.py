@@ -42,7 +42,7 @@ class Tiling:
     anyres_max_N. ``mean`` and ``std`` are per colour channel, for values in [0, 1].
 
     ``tile_limit`` and ``token_limit`` are the user's (see limits.py), None in the released procedure. The grid points
-    keep to the tile limit already; the token limit depends on the image and is kept by :meth:`canvas`, from which
+    keep to the tile limit already; the token limit depends on the image and is kept by ``canvas``, from which
     tiles, token counts and packing all follow.
     """
 
@@ -214,7 +214,7 @@ class Tiling:
         return torch.from_numpy(np.array(base)).permute(2, 0, 1), torch.from_numpy(canvas).permute(2, 0, 1)
 
     def _views_of_tensor(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same by :func:`resize_exact`, on the device of the tensor."""
+        """The same by ``resize_exact``, on the device of the tensor."""
         top, left, height, width = self.fitted(image.shape[2], image.shape[1])
         base = resize_exact(image, self.tile, self.tile)
         canvas = image.new_zeros((3, *self.canvas(image.shape[2], image.shape[1])))
