@@ -1,7 +1,7 @@
 """How a checkpoint is asked for a score: question, answer prefix, level words and weights.
 
 The profile travels with the checkpoint as ``qsit.json``; scoring, training and conversion share it. A checkpoint
-without the file gets :data:`OFFICIAL`. Sources: the released ``qsit_transformers_test_iqa.py`` and the training JSONs
+without the file gets ``OFFICIAL``. Sources: the released ``qsit_transformers_test_iqa.py`` and the training JSONs
 of Q-SiT.
 """
 
@@ -172,8 +172,8 @@ PROFILES = {"official": OFFICIAL, "training": TRAINING_CONSISTENT}
 def profile_for(folder: str | Path, choice: ScoreProfile | str | Path | None = None) -> ScoreProfile:
     """The profile to use for a checkpoint folder.
 
-    ``choice``: None takes the folder's ``qsit.json``, or :data:`OFFICIAL` where there is none; a name of
-    :data:`PROFILES`, a path, or a profile takes that one.
+    ``choice``: None takes the folder's ``qsit.json``, or ``OFFICIAL`` where there is none; a name of
+    ``PROFILES``, a path, or a profile takes that one.
     """
     if isinstance(choice, ScoreProfile):
         return choice

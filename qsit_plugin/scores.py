@@ -98,6 +98,7 @@ class Comparison:
 
     @property
     def probability_a_better(self) -> float:
+        """In [0, 1]; 0.5 where the scores are equal."""
         gap = self.score_a.value - self.score_b.value
         spread = math.hypot(self.score_a.std, self.score_b.std)
         if spread == 0.0:

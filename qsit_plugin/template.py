@@ -178,7 +178,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Meter(NodeTransformer):
-    """Puts the steps that must be paid for where :meth:`_Environment.call` sees them."""
+    """Puts the steps that must be paid for where ``_Environment.call`` sees them."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         round_ = _call("tick", nodes.Const(_size(node)))

@@ -39,7 +39,7 @@ class Tiling:
     anyres_max_N. ``mean`` and ``std`` are per colour channel, for values in [0, 1].
 
     ``tile_limit`` and ``token_limit`` are the user's (see limits.py), None in the released procedure. The grid points
-    keep to the tile limit already; the token limit depends on the image and is kept by :meth:`canvas`, from which
+    keep to the tile limit already; the token limit depends on the image and is kept by ``canvas``, from which
     tiles, token counts and packing all follow.
     """
 

@@ -79,7 +79,7 @@ def convert(
     Args:
         source: folder with ``config.json``, safetensors and the tokenizer.
         target: a new or an empty folder.
-        vision: SiglipVisionConfig settings of a tower that is not in :data:`TOWERS`, last layer not counted.
+        vision: SiglipVisionConfig settings of a tower that is not in ``TOWERS``, last layer not counted.
         profile: a ScoreProfile to store as ``qsit.json``; without one the official profile is used when scoring.
 
     Raises:

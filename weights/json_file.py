@@ -51,7 +51,7 @@ NO_FILE = "is no regular file, but a pipe, a socket or a device"
 
 
 def check_json_files(folder: Path) -> None:
-    """Raise WeightsError for a file of :data:`READ_BY_TRANSFORMERS` that is there and cannot be read, and for anything
+    """Raise WeightsError for a file of ``READ_BY_TRANSFORMERS`` that is there and cannot be read, and for anything
     in the folder that is neither file nor folder: to open a named pipe would wait for ever."""
     for path in folder.iterdir():
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -62,7 +62,7 @@ def check_json_files(folder: Path) -> None:
 
 
 def read_json(path: Path, *, finite: bool = True) -> dict[str, Any]:
-    """The object in a JSON file: at most :data:`LARGEST` bytes, :data:`DEEPEST` deep, its numbers finite.
+    """The object in a JSON file: at most ``LARGEST`` bytes, ``DEEPEST`` deep, its numbers finite.
 
     ``finite=False`` leaves NaN and Infinity to a reader that names the key. Raises WeightsError where there is no such
     object; it names the file, what is wrong, and the cure.

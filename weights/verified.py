@@ -33,7 +33,7 @@ def state(folder: Path) -> str:
 
 
 def is_verified(known: str) -> bool:
-    """Whether :func:`remember` was called with this state."""
+    """Whether ``remember`` was called with this state."""
     with contextlib.suppress(OSError, RuntimeError):  # no home folder: RuntimeError
         return (cache_folder() / "verified" / known).is_file()
     return False

@@ -79,7 +79,7 @@ def open_checkpoint(
     Args:
         adapter: folder of a peft adapter in safetensors, merged into the weights (needs the ``peft`` package). If it
             has a ``qsit.json``, that is the profile: it says how the adapter was trained.
-        profile: instead of the folder's own ``qsit.json``; see :func:`qsit_plugin.protocol.profile_for`.
+        profile: instead of the folder's own ``qsit.json``; see ``qsit_plugin.protocol.profile_for``.
         quantization: "8bit" or "4bit"; see quantization.py.
         max_tiles, max_image_tokens: limits on what is seen of an image; see limits.py.
 

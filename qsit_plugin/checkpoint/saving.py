@@ -2,7 +2,7 @@
 
 Left to themselves the two generations do not read each other: 5.x drops ``vision_model`` from the vision tower's key
 names, keeps rope_theta only inside ``rope_parameters``, names a tokenizer class that 4.x has not got, and writes no
-separate image-processor config. Every checkpoint that this project writes goes through :func:`save_portable`.
+separate image-processor config. Every checkpoint that this project writes goes through ``save_portable``.
 """
 
 from __future__ import annotations

@@ -149,11 +149,10 @@ def grids(model: QSiT) -> Finding:
 
 def golden_scores(model: QSiT) -> Iterator[Finding]:
     """The stored scores of known pictures against what this machine computes."""
+    from qsit_plugin.checkpoint.verdict import verdicts, with_image
     from qsit_plugin.images.reading import ImageError
     from qsit_plugin.limits import limits_of
     from qsit_plugin.weights.golden import goldens
-
-    from qsit_plugin.checkpoint.verdict import verdicts, with_image
 
     if limits_of(model.engine.tiling):
         yield Finding("golden score", "not compared: it holds without limits")

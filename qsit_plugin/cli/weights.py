@@ -68,11 +68,10 @@ def verify(
 
     The exit status is 0 for pass, else 1. pass: the scores differ by at most 0.005; drift: by at most 0.05.
     """
+    from qsit_plugin.checkpoint.verdict import verdicts, with_image
     from qsit_plugin.images.reading import ImageError
     from qsit_plugin.weights import resolve
     from qsit_plugin.weights.golden import goldens, read_goldens
-
-    from qsit_plugin.checkpoint.verdict import verdicts, with_image
 
     folder = resolve(name, revision=revision)
     known = goldens(folder, name) if golden is None else read_goldens(golden)

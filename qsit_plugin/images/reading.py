@@ -1,6 +1,6 @@
 """Any picture that a user may hold -> one loaded 8-bit RGB Pillow image.
 
-The only place where a bad image becomes an :class:`ImageError`. Safe to call from several threads at once. Arrays and
+The only place where a bad image becomes an ``ImageError``. Safe to call from several threads at once. Arrays and
 tensors: ``image_arrays.py``; suffixes, and formats that need a package beside Pillow: ``formats.py``.
 
 Rules (``docs/DESIGN.md``, "Faithful first"): alpha is dropped as Pillow's ``convert("RGB")`` drops it, EXIF rotation is
@@ -79,7 +79,7 @@ part of a photo would then be scored as grey."""
 
 _OUR_PIXEL_LIMIT = _Setting(Image, "MAX_IMAGE_PIXELS", None)
 """While a header is read, and while a TIFF or GIF is decoded, where Pillow looks at its limit again. That warns from 89
-million pixels on and raises from 179 million on; ours takes its place, see :func:`read_image`."""
+million pixels on and raises from 179 million on; ours takes its place, see ``read_image``."""
 
 _SETTINGS = (_TRUNCATION_IS_AN_ERROR, _OUR_PIXEL_LIMIT)
 

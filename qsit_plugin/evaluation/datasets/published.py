@@ -110,7 +110,7 @@ def read_ratings(
     """Read a dataset's annotation file and hold it against the dataset's known size.
 
     Args:
-        name: one of :data:`DATASETS`, or ``"csv"`` with ``columns``.
+        name: one of ``DATASETS``, or ``"csv"`` with ``columns``.
         split: a split, ``"all"``, or None: the official test split where the file has one, else all. Of a file that is
             one split, both of the latter are that split.
         partial: accept another number of rows than the dataset has.
