@@ -199,6 +199,9 @@ def letters(count: int) -> list[str]:
     return [chr(ord("A") + i) for i in range(count)]
 
 
+MAX_NEW_TOKENS = 200
+"""Of an answer, as in the released script."""
+
 EXPLAIN = "Describe and evaluate the quality of the image."
 """The description question of Q-Bench (task A2)."""
 

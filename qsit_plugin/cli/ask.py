@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qsit_plugin.engines.generation import MAX_NEW_TOKENS
+from qsit_plugin.protocol import MAX_NEW_TOKENS
 
 from . import options
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from qsit_plugin.engines.generation import MAX_NEW_TOKENS
-from qsit_plugin.protocol import EXPLAIN
+from qsit_plugin.protocol import EXPLAIN, MAX_NEW_TOKENS
 
 from . import options
 

@@ -6,14 +6,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from qsit_plugin.protocol import MAX_NEW_TOKENS
+
 from .base import Engine, Prompt
 from .finite import after_overflow, non_finite
 
 if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
-
-MAX_NEW_TOKENS = 200
-"""As in the released script."""
 
 REPEATS = 3
 """A passage that stands this many times in a row ends the answer (short passages need more, see find_loop)."""
