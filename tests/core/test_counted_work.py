@@ -73,7 +73,11 @@ class _LevelRows(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") in ("matmul", "__matmul__") and result.shape[-1] < self.vocabulary:
+        if (
+            getattr(func, "__name__", "") in ("matmul", "__matmul__")
+            and result.ndim == 2
+            and result.shape[1] < self.vocabulary
+        ):
             self.work.level_rows.append(tuple(result.shape))
         return result
 
