@@ -107,7 +107,7 @@ class _Page:
                 self.rows.write(answer_row(model, path, question, look.ask(question, **writing)))
 
     def add_error(self, path: object, error: ImageError) -> None:
-        from .rows import error_row
+        from qsit_plugin.scores import error_row
 
         if self.rows is not None:
             self.rows.write(error_row(path, error))
