@@ -39,10 +39,10 @@ def with_bar(picture: Image.Image, record: Record, position: str) -> Image.Image
     top = 0 if position == "top" else picture.height - height
     draw.rectangle((0, top, picture.width - 1, top + height - 1), fill=BACKGROUND)
     bar = max(2, height // 5)
-    length = round(record["value"] * picture.width)
+    length = round(record["score"] * picture.width)
     if length:
-        draw.rectangle((0, top + height - bar, length - 1, top + height - 1), fill=color_of(record["value"]))
-    text = f"{record['value']:.3f} {record['level']}"
+        draw.rectangle((0, top + height - bar, length - 1, top + height - 1), fill=color_of(record["score"]))
+    text = f"{record['score']:.3f} {record['level']}"
     draw.text((3, top), text, fill=INK, font=_font(height - bar - 2))
     return result
 
@@ -65,8 +65,8 @@ def contact_sheet(
         small = pictures[index].copy()
         small.thumbnail((cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(small, (left + (cell - small.width) // 2, top + (cell - small.height) // 2))
-        value = records[index]["value"]
-        draw.text((left + 2, top + cell), f"{index + 1}: {value:.3f}", fill=color_of(value), font=_font(label - 3))
+        score = records[index]["score"]
+        draw.text((left + 2, top + cell), f"{index + 1}: {score:.3f}", fill=color_of(score), font=_font(label - 3))
     return sheet
 
 

@@ -12,8 +12,10 @@ from qsit_plugin.images.formats import SUFFIXES, suffix
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.records import Record
 from qsit_plugin.protocol import LEVELS
+from qsit_plugin.scores import flat, score_row
 
 COLUMNS = ("path", "score", "level", *LEVELS, "std", "width", "height", "model", "dtype", "mode", "scope", "error")
+"""The header of a table: that of ``qsit score`` without level_mass and profile, so that tables begun before go on."""
 
 
 def below(root: str | Path, name: str, what: str) -> Path:
@@ -73,5 +75,4 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[None]
 
 def row(path: str, record: Record) -> dict[str, Any]:
     """The row of one scored image; levels are spread out."""
-    shared = {name: record[name] for name in COLUMNS if name in record}
-    return {"path": path, "score": record["value"], **shared, **record["probabilities"]}
+    return {name: cell for name, cell in flat(score_row(path, record)).items() if name in COLUMNS}

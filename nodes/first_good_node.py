@@ -112,7 +112,7 @@ def _looked_at(model: Any, made: dict[str, Any], threshold: float) -> list[tuple
     found = []
     for name, images in made.items():
         records = records_of(model.remembered_scores(pictures_of(images, name)))
-        found.append((fmean(record["value"] for record in records), records))
+        found.append((fmean(record["score"] for record in records), records))
         if found[-1][0] >= threshold:
             break
     return found

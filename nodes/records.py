@@ -10,23 +10,23 @@ from typing import Any
 from qsit_plugin.nodes.errors import InputError
 
 Record = dict[str, Any]
-"""``Score.to_dict()``: value in [0, 1], level, probabilities, std, width, height, model, dtype, mode and more."""
+"""``Score.to_dict()``: score in [0, 1], level, probabilities, std, width, height, model, dtype, mode and more."""
 
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "lowest": min, "highest": max}
 
 
 def values(records: Any, count: int | None = None, what: str = "images") -> list[float]:
-    """The values of the records, in [0, 1].
+    """The scores of the records, in [0, 1].
 
     Raises InputError for anything but records, and where there are not ``count`` of them.
     """
-    if not isinstance(records, list) or not all(isinstance(r, dict) and "value" in r for r in records):
+    if not isinstance(records, list) or not all(isinstance(r, dict) and "score" in r for r in records):
         raise InputError("scores must come from the scores output (QSIT_SCORES) of a Q-SiT node")
     if count is not None and len(records) != count:
         raise InputError(
             f"{len(records)} scores for {count} {what}: connect the images that were scored, or score these again"
         )
-    return [float(r["value"]) for r in records]
+    return [float(r["score"]) for r in records]
 
 
 def aggregate(numbers: Sequence[float], how: str) -> float:
@@ -51,4 +51,4 @@ def report(records: Sequence[Record]) -> str:
 def line(number: int, record: Record) -> str:
     mode = record.get("mode", "released")
     note = "" if mode == "released" else f"  [{mode}]"
-    return f"{number}: {record['value']:.3f} {record['level']} (± {record['std']:.2f}){note}"
+    return f"{number}: {record['score']:.3f} {record['level']} (± {record['std']:.2f}){note}"

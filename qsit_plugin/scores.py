@@ -1,14 +1,21 @@
-"""From five level logits to a Score: probabilities, value, spread, and other scales."""
+"""From five level logits to a Score: probabilities, value, spread, other scales, and the record that is written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .images.errors import ImageError
 from .protocol import LEVELS
 from .scales import PLAIN_SCALES, apply_calibration
+
+COLUMNS = (
+    "path", "score", "level", *LEVELS, "std", "level_mass", "width", "height", "model", "dtype", "profile", "mode",
+    "scope", "error",
+)  # fmt: skip
+"""The header of a csv: the keys of a row with the five probabilities spread out, and the error."""
 
 LIMIT = "at most "
 """How a limit on tiles or tokens begins in ``mode`` (see limits.py). No stored calibration holds for such scores."""
@@ -80,9 +87,13 @@ class Score:
         raise ValueError(f"{self.model} has no calibration for scale {scale!r}; it can give: {known}")
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary of everything but the calibrations."""
-        names = ("value", "level", "probabilities", "std", "entropy", "level_mass", "scope", "model", "dtype", "mode")
-        return {name: getattr(self, name) for name in (*names, "width", "height")}
+        """The JSON-ready record of everything but the calibrations: ``score`` is the value, in [0, 1]; then the fields.
+
+        ``value`` repeats ``score``. Deprecated: it was the only name before, and goes in the release after 0.1.0.
+        """
+        names = ("level", "probabilities", "std", "entropy", "level_mass", "scope", "model", "dtype", "mode")
+        fields = {name: getattr(self, name) for name in (*names, "width", "height")}
+        return {"score": self.value, **fields, "value": self.value}
 
 
 @dataclass(frozen=True)
@@ -104,3 +115,26 @@ class Comparison:
         if spread == 0.0:
             return 0.5 if gap == 0.0 else float(gap > 0.0)
         return 0.5 * (1.0 + math.erf(gap / spread / math.sqrt(2.0)))
+
+
+def score_row(path: object, record: Mapping[str, Any], profile: str | None = None) -> dict[str, Any]:
+    """What is written about one image: its path and a record of ``Score.to_dict()``, in the order of COLUMNS.
+
+    ``profile``: how the score was asked for, as ``qsit score`` names it; left out where it is None.
+    """
+    known = record if profile is None else {**record, "profile": profile}
+    names = dict.fromkeys("probabilities" if name in LEVELS else name for name in COLUMNS)
+    return {"path": str(path)} | {name: known[name] for name in names if name in known}
+
+
+def error_row(path: object, error: ImageError) -> dict[str, Any]:
+    """The row of an input that failed."""
+    return {"path": str(path), "error": {"type": type(error).__name__, "message": error.reason}}
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without nesting, for csv: the probabilities and the error spread out, in the order of COLUMNS."""
+    cells = {**row, **row.get("probabilities", {})}
+    if "error" in row:
+        cells["error"] = f"{row['error']['type']}: {row['error']['message']}"
+    return {name: cells[name] for name in COLUMNS if name in cells}

@@ -37,10 +37,9 @@ def compare(
     Each photo is judged apart; the model never sees both at once.
     """
     from qsit_plugin.images.reading import ImageError
-    from qsit_plugin.scores import Comparison, Score
+    from qsit_plugin.scores import Comparison, Score, score_row
 
     from . import output
-    from .rows import score_row
 
     kind = output.choose_format(format, out, FORMATS, "table")
     output.check_target(out, [Path(a), Path(b)])
@@ -54,8 +53,8 @@ def compare(
         raise typer.Exit(SOME_FAILED)
     scores = [result for result in results if isinstance(result, Score)]
     name = options.profile_name(qsit, profile)
-    sides = {side: score_row(path, score, name) for side, path, score in zip("ab", (a, b), scores, strict=True)}
-    row = {"probability_a_better": Comparison(*scores).probability_a_better, **sides}
+    rows = [score_row(path, score.to_dict(), name) for path, score in zip((a, b), scores, strict=True)]
+    row = {"probability_a_better": Comparison(*scores).probability_a_better, "a": rows[0], "b": rows[1]}
     with output.opened(out) as stream:
         if kind == "jsonl":
             output.JsonLines(stream).write(row)

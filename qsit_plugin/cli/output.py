@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, TextIO, cast
 
 from qsit_plugin.row_file import FileBusy, RowFile, refuse_if_busy
+from qsit_plugin.scores import COLUMNS, flat
 
 from .failures import WRONG_USAGE, note, stop
-from .rows import COLUMNS, flat, table_cells
 
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
 HEADER = ("score", "spread", "level", "size", "path")
@@ -31,7 +31,7 @@ class RowWriter(ABC):
 
     @abstractmethod
     def write(self, row: dict[str, Any]) -> None:
-        """Take one row, a dictionary as ``rows.py`` makes it."""
+        """Take one row, a dictionary as ``scores.py`` makes it."""
 
     def finish(self) -> None:
         self.stream.flush()
@@ -66,6 +66,14 @@ class Csv(RowWriter):
     def write(self, row: dict[str, Any]) -> None:
         self.table.writerow(self.flatten(row))
         self.stream.flush()
+
+
+def table_cells(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    """Score, spread, level, size and path as they stand in a table."""
+    if "error" in row:
+        return "-", "-", "error", "-", row["path"]
+    size = f"{row['width']}x{row['height']}"
+    return f"{row['score']:.3f}", f"{row['std']:.2f}", row["level"], size, row["path"]
 
 
 class PlainTable(RowWriter):

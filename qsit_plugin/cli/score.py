@@ -44,12 +44,12 @@ def score(
     when some inputs failed; the others are scored all the same.
     """
     from qsit_plugin.images.reading import ImageError
+    from qsit_plugin.scores import error_row, score_row
 
     from . import output
     from .cut_short import says_what_is_safe
     from .inputs import read
     from .progress import Progress
-    from .rows import error_row, score_row
 
     kind = output.choose_format(format, out, FORMATS, "table")
     items = read(paths, recursive=recursive)
@@ -75,7 +75,7 @@ def score(
                     progress.line(f"qsit: {result}")
                     writer.write(error_row(result.source if item is None else item, result))
                 else:
-                    writer.write(score_row(item, result, name))
+                    writer.write(score_row(item, result.to_dict(), name))
                 done += 1
     except KeyboardInterrupt:
         stop(f"interrupted: {done} of {len(items)} images are done and written", INTERRUPTED)

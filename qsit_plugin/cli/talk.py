@@ -130,8 +130,7 @@ class _Page:
 
     def add_error(self, path: object, error: Exception) -> None:
         from qsit_plugin.errors import ImageError
-
-        from .rows import error_row
+        from qsit_plugin.scores import error_row
 
         if self.rows is not None:
             self.rows.write(

@@ -1,9 +1,9 @@
 """Any picture that a user may hold -> one loaded 8-bit RGB Pillow image.
 
 The only place where a bad image becomes an ``ImageError``. Safe to call from several threads at once. Arrays and
-tensors: ``image_arrays.py``; suffixes, and formats that need a package beside Pillow: ``formats.py``.
+tensors: ``arrays.py``; suffixes, and formats that need a package beside Pillow: ``formats.py``.
 
-Rules (``docs/DESIGN.md``, "Faithful first"): alpha is dropped as Pillow's ``convert("RGB")`` drops it, EXIF rotation is
+Rules ("Faithful first" in CONTRIBUTING.md): alpha is dropped as Pillow's ``convert("RGB")`` drops it, EXIF rotation is
 not applied unless asked for, floats lie in [0, 1] and are rounded, 16-bit values keep their high byte (which is what
 Pillow itself does with 16-bit colour; only 16-bit grey would be saturated to white).
 """

@@ -31,6 +31,8 @@ def test_the_score_is_that_of_the_library(qsit, album: Path, tiny_folder: Path) 
     score = qsit_plugin.load(tiny_folder).score(album / "a.png")
     assert row["score"] == pytest.approx(score.value, abs=1e-6)
     assert row["probabilities"] == pytest.approx(score.probabilities, abs=1e-6)
+    record = score.to_dict()
+    assert all(row[name] == record[name] for name in KEYS if name not in ("path", "profile"))
 
 
 def test_a_broken_input_is_reported_and_the_rest_is_scored_with_status_1(qsit, album: Path, tiny_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -185,3 +186,11 @@ def test_every_face_finds_the_same_files(tmp_path):
         (tmp_path / f"a{suffix}").touch()
     found = {path.suffix for path in image_files(tmp_path, recursive=True)}
     assert found == {Path(item).suffix for item in expand([str(tmp_path)])} == formats.SUFFIXES
+
+
+def test_nothing_else_keeps_a_list_of_suffixes():
+    folders = ("qsit_plugin", "nodes", "weights", "training", "examples")
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert len(found) > 100
+    lists = {path.name for path in found if re.search(r"""["'][*]?[.](jpeg|webp|tiff)["']""", path.read_text("utf-8"))}
+    assert lists == {"formats.py"}

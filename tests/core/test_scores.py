@@ -1,11 +1,12 @@
-"""Scores: value, spread, scales, comparison."""
+"""Scores: value, spread, scales, comparison, and the record that every face writes."""
 
+import json
 import math
 
 import pytest
 
 from qsit_plugin.protocol import LEVELS
-from qsit_plugin.scores import Comparison, Score
+from qsit_plugin.scores import COLUMNS, Comparison, Score, flat, score_row
 
 WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 ABOUT = {"scope": "human ratings", "model": "m", "dtype": "float32"}
@@ -63,3 +64,19 @@ def test_the_better_image_is_more_probably_better():
 
 def test_two_sure_scores_compare_without_division_by_zero():
     assert Comparison(score(900.0, 0, 0, 0, 0), score(0, 0, 0, 0, 900.0)).probability_a_better == 1.0
+
+
+def test_a_record_calls_the_number_score_and_for_one_release_value_too():
+    made = score(5.0, 4.0, 3.0, 2.0, 1.0)
+    record = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert record["score"] == record["value"] == made.value
+    assert list(record)[:2] == ["score", "level"]
+
+
+def test_a_row_is_the_record_with_path_and_profile_but_not_the_old_name():
+    record = score(5.0, 4.0, 3.0, 2.0, 1.0).to_dict()
+    row = score_row("a.png", record, "official")
+    assert row == {"path": "a.png", "profile": "official"} | {name: record[name] for name in row if name in record}
+    assert not {"value", "entropy"} & set(row)
+    assert tuple(flat(row)) == COLUMNS[:-1], "a csv has a column for everything in a row, in its order"
+    assert "profile" not in score_row("a.png", record)

@@ -131,7 +131,7 @@ def test_token_counts_equal_the_length_of_what_the_model_packs(name):
 
 
 def test_known_official_counts():
-    # PERFORMANCE.md's table, computed with transformers' own code; 4.45's processor had 7389 for the last one.
+    # A table computed with transformers' own code; 4.45's processor had 7389 for the last one.
     expected = {(512, 384): 1728, (512, 512): 3699, (1024, 768): 4725, (3840, 2160): 7317, (2291, 4266): 7269}
     assert {size: TILINGS["official"].token_count(*size) for size in expected} == expected
 

@@ -104,9 +104,9 @@ def test_saved_files_carry_their_score_in_name_metadata_and_table(host, output):
     assert result.success and not result.errors
     records = result.shown["score"]["qsit"]
     rows = table(output / "t" / "scores.csv")
-    assert [float(r["score"]) for r in rows] == [r["value"] for r in records]
+    assert [float(r["score"]) for r in rows] == [r["score"] for r in records]
     for image, record, row in zip(PICTURES, records, rows, strict=True):
-        assert row["path"].startswith(f"t/{record['level']}_{record['value']:.3f}_")
+        assert row["path"].startswith(f"t/{record['level']}_{record['score']:.3f}_")
         with Image.open(output / row["path"]) as saved:
             assert json.loads(saved.text["qsit"]) == record
             assert (np.asarray(saved) == (image.numpy() * 255).round()).all()

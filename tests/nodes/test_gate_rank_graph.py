@@ -42,7 +42,7 @@ def test_the_gate_splits_images_latents_masks_and_scores_alike(host, nano):
         assert torch.equal(arrived(side)[0], PICTURES[indices])
         assert arrived(f"{side}_latents")[0]["samples"].flatten().tolist() == indices
         assert arrived(f"{side}_masks")[0].flatten().tolist() == indices
-        assert [r["value"] for r in arrived(f"{side}_scores")[0]] == pytest.approx(
+        assert [r["score"] for r in arrived(f"{side}_scores")[0]] == pytest.approx(
             [numbers[i] for i in indices], abs=1e-5
         )
     assert arrived("is_pass") == [True]

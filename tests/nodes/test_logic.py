@@ -99,7 +99,7 @@ def test_latents_and_masks_of_another_number_are_refused():
 
 def test_scores_of_another_number_are_refused_with_the_cure():
     with pytest.raises(InputError, match="1 scores for 2 images: connect the images that were scored"):
-        values([{"value": 0.5}], 2)
+        values([{"score": 0.5}], 2)
     with pytest.raises(InputError, match="QSIT_SCORES"):
         values(0.5, 1)
 

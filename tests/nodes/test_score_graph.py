@@ -18,14 +18,14 @@ def test_a_batch_is_scored_as_the_library_scores_its_pictures(host, nano):
     assert arrived("list") == pytest.approx(expected, abs=1e-5)
     assert arrived("score") == [pytest.approx(sum(expected) / 3, abs=1e-5)]
     (records,) = arrived("r")
-    assert [r["value"] for r in records] == pytest.approx(expected, abs=1e-5)
+    assert [r["score"] for r in records] == pytest.approx(expected, abs=1e-5)
     assert all(0.99 < sum(r["probabilities"].values()) < 1.01 for r in records)
 
 
 def test_scores_can_be_read_by_api_clients_from_the_shown_output(host):
     result = host.run(graph(batch(photo(0), photo(1))))
     assert result.shown["score"]["text"][0].startswith("1: 0.")
-    assert [set(r) >= {"value", "level", "std"} for r in result.shown["score"]["qsit"]] == [True, True]
+    assert [set(r) >= {"score", "level", "std"} for r in result.shown["score"]["qsit"]] == [True, True]
 
 
 def test_a_second_run_takes_the_score_from_the_cache(host, monkeypatch):

@@ -92,7 +92,7 @@ def small(name, checkpoints):
 
 def test_the_best_of_four_generated_images_is_saved(server, checkpoints):
     outputs = server.run(small("generate_and_keep_the_best", checkpoints))["outputs"]
-    values = [record["value"] for record in outputs["5"]["qsit"]]
+    values = [record["score"] for record in outputs["5"]["qsit"]]
     assert len(values) == 4 and len(set(values)) > 1
     assert outputs["6"]["qsit"] == [{"kept": [values.index(max(values))]}]
     assert len(outputs["7"]["images"]) == 1
@@ -115,7 +115,7 @@ def test_four_seeds_are_tried_and_the_first_good_enough_is_saved(server, checkpo
 def test_two_checkpoints_are_compared_on_the_same_seeds(server, checkpoints):
     outputs = server.run(small("compare_two_checkpoints", checkpoints))["outputs"]
     pairs = outputs["5"]["qsit"]
-    assert len(pairs) == 4 and all(pair["a"]["value"] != pair["b"]["value"] for pair in pairs)
+    assert len(pairs) == 4 and all(pair["a"]["score"] != pair["b"]["score"] for pair in pairs)
     assert len(outputs["8"]["images"]) == 4
     assert outputs["9"]["text"][0].splitlines()[-1].startswith("all 4 pairs: A is better in ")
 
@@ -188,7 +188,7 @@ def test_a_saved_file_carries_the_workflow_and_the_score(server):
     for image in saved:
         with Image.open(server.base / "output" / image["subfolder"] / image["filename"]) as file:
             assert json.loads(file.text["prompt"])["6"]["class_type"] == "QSiT_SaveWithScore"
-            assert f"_{json.loads(file.text['qsit'])['value']:.3f}_" in image["filename"]
+            assert f"_{json.loads(file.text['qsit'])['score']:.3f}_" in image["filename"]
 
 
 def test_an_interrupted_folder_keeps_its_rows_and_the_next_run_finishes_it(server):

@@ -44,7 +44,7 @@ KINDS = tuple(APPLY)
 """All names; every index into a distortion refers to this order."""
 
 NAMES = KINDS[:10]
-"""The ten that DESIGN names and by which nano is measured."""
+"""The ten by which nano is measured."""
 
 HARM = dict(
     zip(

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from qsit_plugin.images.formats import SUFFIXES, suffix
+from qsit_plugin.images.reading import read_image
+
 from .architecture import TILE
 from .detail import camera_jpeg
 from .distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score, visible_strength
@@ -17,10 +20,10 @@ from .variety import varied
 
 
 def find(folder: str | Path) -> list[Path]:
-    """All PNG and JPEG files below a folder, sorted by name."""
-    files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg"})
+    """All image files below a folder, sorted by name."""
+    files = sorted(p for p in Path(folder).rglob("*") if suffix(p.name) in SUFFIXES)
     if not files:
-        raise FileNotFoundError(f"no PNG or JPEG photo below {folder}; give a folder of clean photos")
+        raise FileNotFoundError(f"no photo below {folder}; give a folder of clean photos")
     return files
 
 
@@ -32,7 +35,7 @@ def split(files: list[Path]) -> tuple[list[Path], list[Path]]:
 
 def load(files: list[Path]) -> list[Image.Image]:
     """Decoded RGB photos, kept in memory: a 512² photo is 0.8 MB."""
-    return [Image.open(p).convert("RGB") for p in files]
+    return [read_image(p) for p in files]
 
 
 BLOCK = 8

@@ -248,7 +248,7 @@ def plan(
     """Print and save what a mixture amounts to: rows, shares and hashes of each source.
 
     Reads the YAML of the published data mix as it is: all, first:N, end:N, random:N, percentages such as random:22%.
-    Which rows random takes depends on the seed alone. A file of rows is a mixture of all its rows.
+    Which rows random takes depends on the seed and the file's name. A file of rows is a mixture of all its rows.
     """
     import json
 
