@@ -45,7 +45,7 @@ from inference_tables import document  # noqa: E402
 from pyiqa_metrics import processor  # noqa: E402
 
 WORKER = Path(__file__).with_name("inference_worker.py")
-FIRST = "released"
+RELEASED = "released"
 
 
 class Process:
@@ -85,7 +85,7 @@ class Process:
 
 def contenders(processes: dict[str, Process]) -> dict[str, tuple[Process, str]]:
     """Name -> the process it lives in and the way that it goes there."""
-    found = {FIRST: (processes["hf"], "slow"), "fast processor": (processes["hf"], "fast")}
+    found = {RELEASED: (processes["hf"], "slow"), "fast processor": (processes["hf"], "fast")}
     found["pyiqa way"] = (processes["hf"], "pyiqa")
     found["forward"] = (processes["hf"], "forward")
     found["ours, one by one"] = (processes["ours"], "one")
@@ -119,7 +119,9 @@ def takes_part(name: str, way: str, task: dict[str, Any]) -> bool:
     return way != "one" or len(task["files"]) > 1  # the same as "ours" elsewhere
 
 
-def run_task(task: dict[str, Any], names: dict[str, tuple[Process, str]], rounds: int) -> list[dict[str, Any]]:
+def run_task(
+    task: dict[str, Any], names: dict[str, tuple[Process, str]], rounds: int, first: str = RELEASED
+) -> list[dict[str, Any]]:
     """The rows of one task: one a contender."""
     command = {key: value for key, value in task.items() if key != "task"}
     part = {name: at for name, at in names.items() if takes_part(name, at[1], task)}
@@ -133,14 +135,14 @@ def run_task(task: dict[str, Any], names: dict[str, tuple[Process, str]], rounds
     work: dict[str, list[float]] = {name: [] for name in part}
     for _ in range(rounds):
         this = {name: process.ask(**command, way=way) for name, (process, way) in part.items()}
-        again = part[FIRST][0].ask(**command, way=part[FIRST][1])
-        reference, busy = ((this[FIRST][key] + again[key]) / 2 for key in ("seconds", "busy"))
+        again = part[first][0].ask(**command, way=part[first][1])
+        reference, busy = ((this[first][key] + again[key]) / 2 for key in ("seconds", "busy"))
         for name, result in this.items():
             taken[name].append(result["seconds"])
             inner[name] += [result["model_seconds"]] if "model_seconds" in result else []
-            ratios[name].append(reference / (reference if name == FIRST else result["seconds"]))
-            work[name].append(busy / (busy if name == FIRST else result["busy"]))
-        taken[FIRST].append(again["seconds"])
+            ratios[name].append(reference / (reference if name == first else result["seconds"]))
+            work[name].append(busy / (busy if name == first else result["busy"]))
+        taken[first].append(again["seconds"])
     for name, row in rows.items():
         row |= {"seconds": taken[name], "model_seconds": inner[name], "ratio": statistics.median(ratios[name])}
         row |= {"ratios": ratios[name], "work_ratio": statistics.median(work[name])}
@@ -154,7 +156,7 @@ def accuracy(
     side = [(160 + 37 * i % 400, 160 + 53 * i % 300) for i in range(16 if args.quick else 64)]
     files = [photo_file(photos, w, h, args.seed + 100 + i) for i, (w, h) in enumerate(side)]
     exact = truth.ask(do="score", files=files, way="slow", count=True)["result"]
-    pixels = names[FIRST][0].ask(do="digest", files=files, way="slow")["digests"]
+    pixels = names[RELEASED][0].ask(do="digest", files=files, way="slow")["digests"]
     rows = []
     for name, (process, way) in names.items():
         if way == "one":
@@ -181,10 +183,10 @@ def measure(args: argparse.Namespace, shape: str, work: Path) -> dict[str, Any]:
             stack.callback(processes[name].close)
         names = contenders(processes)
         if args.contenders:
-            names = {name: at for name, at in names.items() if name in (FIRST, *args.contenders)}
+            names = {name: at for name, at in names.items() if name in (args.reference, *args.contenders)}
         rows = []
         for task in tasks_of(args, shape, work / "photos"):
-            rows += run_task(task, names, args.rounds)
+            rows += run_task(task, names, args.rounds, args.reference)
             print(f"{shape}: {task['task']}: {short(rows, task['task'])}", file=sys.stderr, flush=True)
         peaks = {dtype: processes[f"ours {dtype}"].ask(do="peak_flops", files=[])["flops"] for dtype in args.reduced}
         peaks[args.dtype] = processes["ours"].ask(do="peak_flops", files=[])["flops"]
@@ -234,7 +236,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
     parser.add_argument("--reduced", nargs="*", default=[], choices=["float16", "bfloat16"], help="as well in these")
     parser.add_argument("--tasks", nargs="+", metavar="WORD", help="only the tasks whose name holds one of these words")
-    parser.add_argument("--contenders", nargs="+", metavar="NAME", help="only these, and released")
+    parser.add_argument("--contenders", nargs="+", metavar="NAME", help="only these, and the reference")
+    parser.add_argument("--reference", default=RELEASED, metavar="NAME", help="whose time the ratios are of (released)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two rounds, three sizes, 16 photos for the errors")
     parser.add_argument("--seed", type=int, default=0)
