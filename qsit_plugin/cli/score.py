@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "jsonl")
 
 
+@options.chooses_model()
 def score(
     paths: options.Paths,
     format: Annotated[
@@ -27,16 +28,8 @@ def score(
     ] = None,
     out: options.Out = None,
     recursive: options.Recursive = True,
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    profile: options.Profile = None,
-    exif_rotation: options.ExifRotation = False,
-    max_tiles: options.MaxTiles = None,
-    max_image_tokens: options.MaxImageTokens = None,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
+    *,
+    choice: options.Choice,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
@@ -54,13 +47,10 @@ def score(
     kind = output.choose_format(format, out, FORMATS, "table")
     items = read(paths, recursive=recursive)
     output.check_target(out, items)
-    choice = options.Choice(
-        model, device, dtype, revision, adapter, profile, exif_rotation, max_tiles, max_image_tokens, max_pixels
-    )
     failed = done = 0
     try:
         qsit = choice.open() if any(isinstance(item, Path) for item in items) else None
-        name = "" if qsit is None else options.profile_name(qsit, profile)
+        name = "" if qsit is None else options.profile_name(qsit, choice.profile)
         rows_are_visible = out is None and sys.stdout.isatty() and kind != "table"
         with (
             says_what_is_safe(out, lambda: (done, len(items))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ _TABLE = "A table of your own (--dataset csv)"
 
 
 @app.command()
+@options.chooses_model("device", "dtype", "revision", "adapter", "profile", "max_pixels")
 def accuracy(
     dataset: Annotated[
         str, typer.Option(help="koniq, spaq, kadid10k, livec, biq2021, agiqa3k, csiq, tid2013, or csv (yours).")
@@ -68,12 +70,8 @@ def accuracy(
         list[str] | None,
         typer.Option("--model", "-m", rich_help_panel="Model", help="As for qsit score; may be given several times."),
     ] = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    profile: options.Profile = None,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
+    *,
+    choice: options.Choice,
 ) -> None:
     """Compare scores with people's ratings on one dataset: SRCC, PLCC, KRCC, with intervals.
 
@@ -106,9 +104,9 @@ def accuracy(
     rivals = list(dict.fromkeys(name for name in named if name not in ENTRIES))
     if not own and not rivals:
         own = [options.DEFAULT_MODEL]
-    choices = [options.Choice(name, device, dtype, revision, adapter, profile, max_pixels=max_pixels) for name in own]
+    choices = [replace(choice, model=name) for name in own]
     try:
-        options.Choice(device=device, dtype=dtype).check()
+        choice.check()
         _need_scipy()
         check_names(rivals)
         ratings = read_ratings(dataset, annotations, split=split, columns=columns, partial=partial, holdout=holdout)
@@ -118,7 +116,7 @@ def accuracy(
             check_column([row for row, _ in pairs], column)
         settings = {"resamples": resamples, "seed": seed, "group_by": by}
         with open_journal(target.with_suffix(".scores.jsonl"), ratings, images) as journal:
-            metric_figures, unavailable = _run(choices, rivals, device, pairs, journal, settings)
+            metric_figures, unavailable = _run(choices, rivals, choice.device, pairs, journal, settings)
     except (DatasetError, JournalError, MetricError) as error:
         stop(str(error), WRONG_USAGE)
     except ModuleNotFoundError as error:

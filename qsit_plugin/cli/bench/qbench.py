@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FORMATS = {".json": "json", ".md": "markdown"}
 
 
+@options.chooses_model("model", "device", "dtype", "revision", "adapter", "max_pixels")
 def qbench(
     logits: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A3: a file of good and poor logits; may be repeated.")
@@ -34,12 +35,8 @@ def qbench(
         str | None, typer.Option("--format", "-f", help="markdown or json; by default as --out ends, else markdown.")
     ] = None,
     out: options.Out = None,
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
+    *,
+    choice: options.Choice,
 ) -> None:
     """Run Q-Bench: A1 multiple choice on a model, or A3 from files of logits.
 
@@ -57,7 +54,6 @@ def qbench(
     if rule not in (*RULES, "both"):
         stop(f"no rule {rule!r}: give string, letters or both", WRONG_USAGE)
     output.check_target(out, [*(logits or ()), *filter(None, [questions])])
-    choice = options.Choice(model, device, dtype, revision, adapter, max_pixels=max_pixels)
     try:
         if questions is None:
             result = _assess(logits or [])
