@@ -13,6 +13,7 @@ from . import options
 
 @options.chooses_model("model", "device", "dtype", "revision", "adapter", "exif_rotation", "max_pixels")
 def ask(
+    choice: options.Choice,
     paths: options.Paths,
     question: Annotated[list[str], typer.Option("--question", "-q", help="What to ask; may be given several times.")],
     format: options.TextFormat = None,
@@ -21,8 +22,6 @@ def ask(
     max_new_tokens: options.MaxNewTokens = MAX_NEW_TOKENS,
     temperature: options.Temperature = None,
     seed: options.Seed = 0,
-    *,
-    choice: options.Choice,
 ) -> None:
     """Ask questions about photos.
 

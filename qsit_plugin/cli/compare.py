@@ -18,14 +18,11 @@ COLUMNS = ("probability_a_better", *(f"{name}_{side}" for side in "ab" for name 
 
 @options.chooses_model("model", "device", "dtype", "revision", "adapter", "profile", "exif_rotation", "max_pixels")
 def compare(
+    choice: options.Choice,
     a: Annotated[str, typer.Argument(help="A photo.")],
     b: Annotated[str, typer.Argument(help="Another photo.")],
-    format: Annotated[
-        str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
-    ] = None,
+    format: options.RowFormat = None,
     out: options.Out = None,
-    *,
-    choice: options.Choice,
 ) -> None:
     """Score two photos and say how probable it is that A is the better one.
 

@@ -13,10 +13,7 @@ PICTURES = (("the photo", "astronaut.jpg"), ("the same, spoilt", "astronaut-blur
 
 
 @options.chooses_model("model", "device", "dtype", "revision", "adapter")
-def demo(
-    *,
-    choice: options.Choice,
-) -> None:
+def demo(choice: options.Choice) -> None:
     """Score and explain a photo and a spoilt copy of it. Needs no network."""
     from .talk import write_text
 

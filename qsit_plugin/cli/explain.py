@@ -9,6 +9,7 @@ from . import options
 
 @options.chooses_model("model", "device", "dtype", "revision", "adapter", "exif_rotation", "max_pixels")
 def explain(
+    choice: options.Choice,
     paths: options.Paths,
     format: options.TextFormat = None,
     out: options.Out = None,
@@ -16,8 +17,6 @@ def explain(
     max_new_tokens: options.MaxNewTokens = MAX_NEW_TOKENS,
     temperature: options.Temperature = None,
     seed: options.Seed = 0,
-    *,
-    choice: options.Choice,
 ) -> None:
     """Describe and judge the quality of photos in words.
 

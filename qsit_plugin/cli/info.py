@@ -38,10 +38,7 @@ class Finding:
 
 
 @options.chooses_model("model", "device", "dtype", "revision", "adapter", "profile", "max_tiles", "max_image_tokens")
-def info(
-    *,
-    choice: options.Choice,
-) -> None:
+def info(choice: options.Choice) -> None:
     """Check this installation: versions, devices, checkpoint, golden score, pyiqa hook.
 
     The exit status is 1 when something is broken.

@@ -14,7 +14,7 @@ from qsit_plugin import protocol
 from qsit_plugin.images.errors import MAX_PIXELS
 
 from .collector import paused_collector
-from .failures import WRONG_USAGE, note, stop
+from .failures import WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
@@ -38,6 +38,9 @@ Temperature = Annotated[
     float | None, typer.Option(min=0.001, help="Sample the answer; without it the likeliest words are taken.")
 ]
 Seed = Annotated[int, typer.Option(help="Of the sampling.")]
+RowFormat = Annotated[
+    str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
+]
 TextFormat = Annotated[str | None, typer.Option("--format", "-f", help="text or jsonl; by default as --out ends.")]
 Out = Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Write here instead of to stdout.")]
 
@@ -100,19 +103,15 @@ class Choice:
             import qsit_plugin.model  # noqa: F401  # torch and transformers
 
         settings = asdict(self)
-        try:
+        with ending(WRONG_USAGE, LimitError):
             return qsit_plugin.load(settings.pop("model"), check_golden=check_golden, **settings)
-        except LimitError as error:
-            stop(str(error), WRONG_USAGE)
 
     def check(self) -> None:
         """End with status 2 for a device or dtype that does not exist here."""
         from qsit_plugin.engines.devices import resolve_device, resolve_dtype
 
-        try:
+        with ending(WRONG_USAGE, ValueError):
             resolve_dtype(self.dtype, resolve_device(self.device))
-        except ValueError as error:
-            stop(str(error), WRONG_USAGE)
 
     def open(self, *, check_golden: bool = True) -> QSiT:
         """Load the model and say on stderr what produces the numbers. Ends with status 2 when it cannot be loaded."""
@@ -139,11 +138,11 @@ class Choice:
 
 
 def chooses_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command these options of ``Choice`` (without names all); its last parameter, ``choice``, holds them."""
+    """Give a command these options of ``Choice`` (without names all); its first parameter holds them."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature, hints = inspect.signature(command, eval_str=True), get_type_hints(Choice, include_extras=True)
-        *own, _ = signature.parameters.values()
+        _, *own = signature.parameters.values()
         offered = [
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Choice, name), annotation=hints[name]
@@ -153,8 +152,7 @@ def chooses_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 
         @functools.wraps(command)
         def run(**given: Any) -> None:
-            choice = Choice(**{option.name: given.pop(option.name) for option in offered})
-            command(**given, choice=choice)
+            command(Choice(**{option.name: given.pop(option.name) for option in offered}), **given)
 
         run.__signature__ = signature.replace(parameters=[*own, *offered])  # type: ignore[attr-defined]  # typer reads it
         return run

@@ -5,12 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from . import options
-from .failures import INTERRUPTED, SOME_FAILED, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.images.reading import ImageError
@@ -22,14 +19,11 @@ FORMATS = ("table", "csv", "jsonl")
 
 @options.chooses_model()
 def score(
+    choice: options.Choice,
     paths: options.Paths,
-    format: Annotated[
-        str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
-    ] = None,
+    format: options.RowFormat = None,
     out: options.Out = None,
     recursive: options.Recursive = True,
-    *,
-    choice: options.Choice,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
@@ -39,7 +33,7 @@ def score(
     from qsit_plugin.images.reading import ImageError
 
     from . import output
-    from .cut_short import says_what_is_safe
+    from .cut_short import Tally
     from .inputs import read
     from .progress import Progress
     from .rows import error_row, score_row
@@ -47,13 +41,13 @@ def score(
     kind = output.choose_format(format, out, FORMATS, "table")
     items = read(paths, recursive=recursive)
     output.check_target(out, items)
-    failed = done = 0
-    try:
+    tally = Tally(len(items))
+    with tally.ending("done and written"):
         qsit = choice.open() if any(isinstance(item, Path) for item in items) else None
         name = "" if qsit is None else options.profile_name(qsit, choice.profile)
         rows_are_visible = out is None and sys.stdout.isatty() and kind != "table"
         with (
-            says_what_is_safe(out, lambda: (done, len(items))),
+            tally.writing(out),
             output.opened(out) as stream,
             output.row_writer(kind, stream) as writer,
             Progress(len(items), bar=not rows_are_visible) as progress,
@@ -61,18 +55,12 @@ def score(
             for item, result in score_all(qsit, items):
                 progress.advance()
                 if isinstance(result, ImageError):
-                    failed += 1
+                    tally.failed += 1
                     progress.line(f"qsit: {result}")
                     writer.write(error_row(result.source if item is None else item, result))
                 else:
                     writer.write(score_row(item, result, name))
-                done += 1
-    except KeyboardInterrupt:
-        stop(f"interrupted: {done} of {len(items)} images are done and written", INTERRUPTED)
-    if failed:
-        if len(items) > 1:
-            note(f"{failed} of {len(items)} inputs failed")
-        raise typer.Exit(SOME_FAILED)
+                tally.done += 1
 
 
 def score_all(

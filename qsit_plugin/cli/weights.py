@@ -11,7 +11,7 @@ import typer
 from qsit_plugin.protocol import LEVELS
 
 from . import options
-from .failures import SOME_FAILED, WRONG_USAGE, note, stop
+from .failures import SOME_FAILED, WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.checkpoint.verdict import Verdict
@@ -53,6 +53,7 @@ def download(name: Name, revision: options.Revision = None) -> None:
 @app.command()
 @options.chooses_model("device", "dtype", "revision", "adapter", "profile")
 def verify(
+    choice: options.Choice,
     name: Name,
     image: Annotated[
         str | None, typer.Option(metavar="FILE", help="The golden picture, where it does not come with the checkpoint.")
@@ -60,8 +61,6 @@ def verify(
     golden: Annotated[
         str | None, typer.Option(metavar="FILE", help="Golden values to compare with instead of the checkpoint's own.")
     ] = None,
-    *,
-    choice: options.Choice,
 ) -> None:
     """Compare a checkpoint's level logits and score with known ones: pass, drift or broken.
 
@@ -80,10 +79,8 @@ def verify(
     if not pairs:
         stop(f"the golden picture does not come with {name}: give --image FILE ({known[0].note})", WRONG_USAGE)
     model = replace(choice, model=name).open(check_golden=False)
-    try:
+    with ending(SOME_FAILED, ImageError):
         results = list(verdicts(model, pairs))
-    except ImageError as error:
-        stop(str(error), SOME_FAILED)
     for verdict in results:
         typer.echo(verdict_text(verdict))
     if any(verdict.word != "pass" for verdict in results):

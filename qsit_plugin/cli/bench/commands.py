@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options
-from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
+from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, report, stop
 from .calibrate import calibrate
 from .qbench import qbench
 
@@ -30,6 +30,7 @@ _TABLE = "A table of your own (--dataset csv)"
 @app.command()
 @options.chooses_model("device", "dtype", "revision", "adapter", "profile", "max_pixels")
 def accuracy(
+    choice: options.Choice,
     dataset: Annotated[
         str, typer.Option(help="koniq, spaq, kadid10k, livec, biq2021, agiqa3k, csiq, tid2013, or csv (yours).")
     ],
@@ -70,8 +71,6 @@ def accuracy(
         list[str] | None,
         typer.Option("--model", "-m", rich_help_panel="Model", help="As for qsit score; may be given several times."),
     ] = None,
-    *,
-    choice: options.Choice,
 ) -> None:
     """Compare scores with people's ratings on one dataset: SRCC, PLCC, KRCC, with intervals.
 
@@ -105,7 +104,7 @@ def accuracy(
     if not own and not rivals:
         own = [options.DEFAULT_MODEL]
     choices = [replace(choice, model=name) for name in own]
-    try:
+    with ending(WRONG_USAGE, DatasetError, JournalError, MetricError, ModuleNotFoundError):
         choice.check()
         _need_scipy()
         check_names(rivals)
@@ -117,10 +116,6 @@ def accuracy(
         settings = {"resamples": resamples, "seed": seed, "group_by": by}
         with open_journal(target.with_suffix(".scores.jsonl"), ratings, images) as journal:
             metric_figures, unavailable = _run(choices, rivals, choice.device, pairs, journal, settings)
-    except (DatasetError, JournalError, MetricError) as error:
-        stop(str(error), WRONG_USAGE)
-    except ModuleNotFoundError as error:
-        stop(str(error), WRONG_USAGE)
     result = result_of(ratings, metric_figures, unavailable, missing, resamples=resamples, seed=seed)
     _publish(result, target)
     if unavailable or any(figures["failed"] for figures in metric_figures.values()):

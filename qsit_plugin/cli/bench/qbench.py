@@ -20,6 +20,7 @@ FORMATS = {".json": "json", ".md": "markdown"}
 
 @options.chooses_model("model", "device", "dtype", "revision", "adapter", "max_pixels")
 def qbench(
+    choice: options.Choice,
     logits: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A3: a file of good and poor logits; may be repeated.")
     ] = None,
@@ -35,8 +36,6 @@ def qbench(
         str | None, typer.Option("--format", "-f", help="markdown or json; by default as --out ends, else markdown.")
     ] = None,
     out: options.Out = None,
-    *,
-    choice: options.Choice,
 ) -> None:
     """Run Q-Bench: A1 multiple choice on a model, or A3 from files of logits.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..failures import SOME_FAILED, WRONG_USAGE, note, report, stop
+from ..failures import SOME_FAILED, WRONG_USAGE, ending, note, report, stop
 from . import balance
 from .endings import ends_in_words, what_a_run_has_saved
 from .evaluate import evaluate
@@ -100,7 +100,6 @@ def convert(
     import warnings
 
     from qsit_plugin.evaluation.datasets.authentic import Columns
-    from qsit_plugin.evaluation.datasets.ratings import DatasetError
     from qsit_plugin.protocol import profile_for
     from qsit_plugin.training import conversations, rated
     from qsit_plugin.training.conversion import ScaleWarning
@@ -119,7 +118,7 @@ def convert(
     if (holdout is not None or without_twins) and name in conversations.NAMES:
         stop(f"{name} has no splits: leave --holdout and --without-twins out", WRONG_USAGE)
     wording = profile_for(".", profile)
-    try:
+    with ending(WRONG_USAGE, ModuleNotFoundError, ValueError):
         chosen = _scale(name, scale, range, lower_is_better)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScaleWarning)  # said below, in one line each
@@ -141,10 +140,6 @@ def convert(
             else:
                 place = _images(images, Path(images if root is None else root), unchecked)
                 result = conversations.convert_conversations(name, file, place, scale=chosen, profile=wording)
-    except ModuleNotFoundError as error:
-        stop(str(error), WRONG_USAGE)
-    except (DatasetError, ValueError) as error:
-        stop(str(error), WRONG_USAGE)
     for line in result.warnings:
         report(line)
     _tell_problems(result, skip_bad)
@@ -258,12 +253,10 @@ def plan(
     from ..output import check_target
 
     target = Path(mixture).with_suffix(".plan.json") if out is None else Path(out)
-    try:
+    with ending(WRONG_USAGE, MixtureError, ModuleNotFoundError):
         found = read_data(mixture, seed=seed, folder=folder)
         check_target(str(target), [Path(mixture), *(source.path for source in found.sources)])
         content = plan_of(found, count=rows, world_size=world_size)
-    except (MixtureError, ModuleNotFoundError) as error:
-        stop(str(error), WRONG_USAGE)
     typer.echo("\n".join(plan_lines(content)))
     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     note(f"written: {target}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import options
-from ..failures import WRONG_USAGE, stop
+from ..failures import WRONG_USAGE, ending, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.training.validation import Figures
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @options.chooses_model("adapter", "device", "dtype", "revision", "profile")
 def evaluate(
+    choice: options.Choice,
     checkpoint: Annotated[str, typer.Argument(help="qsit-nano, qsit-mini, qsit, a checkpoint folder, or a Hub id.")],
     data: Annotated[
         str,
@@ -30,8 +31,6 @@ def evaluate(
     ] = "letter",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images, for a first look.")] = None,
     out: Annotated[str | None, typer.Option("--out", "-o", metavar="FILE.json", help="All figures, as JSON.")] = None,
-    *,
-    choice: options.Choice,
 ) -> None:
     """Measure a model: agreement with ratings, losses, accuracy of choices.
 
@@ -49,14 +48,10 @@ def evaluate(
         stop(f"no folder {images}: --images is the one that the rows' image paths are relative to", WRONG_USAGE)
     from qsit_plugin.training.mixture import read_rows
 
-    try:
+    with ending(WRONG_USAGE, ModuleNotFoundError, ValueError):  # a file, a row or an image that cannot be used
         rows = read_rows(data)
         model = replace(choice, model=checkpoint).open()
         figures = validate(model, rows, images, images=limit, answers=answers)
-    except ModuleNotFoundError as error:
-        stop(str(error), WRONG_USAGE)
-    except ValueError as error:  # a file, a row or an image that cannot be used
-        stop(str(error), WRONG_USAGE)
     typer.echo("\n".join(table(figures, answers)))
     if out is not None:
         about = {"checkpoint": checkpoint, "adapter": choice.adapter, "data": Path(data).name, "answers": answers}
