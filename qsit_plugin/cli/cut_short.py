@@ -1,4 +1,4 @@
-"""Work on many images that breaks off: Ctrl-C, a full disk, a reader that went away; and how it ends when it does not."""
+"""How work on many images ends, also where it breaks off: Ctrl-C, a full disk, a reader that went away."""
 
 from __future__ import annotations
 

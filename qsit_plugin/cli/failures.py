@@ -39,3 +39,15 @@ def ending(status: int, *kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         stop(str(error), status)
+
+
+@contextmanager
+def ending_bench() -> Iterator[None]:
+    """End with status 2 for a file that is not there or not what it should be, and for a missing package."""
+    try:
+        with ending(WRONG_USAGE, ValueError):
+            yield
+    except ModuleNotFoundError as error:
+        stop(f"{error.name} is not installed: pip install 'qsit-plugin[bench]'", WRONG_USAGE)
+    except FileNotFoundError as error:
+        stop(f"no such file: {error.filename}", WRONG_USAGE)

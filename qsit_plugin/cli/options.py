@@ -45,6 +45,12 @@ TextFormat = Annotated[str | None, typer.Option("--format", "-f", help="text or 
 Out = Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Write here instead of to stdout.")]
 
 
+Holdout = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
+]
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which model, and how it shall run: the arguments of ``qsit_plugin.load``, each with its option."""

@@ -14,7 +14,7 @@ from .calibrate import calibrate
 from .qbench import qbench
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from qsit_plugin.evaluation.accuracy import Pair
     from qsit_plugin.evaluation.journal import Journal
@@ -46,10 +46,7 @@ def accuracy(
     split: Annotated[
         str | None, typer.Option(help="An official split, or all; by default test where there is one, else all.")
     ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
-    ] = None,
+    holdout: options.Holdout = None,
     group_by: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Figures within each of its values, too; may be given several times."),
@@ -113,12 +110,13 @@ def accuracy(
         by = list(dict.fromkeys([*ratings.group_by, *(group_by or [])]))
         for column in group_by or []:
             check_column([row for row, _ in pairs], column)
-        settings = {"resamples": resamples, "seed": seed, "group_by": by}
+        unavailable: dict[str, str] = {}
+        scorers = _scorers(choices, rivals, choice.device, unavailable)
         with open_journal(target.with_suffix(".scores.jsonl"), ratings, images) as journal:
-            metric_figures, unavailable = _run(choices, rivals, choice.device, pairs, journal, settings)
-    result = result_of(ratings, metric_figures, unavailable, missing, resamples=resamples, seed=seed)
+            figures = _run(scorers, pairs, journal, unavailable, resamples=resamples, seed=seed, group_by=by)
+    result = result_of(ratings, figures, unavailable, missing, resamples=resamples, seed=seed)
     _publish(result, target)
-    if unavailable or any(figures["failed"] for figures in metric_figures.values()):
+    if unavailable or any(found["failed"] for found in figures.values()):
         raise typer.Exit(SOME_FAILED)
 
 
@@ -131,14 +129,9 @@ def _need_scipy() -> None:
 
 
 def _run(
-    choices: Sequence[options.Choice],
-    rivals: Sequence[str],
-    device: str,
-    pairs: Sequence[Pair],
-    journal: Journal,
-    settings: dict[str, Any],
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Score with one metric after the other, so that only one is in memory; figures, and what could not run.
+    scorers: Iterable[Scorer], pairs: Sequence[Pair], journal: Journal, unavailable: dict[str, str], **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """Score with one metric after the other, so that only one is in memory; figures, and in ``unavailable`` why not.
 
     ``settings``: of ``summarize``.
     """
@@ -150,8 +143,7 @@ def _run(
     from ..progress import Progress
 
     figures: dict[str, dict[str, Any]] = {}
-    unavailable: dict[str, str] = {}
-    for scorer in _scorers(choices, rivals, device, unavailable):
+    for scorer in scorers:
         if scorer.name in figures:
             stop(f"two models are called {scorer.name}: evaluate them with --out files of their own", WRONG_USAGE)
         todo = unscored(scorer, pairs, journal)
@@ -182,7 +174,7 @@ def _run(
             stop(f"interrupted: the scores so far are in {journal.path}; the same command goes on there", INTERRUPTED)
         figures[scorer.name] = summarize(scorer, [row for row, _ in pairs], journal, **settings)
         del scorer  # or it would stay in memory while the next one is opened
-    return figures, unavailable
+    return figures
 
 
 def _scorers(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .. import options
 from ..failures import SOME_FAILED, WRONG_USAGE, ending, note, report, stop
 from . import balance
-from .endings import ends_in_words, what_a_run_has_saved
+from .endings import ends_in_words, say, what_a_run_has_saved
 from .evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -50,10 +51,7 @@ def convert(
     split: Annotated[
         str | None, typer.Option(help="An official split, or all; by default training where there is one, else all.")
     ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
-    ] = None,
+    holdout: options.Holdout = None,
     without_twins: Annotated[
         bool, typer.Option("--without-twins", help="Leave out images that have a near twin in another split (biq2021).")
     ] = False,
@@ -102,7 +100,7 @@ def convert(
     from qsit_plugin.evaluation.datasets.authentic import Columns
     from qsit_plugin.protocol import profile_for
     from qsit_plugin.training import conversations, rated
-    from qsit_plugin.training.conversion import ScaleWarning
+    from qsit_plugin.training.conversion import Images, ScaleWarning
     from qsit_plugin.training.rows import write_rows
 
     from ..output import check_target
@@ -120,10 +118,11 @@ def convert(
     wording = profile_for(".", profile)
     with ending(WRONG_USAGE, ModuleNotFoundError, ValueError):
         chosen = _scale(name, scale, range, lower_is_better)
+        beside = Path(images).absolute().parent if name in rated.NAMES else Path(images)
+        place = Images(Path(images), beside if root is None else Path(root), check=not unchecked)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScaleWarning)  # said below, in one line each
             if name in rated.NAMES:
-                place = _images(images, Path(images).absolute().parent if root is None else Path(root), unchecked)
                 result = rated.convert_ratings(
                     name,
                     file,
@@ -138,7 +137,6 @@ def convert(
                     without_twins=without_twins,
                 )
             else:
-                place = _images(images, Path(images if root is None else root), unchecked)
                 result = conversations.convert_conversations(name, file, place, scale=chosen, profile=wording)
     for line in result.warnings:
         report(line)
@@ -185,18 +183,12 @@ def _scale(name: str, scale: str | None, range: tuple[float, float] | None, lowe
     return None if scale is None else LevelScale.named(scale)
 
 
-def _images(folder: str, root: Path, unchecked: bool) -> Images:
-    from qsit_plugin.training.conversion import Images
-
-    return Images(Path(folder), root, check=not unchecked)
-
-
 def _tell_problems(result: Conversion, skip_bad: bool) -> None:
     """Say what is wrong, and end here unless it is to be skipped."""
     if not result.problems:
         return
     for line in result.problems.lines():
-        typer.echo(line, err=True)
+        say(line)
     count = f"{result.problems.total():,} rows"
     if not skip_bad:
         stop(
@@ -286,9 +278,6 @@ def run(
     """
     from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio
     from qsit_plugin.training.config import read_config
-
-    def say(text: str) -> None:
-        typer.echo(text, err=True)
 
     with ends_in_words(lambda: "Nothing is written yet: give the same command again"):
         ratio = None if mixture is None else read_ratio(mixture)
