@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO, cast
 
 from qsit_plugin.row_file import FileBusy, RowFile, refuse_if_busy
@@ -44,9 +43,7 @@ class RowWriter(ABC):
     def __enter__(self) -> RowWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if not isinstance(error, OSError):  # the pipe is closed or the disk is full: finishing would fail again
             self.finish()
 

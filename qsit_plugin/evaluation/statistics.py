@@ -193,14 +193,13 @@ def _intervals(
         raise ValueError(f"samples must be at least 1, confidence within (0, 1); got {samples} and {confidence}")
     members = _members(groups, rows)
     rng = np.random.default_rng(seed)
-    draws = (
-        np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]) for _ in range(samples)
-    )
+    count = len(members)
+    draws = (np.concatenate([members[i] for i in rng.integers(count, size=count)]) for _ in range(samples))
     found = [values for draw in draws if (values := figures(draw)) is not None]
     if (lost := samples - len(found)) * 10 > samples:
         raise ValueError(
-            f"{lost} of {samples} resamples hold equal values only: {rows} rows in {len(members)} "
-            "groups are too few or too tied for an interval"
+            f"{lost} of {samples} resamples hold equal values only: {rows} rows in {count} groups "
+            "are too few or too tied for an interval"
         )
     ends = [50.0 * (1.0 - confidence), 50.0 * (1.0 + confidence)]
     pairs = (np.percentile(values, ends) for values in zip(*found, strict=True))
