@@ -20,18 +20,13 @@ if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
 
 DEFAULT_MODEL = "qsit-nano"
-_PANEL = "Model"
+_of_model = functools.partial(typer.Option, rich_help_panel="Model")
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders and patterns such as '*.jpg'.")]
 Recursive = Annotated[bool, typer.Option(help="Also look into the folders inside a folder.")]
-Revision = Annotated[
-    str | None, typer.Option(rich_help_panel=_PANEL, help="Branch, tag or commit of a Hub repository.")
-]
+Revision = Annotated[str | None, _of_model(help="Branch, tag or commit of a Hub repository.")]
 Profile = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=_PANEL, help="How a score is asked for: official, training, or the path of a qsit.json."
-    ),
+    str | None, _of_model(help="How a score is asked for: official, training, or the path of a qsit.json.")
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
 Temperature = Annotated[
@@ -43,8 +38,6 @@ RowFormat = Annotated[
 ]
 TextFormat = Annotated[str | None, typer.Option("--format", "-f", help="text or jsonl; by default as --out ends.")]
 Out = Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Write here instead of to stdout.")]
-
-
 Holdout = Annotated[
     float | None,
     typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
@@ -57,36 +50,28 @@ class Choice:
 
     model: Annotated[
         str,
-        typer.Option(
+        _of_model(
             "--model",
             "-m",
-            rich_help_panel=_PANEL,
             help="qsit-nano (built in, offline), qsit-mini, qsit, a checkpoint folder, or a Hub id owner/name.",
         ),
     ] = DEFAULT_MODEL
-    device: Annotated[str, typer.Option(rich_help_panel=_PANEL, help="auto, cpu, cuda, cuda:1, mps ...")] = "auto"
-    dtype: Annotated[str, typer.Option(rich_help_panel=_PANEL, help="auto, float32, float16 or bfloat16.")] = "auto"
+    device: Annotated[str, _of_model(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto"
+    dtype: Annotated[str, _of_model(help="auto, float32, float16 or bfloat16.")] = "auto"
     revision: Revision = None
-    adapter: Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="Folder of a peft adapter.")] = None
+    adapter: Annotated[str | None, _of_model(help="Folder of a peft adapter.")] = None
     profile: Profile = None
     exif_rotation: Annotated[
         bool, typer.Option("--exif-rotation", help="Turn photos as their EXIF orientation says.")
     ] = False
     max_tiles: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            rich_help_panel=_PANEL,
-            help="Look at no more tiles than this beside the base view: faster, other scores, which say so.",
+        _of_model(
+            min=1, help="Look at no more tiles than this beside the base view: faster, other scores, which say so."
         ),
     ] = None
     max_image_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            rich_help_panel=_PANEL,
-            help="No more tokens an image than this: faster, other scores, which say so.",
-        ),
+        int | None, _of_model(min=1, help="No more tokens an image than this: faster, other scores, which say so.")
     ] = None
     max_pixels: Annotated[
         int,
