@@ -23,7 +23,7 @@ import torch
 from scipy.stats import spearmanr
 
 import qsit_plugin
-from qsit_plugin.cli.inputs import expand
+from qsit_plugin.cli.inputs import read
 
 HEAD = "| limit | images/s against released | smaller | mean tiles | mean tokens | mean drift | largest | SRCC |"
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="*", default=[], help="values of max_image_tokens")
     given = parser.parse_args()
     limits = [{"max_tiles": n} for n in given.tiles] + [{"max_image_tokens": n} for n in given.tokens]
-    paths = [path for path in expand([str(given.folder)]) if isinstance(path, Path)]
+    paths = [path for path in read([str(given.folder)]) if isinstance(path, Path)]
     if not limits or len(paths) < 3:
         parser.error("give --tiles or --tokens, and a folder of at least three images")
     models = [qsit_plugin.load(given.model, device=given.device, **limit) for limit in ({}, *limits)]

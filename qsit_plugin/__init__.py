@@ -6,11 +6,22 @@
     model.score("photo.jpg").value      # in [0, 1]
     model.explain("photo.jpg").text
 
-The names below are loaded when they are first used: importing this package loads neither torch nor transformers.
+The names below, but for the errors, are loaded when they are first used: importing this package loads neither torch nor
+transformers.
 """
 
 import os as _os
 
+from .errors import (
+    ContextError,
+    ForkedError,
+    ImageError,
+    LimitError,
+    NonFiniteError,
+    ProfileError,
+    QSiTError,
+    WeightsError,
+)
 from .pyiqa_hook import register  # arms the hook, unless the interpreter's start has done it
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing typing would cost ten times the rest
@@ -24,14 +35,6 @@ _HOMES = {
     "Score": "scores",
     "Comparison": "scores",
     "ScoreProfile": "protocol",
-    "QSiTError": "errors",
-    "ContextError": "errors",
-    "ForkedError": "errors",
-    "ImageError": "errors",
-    "LimitError": "errors",
-    "NonFiniteError": "errors",
-    "ProfileError": "errors",
-    "WeightsError": "errors",
 }
 """Public name -> the module that defines it."""
 
@@ -42,16 +45,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .engines.generation import Answer
-    from .errors import (
-        ContextError,
-        ForkedError,
-        ImageError,
-        LimitError,
-        NonFiniteError,
-        ProfileError,
-        QSiTError,
-        WeightsError,
-    )
     from .loading import load
     from .look import Look
     from .model import QSiT

@@ -9,7 +9,6 @@ import os
 import stat
 import sys
 from pathlib import Path
-from types import TracebackType
 
 _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 _FAR = 2**31 - 2
@@ -122,14 +121,6 @@ class RowFile(io.TextIOBase):
         number, self._number = self._number, -1
         if number >= 0:
             os.close(number)
-
-    def __enter__(self) -> RowFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def refuse_if_busy(path: str | os.PathLike[str]) -> None:

@@ -3,11 +3,4 @@
 from .opening import Checkpoint, open_checkpoint, quiet_transformers, read_preprocessor
 from .saving import CHAT_TEMPLATE, save_portable
 
-__all__ = [
-    "CHAT_TEMPLATE",
-    "Checkpoint",
-    "open_checkpoint",
-    "quiet_transformers",
-    "read_preprocessor",
-    "save_portable",
-]
+__all__ = ["CHAT_TEMPLATE", "Checkpoint", "open_checkpoint", "quiet_transformers", "read_preprocessor", "save_portable"]

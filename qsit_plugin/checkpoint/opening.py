@@ -28,17 +28,8 @@ from ..protocol import FILE_NAME as PROFILE_NAME
 from ..protocol import ScoreProfile, profile_for
 from ..template import LONGEST
 from ..tiling import Tiling
+from . import checks
 from .adapter import merge_adapter
-from .checks import (
-    RESAVE,
-    check_finite,
-    check_head,
-    check_rope,
-    check_rope_agrees,
-    check_special_tokens,
-    check_tied,
-    check_transformers,
-)
 from .quantization import quantize
 
 if TYPE_CHECKING:
@@ -89,7 +80,7 @@ def open_checkpoint(
         ProfileError: the profile is malformed or does not fit the tokenizer.
     """
     folder = Path(folder)
-    check_transformers(transformers.__version__)
+    checks.check_transformers(transformers.__version__)
     check_folder(folder)
     check_json_files(folder)
     content = read_json(folder / "config.json")
@@ -99,19 +90,19 @@ def open_checkpoint(
             tokenizer = _open_tokenizer(folder)
             chosen = profile_for(_profile_home(folder, adapter), profile)
             with refusing(f"the tokenizer of {folder} (tokenizer.json, tokenizer_config.json) does not work"):
-                check_special_tokens(tokenizer, config)
+                checks.check_special_tokens(tokenizer, config)
                 chosen.check_tokenizer(tokenizer)
             tiling = limited(_open_tiling(folder, config), max_tiles, max_image_tokens)
             template = find_chat_template(folder, tokenizer)
-            check_head(folder, config)
+            checks.check_head(folder, config)
             model = _load(folder, config, dtype)
-            check_rope(content, model)
+            checks.check_rope(content, model)
             if adapter is not None:
                 model = merge_adapter(model, adapter)
         if quantization is not None:
             quantize(model, quantization)
     model.eval().requires_grad_(False).to(device)
-    check_finite(model, folder)
+    checks.check_finite(model, folder)
     return Checkpoint(folder, name or folder.resolve().name, model, tokenizer, template, tiling, chosen, quantization)
 
 
@@ -133,7 +124,7 @@ def read_config(folder: Path, content: dict[str, Any] | None = None) -> LlavaOne
     refuse_quantized(content, folder / "config.json")
     check_config(content, folder / "config.json", stored_tensors(folder))
     _check_generation(folder, content)
-    check_rope_agrees(content, folder)
+    checks.check_rope_agrees(content, folder)
     try:
         config = LlavaOnevisionConfig.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # transformers' own validation raises differently in each version
@@ -223,7 +214,7 @@ def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except Exception as error:  # what a wrong file raises differs by tokenizer class and version; panics: refusing
         raise WeightsError(
             f"the tokenizer of {folder} does not load on transformers {transformers.__version__} "
-            f"({first_line(error)}). If another generation of transformers saved it, {RESAVE}; else copy "
+            f"({first_line(error)}). If another generation of transformers saved it, {checks.RESAVE}; else copy "
             "tokenizer.json and tokenizer_config.json again"
         ) from error
 
@@ -266,10 +257,10 @@ def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> Lla
     if any(faults):
         raise WeightsError(
             f"the weights of {folder} are not those of its config: {'; '.join(filter(None, faults))}. Missing ones "
-            f"would be random. If another generation of transformers saved it, {RESAVE}; else copy it again"
+            f"would be random. If another generation of transformers saved it, {checks.RESAVE}; else copy it again"
         )
     if config.text_config.tie_word_embeddings:
-        check_tied(model)
+        checks.check_tied(model)
     return model
 
 

@@ -40,11 +40,6 @@ def verdicts(model: QSiT, pairs: Sequence[tuple[Golden, Path]]) -> Iterator[Verd
     for golden, image in pairs:
         logits = tuple(model.level_logits(image)[0].tolist())
         score = Score.from_logits(
-            logits,
-            model.profile.weights,
-            level_mass=1.0,
-            scope=model.scope,
-            model=model.name,
-            dtype=str(model.dtype),
+            logits, model.profile.weights, level_mass=1.0, scope=model.scope, model=model.name, dtype=str(model.dtype)
         ).value
         yield Verdict(golden, logits, score, judge(score, golden))

@@ -48,12 +48,8 @@ app = typer.Typer(
     help="Score the quality of photos and explain the scores in words.",
     epilog="Start with: qsit demo, then: qsit score PHOTO, qsit explain PHOTO",
 )
-app.command()(score.score)
-app.command()(ask.ask)
-app.command()(explain.explain)
-app.command()(compare.compare)
-app.command()(demo.demo)
-app.command()(info.info)
+for _command in (score.score, ask.ask, explain.explain, compare.compare, demo.demo, info.info):
+    app.command()(_command)
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")
 app.add_typer(train.app, name="train")

@@ -11,7 +11,9 @@ from qsit_plugin.protocol import MAX_NEW_TOKENS
 from . import options
 
 
+@options.chooses_model("model", "device", "dtype", "revision", "adapter", "exif_rotation", "max_pixels")
 def ask(
+    choice: options.Choice,
     paths: options.Paths,
     question: Annotated[list[str], typer.Option("--question", "-q", help="What to ask; may be given several times.")],
     format: options.TextFormat = None,
@@ -20,13 +22,6 @@ def ask(
     max_new_tokens: options.MaxNewTokens = MAX_NEW_TOKENS,
     temperature: options.Temperature = None,
     seed: options.Seed = 0,
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    exif_rotation: options.ExifRotation = False,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Ask questions about photos.
 
@@ -38,7 +33,7 @@ def ask(
     talk(
         read(paths, recursive=recursive),
         question,
-        options.Choice(model, device, dtype, revision, adapter, exif_rotation=exif_rotation, max_pixels=max_pixels),
+        choice,
         format=format,
         out=out,
         max_new_tokens=max_new_tokens,

@@ -16,21 +16,13 @@ SHARED = ("model", "profile", "scope")
 COLUMNS = ("probability_a_better", *(f"{name}_{side}" for side in "ab" for name in SIDES), *SHARED)
 
 
+@options.chooses_model("model", "device", "dtype", "revision", "adapter", "profile", "exif_rotation", "max_pixels")
 def compare(
+    choice: options.Choice,
     a: Annotated[str, typer.Argument(help="A photo.")],
     b: Annotated[str, typer.Argument(help="Another photo.")],
-    format: Annotated[
-        str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
-    ] = None,
+    format: options.RowFormat = None,
     out: options.Out = None,
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    profile: options.Profile = None,
-    exif_rotation: options.ExifRotation = False,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Score two photos and say how probable it is that A is the better one.
 
@@ -43,7 +35,6 @@ def compare(
 
     kind = output.choose_format(format, out, FORMATS, "table")
     output.check_target(out, [Path(a), Path(b)])
-    choice = options.Choice(model, device, dtype, revision, adapter, profile, exif_rotation, max_pixels=max_pixels)
     qsit = choice.open()
     results = qsit.score([a, b], errors="return")
     broken = [result for result in results if isinstance(result, ImageError)]
@@ -52,7 +43,7 @@ def compare(
     if broken:
         raise typer.Exit(SOME_FAILED)
     scores = [result for result in results if isinstance(result, Score)]
-    name = options.profile_name(qsit, profile)
+    name = options.profile_name(qsit, choice.profile)
     rows = [score_row(path, score.to_dict(), name) for path, score in zip((a, b), scores, strict=True)]
     row = {"probability_a_better": Comparison(*scores).probability_a_better, "a": rows[0], "b": rows[1]}
     with output.opened(out) as stream:

@@ -1,35 +1,57 @@
-"""Output that breaks off: a full disk, a reader that went away."""
+"""How work on many images ends, also where it breaks off: Ctrl-C, a full disk, a reader that went away."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+import typer
 
 from qsit_plugin.row_file import CutShort, why
 
-from .failures import SOME_FAILED, stop
+from .failures import INTERRUPTED, SOME_FAILED, note, stop
 
 
-@contextmanager
-def says_what_is_safe(out: str | None, count: Callable[[], tuple[int, int]]) -> Iterator[None]:
-    """End with status 1 where the output breaks off, and say how much is whole. ``count``: images done, of all."""
-    try:
-        yield
-    except CutShort as error:
-        done, total = count()
-        stop(f"{error.why}: {done} of {total} images are written and whole in {out}", SOME_FAILED)
-    except OSError as error:
-        if out is not None or error.filename or reader_is_gone(error):
-            raise
-        silence_stdout()
-        done, total = count()
-        stop(
-            f"stdout cannot be written, {why(error)}: {done} of {total} images are written; a part of a row may follow",
-            SOME_FAILED,
-        )
+@dataclass
+class Tally:
+    """How many images are done, and failed among them, of all that a command was given."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+
+    @contextmanager
+    def ending(self, done: str) -> Iterator[None]:
+        """End with status 130 on Ctrl-C, with 1 where some failed, and say how many. ``done``: as ``"done"``."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            stop(f"interrupted: {self.done} of {self.total} images are {done}", INTERRUPTED)
+        if self.failed:
+            if self.total > 1:
+                note(f"{self.failed} of {self.total} inputs failed")
+            raise typer.Exit(SOME_FAILED)
+
+    @contextmanager
+    def writing(self, out: str | None) -> Iterator[None]:
+        """End with status 1 where the output breaks off, and say how much of it is whole."""
+        try:
+            yield
+        except CutShort as error:
+            stop(f"{error.why}: {self.done} of {self.total} images are written and whole in {out}", SOME_FAILED)
+        except OSError as error:
+            if out is not None or error.filename or reader_is_gone(error):
+                raise
+            silence_stdout()
+            stop(
+                f"stdout cannot be written, {why(error)}: {self.done} of {self.total} images are written; a part of a "
+                "row may follow",
+                SOME_FAILED,
+            )
 
 
 def reader_is_gone(error: OSError) -> bool:

@@ -12,18 +12,13 @@ from . import options
 PICTURES = (("the photo", "astronaut.jpg"), ("the same, spoilt", "astronaut-blurred.jpg"))
 
 
-def demo(
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-) -> None:
+@options.chooses_model("model", "device", "dtype", "revision", "adapter")
+def demo(choice: options.Choice) -> None:
     """Score and explain a photo and a spoilt copy of it. Needs no network."""
     from .talk import write_text
 
     stream = typer.get_text_stream("stdout")
-    qsit = options.Choice(model, device, dtype, revision, adapter).open()
+    qsit = choice.open()
     pictures = resources.files("qsit_plugin") / "demo"
     for title, file in PICTURES:
         with resources.as_file(pictures / file) as path:
@@ -32,6 +27,6 @@ def demo(
             stream.write(f"{title}: {path}\n  {score.value:.2f} {score.level}\n  ")
             write_text(stream, look.stream())
         stream.write("\n")
-    chosen = "" if model == options.DEFAULT_MODEL else f" --model {model}"
+    chosen = "" if choice.model == options.DEFAULT_MODEL else f" --model {choice.model}"
     stream.write(f"Now one of your own:\n  qsit score YOUR_PHOTO{chosen}\n  qsit explain YOUR_PHOTO{chosen}\n")
     stream.flush()

@@ -7,7 +7,9 @@ from qsit_plugin.protocol import EXPLAIN, MAX_NEW_TOKENS
 from . import options
 
 
+@options.chooses_model("model", "device", "dtype", "revision", "adapter", "exif_rotation", "max_pixels")
 def explain(
+    choice: options.Choice,
     paths: options.Paths,
     format: options.TextFormat = None,
     out: options.Out = None,
@@ -15,13 +17,6 @@ def explain(
     max_new_tokens: options.MaxNewTokens = MAX_NEW_TOKENS,
     temperature: options.Temperature = None,
     seed: options.Seed = 0,
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    exif_rotation: options.ExifRotation = False,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Describe and judge the quality of photos in words.
 
@@ -33,7 +28,7 @@ def explain(
     talk(
         read(paths, recursive=recursive),
         [EXPLAIN],
-        options.Choice(model, device, dtype, revision, adapter, exif_rotation=exif_rotation, max_pixels=max_pixels),
+        choice,
         format=format,
         out=out,
         max_new_tokens=max_new_tokens,

@@ -37,24 +37,13 @@ class Finding:
     problem: str | None = None
 
 
-def info(
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    profile: options.Profile = None,
-    max_tiles: options.MaxTiles = None,
-    max_image_tokens: options.MaxImageTokens = None,
-) -> None:
+@options.chooses_model("model", "device", "dtype", "revision", "adapter", "profile", "max_tiles", "max_image_tokens")
+def info(choice: options.Choice) -> None:
     """Check this installation: versions, devices, checkpoint, golden score, pyiqa hook.
 
     The exit status is 1 when something is broken.
     """
     broken = []
-    choice = options.Choice(
-        model, device, dtype, revision, adapter, profile, max_tiles=max_tiles, max_image_tokens=max_image_tokens
-    )
     choice.check()
     for part in (versions(), hook(), devices(), checkpoint(choice)):
         for finding in part:

@@ -14,26 +14,18 @@ from .failures import note
 
 
 def read(names: Iterable[str], *, recursive: bool = True) -> list[Path | ImageError]:
-    """As ``expand``, and one line on stderr about the pictures in folders that are of no kind that is read."""
-    skipped: list[str] = []
-    items = expand(names, recursive=recursive, skipped=skipped)
-    if words := left_out(skipped):
-        note(words)
-    return items
-
-
-def expand(
-    names: Iterable[str], *, recursive: bool = True, skipped: list[str] | None = None
-) -> list[Path | ImageError]:
     """Files in the order given, a folder's and a pattern's sorted by name.
 
     Patterns are matched here because Windows' shells leave that to the program. A folder without images, a pattern
     without a match, or a missing file is an ImageError in its place; a link that leads nowhere or back to itself is one
-    when it is read. ``skipped`` takes the names of a folder's other files. Folders that are links are not entered, as
-    they may lead back; one that is named itself is.
+    when it is read. Folders that are links are not entered, as they may lead back; one that is named itself is. One
+    line on stderr counts the pictures in folders that are of no kind that is read.
     """
-    skipped = [] if skipped is None else skipped
-    return [item for name in names for item in _expand(name, recursive, skipped)]
+    skipped: list[str] = []
+    items = [item for name in names for item in _expand(name, recursive, skipped)]
+    if words := left_out(skipped):
+        note(words)
+    return items
 
 
 def _expand(name: str, recursive: bool, skipped: list[str]) -> Iterator[Path | ImageError]:

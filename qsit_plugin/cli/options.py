@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -11,79 +14,71 @@ from qsit_plugin import protocol
 from qsit_plugin.images.errors import MAX_PIXELS
 
 from .collector import paused_collector
-from .failures import WRONG_USAGE, note, stop
+from .failures import WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
 
 DEFAULT_MODEL = "qsit-nano"
-_PANEL = "Model"
+_of_model = functools.partial(typer.Option, rich_help_panel="Model")
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders and patterns such as '*.jpg'.")]
 Recursive = Annotated[bool, typer.Option(help="Also look into the folders inside a folder.")]
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        rich_help_panel=_PANEL,
-        help="qsit-nano (built in, offline), qsit-mini, qsit, a checkpoint folder, or a Hub id owner/name.",
-    ),
-]
-Device = Annotated[str, typer.Option(rich_help_panel=_PANEL, help="auto, cpu, cuda, cuda:1, mps ...")]
-Dtype = Annotated[str, typer.Option(rich_help_panel=_PANEL, help="auto, float32, float16 or bfloat16.")]
-Revision = Annotated[
-    str | None, typer.Option(rich_help_panel=_PANEL, help="Branch, tag or commit of a Hub repository.")
-]
-Adapter = Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="Folder of a peft adapter.")]
+Revision = Annotated[str | None, _of_model(help="Branch, tag or commit of a Hub repository.")]
 Profile = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=_PANEL, help="How a score is asked for: official, training, or the path of a qsit.json."
-    ),
-]
-ExifRotation = Annotated[bool, typer.Option("--exif-rotation", help="Turn photos as their EXIF orientation says.")]
-MaxPixels = Annotated[
-    int,
-    typer.Option("--max-pixels", min=1, help="Refuse images with more pixels (width x height) before decoding them."),
-]
-MaxTiles = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        rich_help_panel=_PANEL,
-        help="Look at no more tiles than this beside the base view: faster, other scores, which say so.",
-    ),
-]
-MaxImageTokens = Annotated[
-    int | None,
-    typer.Option(
-        min=1, rich_help_panel=_PANEL, help="No more tokens an image than this: faster, other scores, which say so."
-    ),
+    str | None, _of_model(help="How a score is asked for: official, training, or the path of a qsit.json.")
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
 Temperature = Annotated[
     float | None, typer.Option(min=0.001, help="Sample the answer; without it the likeliest words are taken.")
 ]
 Seed = Annotated[int, typer.Option(help="Of the sampling.")]
+RowFormat = Annotated[
+    str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
+]
 TextFormat = Annotated[str | None, typer.Option("--format", "-f", help="text or jsonl; by default as --out ends.")]
 Out = Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Write here instead of to stdout.")]
+Holdout = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
+]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which model, and how it shall run."""
+    """Which model, and how it shall run: the arguments of ``qsit_plugin.load``, each with its option."""
 
-    model: str = DEFAULT_MODEL
-    device: str = "auto"
-    dtype: str = "auto"
-    revision: str | None = None
-    adapter: str | None = None
-    profile: str | None = None
-    exif_rotation: bool = False
-    max_tiles: int | None = None
-    max_image_tokens: int | None = None
-    max_pixels: int = MAX_PIXELS
+    model: Annotated[
+        str,
+        _of_model(
+            "--model",
+            "-m",
+            help="qsit-nano (built in, offline), qsit-mini, qsit, a checkpoint folder, or a Hub id owner/name.",
+        ),
+    ] = DEFAULT_MODEL
+    device: Annotated[str, _of_model(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto"
+    dtype: Annotated[str, _of_model(help="auto, float32, float16 or bfloat16.")] = "auto"
+    revision: Revision = None
+    adapter: Annotated[str | None, _of_model(help="Folder of a peft adapter.")] = None
+    profile: Profile = None
+    exif_rotation: Annotated[
+        bool, typer.Option("--exif-rotation", help="Turn photos as their EXIF orientation says.")
+    ] = False
+    max_tiles: Annotated[
+        int | None,
+        _of_model(
+            min=1, help="Look at no more tiles than this beside the base view: faster, other scores, which say so."
+        ),
+    ] = None
+    max_image_tokens: Annotated[
+        int | None, _of_model(min=1, help="No more tokens an image than this: faster, other scores, which say so.")
+    ] = None
+    max_pixels: Annotated[
+        int,
+        typer.Option(
+            "--max-pixels", min=1, help="Refuse images with more pixels (width x height) before decoding them."
+        ),
+    ] = MAX_PIXELS
 
     def load(self, *, check_golden: bool = True) -> QSiT:
         """Load the model. Raises WeightsError, ProfileError, or ModuleNotFoundError for a library that is missing.
@@ -98,32 +93,16 @@ class Choice:
             import qsit_plugin.checkpoint.opening
             import qsit_plugin.model  # noqa: F401  # torch and transformers
 
-        try:
-            model = qsit_plugin.load(
-                self.model,
-                device=self.device,
-                dtype=self.dtype,
-                revision=self.revision,
-                adapter=self.adapter,
-                profile=self.profile,
-                exif_rotation=self.exif_rotation,
-                max_tiles=self.max_tiles,
-                max_image_tokens=self.max_image_tokens,
-                max_pixels=self.max_pixels,
-                check_golden=check_golden,
-            )
-        except LimitError as error:
-            stop(str(error), WRONG_USAGE)
-        return model
+        settings = asdict(self)
+        with ending(WRONG_USAGE, LimitError):
+            return qsit_plugin.load(settings.pop("model"), check_golden=check_golden, **settings)
 
     def check(self) -> None:
         """End with status 2 for a device or dtype that does not exist here."""
         from qsit_plugin.engines.devices import resolve_device, resolve_dtype
 
-        try:
+        with ending(WRONG_USAGE, ValueError):
             resolve_dtype(self.dtype, resolve_device(self.device))
-        except ValueError as error:
-            stop(str(error), WRONG_USAGE)
 
     def open(self, *, check_golden: bool = True) -> QSiT:
         """Load the model and say on stderr what produces the numbers. Ends with status 2 when it cannot be loaded."""
@@ -147,6 +126,29 @@ class Choice:
         if self.max_tiles is not None or self.max_image_tokens is not None:
             return [f"no image reaches these limits with {model.name}: scores are the released ones"]
         return []
+
+
+def chooses_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command these options of ``Choice`` (without names all); its first parameter holds them."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature, hints = inspect.signature(command, eval_str=True), get_type_hints(Choice, include_extras=True)
+        _, *own = signature.parameters.values()
+        offered = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Choice, name), annotation=hints[name]
+            )
+            for name in names or hints
+        ]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            command(Choice(**{option.name: given.pop(option.name) for option in offered}), **given)
+
+        run.__signature__ = signature.replace(parameters=[*own, *offered])  # type: ignore[attr-defined]  # typer reads it
+        return run
+
+    return decorate
 
 
 def headline(model: QSiT) -> str:

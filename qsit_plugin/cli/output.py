@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO, cast
 
 from qsit_plugin.row_file import FileBusy, RowFile, refuse_if_busy
@@ -18,7 +17,12 @@ from qsit_plugin.scores import COLUMNS, flat
 
 from .failures import WRONG_USAGE, note, stop
 
-SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
+FORMATS = {
+    "table": (".txt",), "text": (".txt",), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "json": (".json",),
+    "markdown": (".md",),
+}  # fmt: skip
+"""Every format that a command writes, and the suffixes of its files."""
+
 HEADER = ("score", "spread", "level", "size", "path")
 _WIDTHS = (6, 6, 9, 10, 0)
 
@@ -39,9 +43,7 @@ class RowWriter(ABC):
     def __enter__(self) -> RowWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if not isinstance(error, OSError):  # the pipe is closed or the disk is full: finishing would fail again
             self.finish()
 
@@ -125,12 +127,10 @@ def choose_format(given: str | None, out: str | None, allowed: Sequence[str], de
         return given
     if out is None:
         return default
-    found = SUFFIXES.get(Path(out).suffix.lower())
-    if found == "text":
-        return default  # what a person reads: a table, or plain text
-    if found is None or found not in allowed:
-        stop(f"cannot tell the format of {out!r} from its suffix: give --format {'|'.join(allowed)}", WRONG_USAGE)
-    return found
+    for kind in allowed:
+        if Path(out).suffix.lower() in FORMATS[kind]:
+            return kind
+    stop(f"cannot tell the format of {out!r} from its suffix: give --format {'|'.join(allowed)}", WRONG_USAGE)
 
 
 def check_target(out: str | None, inputs: Sequence[object] = ()) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 from .failures import note
@@ -31,9 +30,7 @@ class Progress:
             self.task = self.bar.add_task("images", total=self.total)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self.bar is not None:
             self.bar.stop()
         if self.total > 1 and error is None:

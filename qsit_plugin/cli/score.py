@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
 
 from . import options
-from .failures import INTERRUPTED, SOME_FAILED, note, stop
-
-if TYPE_CHECKING:
-    from qsit_plugin.images.reading import ImageError
-    from qsit_plugin.model import QSiT
-    from qsit_plugin.scores import Score
 
 FORMATS = ("table", "csv", "jsonl")
 
 
+@options.chooses_model()
 def score(
+    choice: options.Choice,
     paths: options.Paths,
-    format: Annotated[
-        str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
-    ] = None,
+    format: options.RowFormat = None,
     out: options.Out = None,
     recursive: options.Recursive = True,
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    profile: options.Profile = None,
-    exif_rotation: options.ExifRotation = False,
-    max_tiles: options.MaxTiles = None,
-    max_image_tokens: options.MaxImageTokens = None,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
@@ -47,52 +27,33 @@ def score(
     from qsit_plugin.scores import error_row, score_row
 
     from . import output
-    from .cut_short import says_what_is_safe
+    from .cut_short import Tally
     from .inputs import read
     from .progress import Progress
 
     kind = output.choose_format(format, out, FORMATS, "table")
     items = read(paths, recursive=recursive)
     output.check_target(out, items)
-    choice = options.Choice(
-        model, device, dtype, revision, adapter, profile, exif_rotation, max_tiles, max_image_tokens, max_pixels
-    )
-    failed = done = 0
-    try:
-        qsit = choice.open() if any(isinstance(item, Path) for item in items) else None
-        name = "" if qsit is None else options.profile_name(qsit, profile)
+    tally = Tally(len(items))
+    with tally.ending("done and written"):
+        files = [item for item in items if isinstance(item, Path)]
+        qsit = choice.open() if files else None
+        name = "" if qsit is None else options.profile_name(qsit, choice.profile)
+        results = iter(()) if qsit is None else qsit.iter_scores(files, errors="return")
         rows_are_visible = out is None and sys.stdout.isatty() and kind != "table"
         with (
-            says_what_is_safe(out, lambda: (done, len(items))),
+            tally.writing(out),
             output.opened(out) as stream,
             output.row_writer(kind, stream) as writer,
             Progress(len(items), bar=not rows_are_visible) as progress,
         ):
-            for item, result in score_all(qsit, items):
+            for item in items:
+                result = next(results) if isinstance(item, Path) else item
                 progress.advance()
                 if isinstance(result, ImageError):
-                    failed += 1
+                    tally.failed += 1
                     progress.line(f"qsit: {result}")
-                    writer.write(error_row(result.source if item is None else item, result))
+                    writer.write(error_row(item if isinstance(item, Path) else item.source, result))
                 else:
                     writer.write(score_row(item, result.to_dict(), name))
-                done += 1
-    except KeyboardInterrupt:
-        stop(f"interrupted: {done} of {len(items)} images are done and written", INTERRUPTED)
-    if failed:
-        if len(items) > 1:
-            note(f"{failed} of {len(items)} inputs failed")
-        raise typer.Exit(SOME_FAILED)
-
-
-def score_all(
-    model: QSiT | None, items: Sequence[Path | ImageError]
-) -> Iterator[tuple[Path | None, Score | ImageError]]:
-    """(path, result) in the order of the items; an item that is an error already passes through, with path None.
-
-    The model may be missing when no item is a path.
-    """
-    files = [item for item in items if isinstance(item, Path)]
-    results = iter(()) if model is None else model.iter_scores(files, errors="return")
-    for item in items:
-        yield (item, next(results)) if isinstance(item, Path) else (None, item)
+                tally.done += 1

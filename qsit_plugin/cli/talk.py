@@ -6,10 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import typer
-
 from . import options
-from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
+from .failures import WRONG_USAGE, ending, report, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.images.reading import ImageError
@@ -36,31 +34,25 @@ def talk(
     from qsit_plugin.errors import ImageError
 
     from . import output
-    from .cut_short import says_what_is_safe
+    from .cut_short import Tally
 
     kind = output.choose_format(format, out, FORMATS, "text")
     output.check_target(out, items)
-    failed = done = 0
-    try:
+    tally = Tally(len(items))
+    with tally.ending("done"):
         model: Any = choice.open() if any(isinstance(item, Path) for item in items) else None  # None: all are errors
         if model is not None:
             _check(model, questions)
-        with says_what_is_safe(out, lambda: (done, len(items))), output.opened(out) as stream:
+        with tally.writing(out), output.opened(out) as stream:
             page = _Page(stream, kind, names=len(items) > 1, questions=len(questions) > 1)
             for item, result in zip(items, page.results(model, items, questions, writing), strict=True):
                 if isinstance(result, Exception):
-                    failed += 1
+                    tally.failed += 1
                     report(str(result) if isinstance(result, ImageError) else f"{item}: {result}")
                     page.add_error(item if isinstance(item, Path) else item.source, result)
                 else:
                     page.add(model, item, result)
-                done += 1
-    except KeyboardInterrupt:
-        stop(f"interrupted: {done} of {len(items)} images are done", INTERRUPTED)
-    if failed:
-        if len(items) > 1:
-            note(f"{failed} of {len(items)} inputs failed")
-        raise typer.Exit(SOME_FAILED)
+                tally.done += 1
 
 
 def _check(model: QSiT, questions: Sequence[str]) -> None:
@@ -68,10 +60,8 @@ def _check(model: QSiT, questions: Sequence[str]) -> None:
     for question in questions:
         if not question.strip():
             stop("the question is empty", WRONG_USAGE)
-        try:
+        with ending(WRONG_USAGE, ValueError):
             model.prompt(question)
-        except ValueError as error:
-            stop(str(error), WRONG_USAGE)
 
 
 class _Page:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,10 @@ import typer
 from qsit_plugin.protocol import LEVELS
 
 from . import options
-from .failures import SOME_FAILED, WRONG_USAGE, note, stop
+from .failures import SOME_FAILED, WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:
-    from .verdict import Verdict
+    from qsit_plugin.checkpoint.verdict import Verdict
 
 app = typer.Typer(no_args_is_help=True, help="List, verify, download and convert checkpoints.")
 
@@ -50,7 +51,9 @@ def download(name: Name, revision: options.Revision = None) -> None:
 
 
 @app.command()
+@options.chooses_model("device", "dtype", "revision", "adapter", "profile")
 def verify(
+    choice: options.Choice,
     name: Name,
     image: Annotated[
         str | None, typer.Option(metavar="FILE", help="The golden picture, where it does not come with the checkpoint.")
@@ -58,11 +61,6 @@ def verify(
     golden: Annotated[
         str | None, typer.Option(metavar="FILE", help="Golden values to compare with instead of the checkpoint's own.")
     ] = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    profile: options.Profile = None,
 ) -> None:
     """Compare a checkpoint's level logits and score with known ones: pass, drift or broken.
 
@@ -73,18 +71,16 @@ def verify(
     from qsit_plugin.weights import resolve
     from qsit_plugin.weights.golden import goldens, read_goldens
 
-    folder = resolve(name, revision=revision)
+    folder = resolve(name, revision=choice.revision)
     known = goldens(folder, name) if golden is None else read_goldens(golden)
     if not known:
         stop(f"no golden values are known for {name}: give --golden FILE and --image FILE", WRONG_USAGE)
     pairs = with_image(known, None if image is None else Path(image))
     if not pairs:
         stop(f"the golden picture does not come with {name}: give --image FILE ({known[0].note})", WRONG_USAGE)
-    model = options.Choice(name, device, dtype, revision, adapter, profile).open(check_golden=False)
-    try:
+    model = replace(choice, model=name).open(check_golden=False)
+    with ending(SOME_FAILED, ImageError):
         results = list(verdicts(model, pairs))
-    except ImageError as error:
-        stop(str(error), SOME_FAILED)
     for verdict in results:
         typer.echo(verdict_text(verdict))
     if any(verdict.word != "pass" for verdict in results):

@@ -32,9 +32,8 @@ def markdown(result: dict[str, Any]) -> str:
     if apart:
         lines += ["", "## Without the images that have a near twin in another split", "", *_main_table(apart)]
         lines += _groups(apart, ", without near twins")
-    kinds = list(dict.fromkeys(kind for figures in metrics.values() for kind in figures["by_distortion"]))
-    if kinds:
-        lines += ["", "## SRCC by distortion", "", *_distortion_table(metrics, kinds)]
+    if kinds := _srcc_rows([figures["by_distortion"] for figures in metrics.values()]):
+        lines += ["", "## SRCC by distortion", "", *_table(("distortion", "n", *metrics), kinds)]
     return "\n".join([*lines, *_troubles(result), "", *_NOTES.splitlines()]) + "\n"
 
 
@@ -74,7 +73,10 @@ def _groups(metrics: dict[str, dict[str, Any]], condition: str = "") -> list[str
     lines = []
     for column in dict.fromkeys(column for figures in metrics.values() for column in figures["by_group"]):
         tables = {name: figures["by_group"][column] for name, figures in metrics.items()}
-        lines += ["", f"## SRCC by {column}{condition}", "", *_group_table(column, tables), ""]
+        rows = _srcc_rows([table["groups"] for table in tables.values()])
+        means = [_bracketed(table["mean_srcc"], table["mean_srcc_interval"]) for table in tables.values()]
+        rows.append((f"mean of {max(table['of'] for table in tables.values())}", "", *means))
+        lines += ["", f"## SRCC by {column}{condition}", "", *_table((column, "n", *tables), rows), ""]
         first = next(iter(tables.values()))
         if first["value_alone"] is not None:
             lines.append(f"To know the {column} of an image and nothing else gives SRCC {first['value_alone']:.3f}.")
@@ -83,23 +85,13 @@ def _groups(metrics: dict[str, dict[str, Any]], condition: str = "") -> list[str
     return lines
 
 
-def _group_table(column: str, tables: dict[str, dict[str, Any]]) -> list[str]:
+def _srcc_rows(tables: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A row for every value that a table has: most images, then SRCC by metric."""
     rows = []
-    for value in dict.fromkeys(value for table in tables.values() for value in table["groups"]):
-        cells = [table["groups"].get(value, {"n": 0, "srcc": None}) for table in tables.values()]
-        count = str(max(cell["n"] for cell in cells))
-        rows.append((value, count, *(_with_interval(cell, "srcc") for cell in cells)))
-    means = [_bracketed(table["mean_srcc"], table["mean_srcc_interval"]) for table in tables.values()]
-    defined = max(table["of"] for table in tables.values())
-    return _table((column, "n", *tables), [*rows, (f"mean of {defined}", "", *means)])
-
-
-def _distortion_table(metrics: dict[str, dict[str, Any]], kinds: Sequence[str]) -> list[str]:
-    rows = []
-    for kind in kinds:
-        cells = [figures["by_distortion"].get(kind, {"n": 0, "srcc": None}) for figures in metrics.values()]
-        rows.append((kind, str(max(cell["n"] for cell in cells)), *(_figure(cell["srcc"]) for cell in cells)))
-    return _table(("distortion", "n", *metrics), rows)
+    for value in dict.fromkeys(value for table in tables for value in table):
+        cells = [table.get(value, {"n": 0, "srcc": None}) for table in tables]
+        rows.append((value, str(max(cell["n"] for cell in cells)), *(_with_interval(cell, "srcc") for cell in cells)))
+    return rows
 
 
 def _troubles(result: dict[str, Any]) -> list[str]:

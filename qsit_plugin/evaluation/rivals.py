@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qsit_plugin.errors import QSiTError
+from qsit_plugin.weights.errors import first_line
 
 
 class MetricError(QSiTError, RuntimeError):
@@ -40,7 +41,7 @@ def open_metric(name: str, device: str) -> RivalScorer:
         with contextlib.redirect_stdout(sys.stderr):  # pyiqa prints what it loads, and stdout is for the result
             metric = pyiqa.create_metric(name, device=device)
     except Exception as error:  # whatever the metric's own code raises is the reason that the user gets
-        raise MetricError(f"{name} cannot be created: {type(error).__name__}: {_first(error)}") from error
+        raise MetricError(f"{name} cannot be created: {type(error).__name__}: {first_line(error)}") from error
     return RivalScorer(name, metric, pyiqa)
 
 
@@ -60,13 +61,9 @@ class RivalScorer:
                 with contextlib.redirect_stdout(sys.stderr):
                     value = float(self.metric(str(path)))
             except Exception as error:  # one image that a metric cannot take (too small, broken) is that image's result
-                yield {"error": f"{type(error).__name__}: {_first(error)}"}
+                yield {"error": f"{type(error).__name__}: {first_line(error)}"}
                 continue
             yield {"score": value} if math.isfinite(value) else {"error": f"the score is {value}"}
-
-
-def _first(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 
 
 def _pyiqa() -> Any:

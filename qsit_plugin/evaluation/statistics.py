@@ -144,20 +144,12 @@ def bootstrap(
     unknown = [name for name in statistics if name not in STATISTICS]
     if unknown:
         raise ValueError(f"no statistic {unknown[0]!r} to resample: give some of {', '.join(STATISTICS)}")
-    if samples < 1 or not 0.0 < confidence < 1.0:
-        raise ValueError(f"samples must be at least 1, confidence within (0, 1); got {samples} and {confidence}")
-    members = _members(groups, len(x))
-    rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in statistics}
-    for _ in range(samples):
-        rows = _draw(members, rng)
-        if not _is_defined(x[rows], y[rows]):
-            continue
-        for name in statistics:
-            draws[name].append(STATISTICS[name](x[rows], y[rows]))
-    _check_lost(samples - len(next(iter(draws.values()), [])), samples, len(x), len(members))
-    ends = [50.0 * (1.0 - confidence), 50.0 * (1.0 + confidence)]
-    return {name: _interval(values, ends) for name, values in draws.items()}
+
+    def figures(rows: np.ndarray) -> list[float] | None:
+        a, b = x[rows], y[rows]
+        return [STATISTICS[name](a, b) for name in statistics] if _is_defined(a, b) else None
+
+    return dict(zip(statistics, _intervals(figures, len(x), groups, samples, seed, confidence), strict=True))
 
 
 def bootstrap_mean_srcc(
@@ -178,38 +170,44 @@ def bootstrap_mean_srcc(
     """
     x, y = _pair(predicted, target)
     _, number = np.unique(np.asarray(parts), return_inverse=True)
-    members = _members(groups, len(x))
-    rng = np.random.default_rng(seed)
-    means: list[float] = []
-    for _ in range(samples):
-        rows = _draw(members, rng)
+
+    def figures(rows: np.ndarray) -> list[float] | None:
         within = [rows[number[rows] == part] for part in range(int(number.max()) + 1)]
-        if all(_is_defined(x[part], y[part]) for part in within):
-            means.append(float(np.mean([srcc(x[part], y[part]) for part in within])))
-    _check_lost(samples - len(means), samples, len(x), len(members))
-    return _interval(means, [50.0 * (1.0 - confidence), 50.0 * (1.0 + confidence)])
+        if not all(_is_defined(x[part], y[part]) for part in within):
+            return None
+        return [float(np.mean([srcc(x[part], y[part]) for part in within]))]
+
+    return _intervals(figures, len(x), groups, samples, seed, confidence)[0]
 
 
-def _draw(members: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """The row numbers of as many groups as there are, with replacement."""
-    return np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+def _intervals(
+    figures: Callable[[np.ndarray], list[float] | None],
+    rows: int,
+    groups: ArrayLike | None,
+    samples: int,
+    seed: int,
+    confidence: float,
+) -> list[tuple[float, float]]:
+    """(low, high) of every figure over resamples; ``figures`` takes row numbers, None is for ties only."""
+    if samples < 1 or not 0.0 < confidence < 1.0:
+        raise ValueError(f"samples must be at least 1, confidence within (0, 1); got {samples} and {confidence}")
+    members = _members(groups, rows)
+    rng = np.random.default_rng(seed)
+    count = len(members)
+    draws = (np.concatenate([members[i] for i in rng.integers(count, size=count)]) for _ in range(samples))
+    found = [values for draw in draws if (values := figures(draw)) is not None]
+    if (lost := samples - len(found)) * 10 > samples:
+        raise ValueError(
+            f"{lost} of {samples} resamples hold equal values only: {rows} rows in {count} groups "
+            "are too few or too tied for an interval"
+        )
+    ends = [50.0 * (1.0 - confidence), 50.0 * (1.0 + confidence)]
+    pairs = (np.percentile(values, ends) for values in zip(*found, strict=True))
+    return [(float(low), float(high)) for low, high in pairs]
 
 
 def _is_defined(x: np.ndarray, y: np.ndarray) -> bool:
     return len(x) >= 3 and np.ptp(x) > 0.0 and np.ptp(y) > 0.0
-
-
-def _check_lost(lost: int, samples: int, rows: int, groups: int) -> None:
-    if lost * 10 > samples:
-        raise ValueError(
-            f"{lost} of {samples} resamples hold equal values only: {rows} rows in {groups} groups are too few "
-            f"or too tied for an interval"
-        )
-
-
-def _interval(values: list[float], ends: list[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, ends)
-    return float(low), float(high)
 
 
 def _members(groups: ArrayLike | None, rows: int) -> list[np.ndarray]:

@@ -179,13 +179,13 @@ def test_what_was_left_out_is_counted_once_by_suffix_and_texts_are_no_pictures()
 
 
 def test_every_face_finds_the_same_files(tmp_path):
-    from qsit_plugin.cli.inputs import expand
+    from qsit_plugin.cli.inputs import read
     from qsit_plugin.nodes.files import image_files
 
     for suffix in sorted(formats.SUFFIXES | formats.LEFT_OUT):
         (tmp_path / f"a{suffix}").touch()
     found = {path.suffix for path in image_files(tmp_path, recursive=True)}
-    assert found == {Path(item).suffix for item in expand([str(tmp_path)])} == formats.SUFFIXES
+    assert found == {Path(item).suffix for item in read([str(tmp_path)])} == formats.SUFFIXES
 
 
 def test_nothing_else_keeps_a_list_of_suffixes():

@@ -208,6 +208,7 @@ def test_a_range_that_does_not_hold_the_ratings_is_refused():
     ("text", "message"),
     [
         ("score,mos,mos,split\n.5,1,2,test\n", "several columns called 'mos'"),
+        ("score,mos,split\n0,5,1,test\n", "has 4 cells, the header 3"),
         ('score,mos,split,note\n.5,1,test,"oops\n.6,2,test,\n', "is a quote not closed"),
     ],
 )
@@ -218,3 +219,12 @@ def test_a_table_of_scores_that_could_be_read_in_two_ways_is_refused(tmp_path, t
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_rated_scores(path)
+
+
+def test_a_table_of_scores_may_have_semicolons_and_decimal_commas(tmp_path):
+    from qsit_plugin.evaluation.rated_scores import read_rated_scores
+
+    path = tmp_path / "scores.csv"
+    path.write_text("score;mos;split\n0,5;61,5;test\n;70;test\n", encoding="utf-8")
+    found = read_rated_scores(path)
+    assert (found.scores.tolist(), found.mos.tolist(), found.split, found.left_out) == ([0.5], [61.5], ["test"], 1)

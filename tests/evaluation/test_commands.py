@@ -89,15 +89,15 @@ def test_calibrate_refuses_a_table_of_several_scales(tmp_path, column):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("score,MOS,split\n.1,1,test\n", [], "has no column 'mos'; its columns are score, MOS, split"),
+        ("score,MOS,split\n.1,1,test\n", [], "has no column 'mos'; its header holds 'score', 'MOS', 'split'"),
         (
             "score,MOS,set\n.1,1,test\n",
             ["--mos-column", "MOS", "--split-column", "set"],
             "no row has split 'validation'",
         ),
-        ("score,mos,split\n.1,1,test\ngood,2,test\n", [], "line 3: score is 'good', which is no number"),
+        ("score,mos,split\n.1,1,test\ngood,2,test\n", [], "line 3, column 'score': 'good' is not a finite number"),
         ("score,mos,split\n,1,test\n", [], "no row with a score and a MOS"),
-        ("", [], "its columns are none"),
+        ("", [], "its header holds nothing"),
         ("score,mos,split\n.1,1,test\n", ["--kind", "cubic"], "no calibration of kind 'cubic'"),
     ],
 )

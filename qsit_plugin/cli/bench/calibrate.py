@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options
-from ..failures import WRONG_USAGE, note, stop
+from ..failures import WRONG_USAGE, ending_bench, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.protocol import ScoreProfile
@@ -45,7 +45,7 @@ def calibrate(
     from .. import output
 
     output.check_target(out, [scores])
-    try:
+    with ending_bench():
         from qsit_plugin.evaluation import calibration
         from qsit_plugin.evaluation.rated_scores import read_rated_scores
 
@@ -61,12 +61,6 @@ def calibrate(
         if out is not None:
             path = calibration.save_scale(out, scale, entries[kind], base=base, overwrite=overwrite)
             note(f"scale {scale!r} ({kind}) written: {path}; use it with --profile {path}")
-    except ModuleNotFoundError as error:
-        stop(f"{error.name} is not installed: pip install 'qsit-plugin[bench]'", WRONG_USAGE)
-    except FileNotFoundError as error:
-        stop(f"no such file: {error.filename}", WRONG_USAGE)
-    except ValueError as error:
-        stop(str(error), WRONG_USAGE)
 
 
 def report_lines(report: dict[str, dict[str, Any]]) -> list[str]:

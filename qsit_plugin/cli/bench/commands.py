@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import options
-from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, note, report, stop
+from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, report, stop
 from .calibrate import calibrate
 from .qbench import qbench
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from qsit_plugin.evaluation.accuracy import Pair
     from qsit_plugin.evaluation.journal import Journal
@@ -27,7 +28,9 @@ _TABLE = "A table of your own (--dataset csv)"
 
 
 @app.command()
+@options.chooses_model("device", "dtype", "revision", "adapter", "profile", "max_pixels")
 def accuracy(
+    choice: options.Choice,
     dataset: Annotated[
         str, typer.Option(help="koniq, spaq, kadid10k, livec, biq2021, agiqa3k, csiq, tid2013, or csv (yours).")
     ],
@@ -43,10 +46,7 @@ def accuracy(
     split: Annotated[
         str | None, typer.Option(help="An official split, or all; by default test where there is one, else all.")
     ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
-    ] = None,
+    holdout: options.Holdout = None,
     group_by: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Figures within each of its values, too; may be given several times."),
@@ -68,12 +68,6 @@ def accuracy(
         list[str] | None,
         typer.Option("--model", "-m", rich_help_panel="Model", help="As for qsit score; may be given several times."),
     ] = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    profile: options.Profile = None,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Compare scores with people's ratings on one dataset: SRCC, PLCC, KRCC, with intervals.
 
@@ -106,9 +100,9 @@ def accuracy(
     rivals = list(dict.fromkeys(name for name in named if name not in ENTRIES))
     if not own and not rivals:
         own = [options.DEFAULT_MODEL]
-    choices = [options.Choice(name, device, dtype, revision, adapter, profile, max_pixels=max_pixels) for name in own]
-    try:
-        options.Choice(device=device, dtype=dtype).check()
+    choices = [replace(choice, model=name) for name in own]
+    with ending(WRONG_USAGE, DatasetError, JournalError, MetricError, ModuleNotFoundError):
+        choice.check()
         _need_scipy()
         check_names(rivals)
         ratings = read_ratings(dataset, annotations, split=split, columns=columns, partial=partial, holdout=holdout)
@@ -116,16 +110,13 @@ def accuracy(
         by = list(dict.fromkeys([*ratings.group_by, *(group_by or [])]))
         for column in group_by or []:
             check_column([row for row, _ in pairs], column)
-        settings = {"resamples": resamples, "seed": seed, "group_by": by}
+        unavailable: dict[str, str] = {}
+        scorers = _scorers(choices, rivals, choice.device, unavailable)
         with open_journal(target.with_suffix(".scores.jsonl"), ratings, images) as journal:
-            metric_figures, unavailable = _run(choices, rivals, device, pairs, journal, settings)
-    except (DatasetError, JournalError, MetricError) as error:
-        stop(str(error), WRONG_USAGE)
-    except ModuleNotFoundError as error:
-        stop(str(error), WRONG_USAGE)
-    result = result_of(ratings, metric_figures, unavailable, missing, resamples=resamples, seed=seed)
+            figures = _run(scorers, pairs, journal, unavailable, resamples=resamples, seed=seed, group_by=by)
+    result = result_of(ratings, figures, unavailable, missing, resamples=resamples, seed=seed)
     _publish(result, target)
-    if unavailable or any(figures["failed"] for figures in metric_figures.values()):
+    if unavailable or any(found["failed"] for found in figures.values()):
         raise typer.Exit(SOME_FAILED)
 
 
@@ -138,14 +129,9 @@ def _need_scipy() -> None:
 
 
 def _run(
-    choices: Sequence[options.Choice],
-    rivals: Sequence[str],
-    device: str,
-    pairs: Sequence[Pair],
-    journal: Journal,
-    settings: dict[str, Any],
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Score with one metric after the other, so that only one is in memory; figures, and what could not run.
+    scorers: Iterable[Scorer], pairs: Sequence[Pair], journal: Journal, unavailable: dict[str, str], **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """Score with one metric after the other, so that only one is in memory; figures, and in ``unavailable`` why not.
 
     ``settings``: of ``summarize``.
     """
@@ -157,8 +143,7 @@ def _run(
     from ..progress import Progress
 
     figures: dict[str, dict[str, Any]] = {}
-    unavailable: dict[str, str] = {}
-    for scorer in _scorers(choices, rivals, device, unavailable):
+    for scorer in scorers:
         if scorer.name in figures:
             stop(f"two models are called {scorer.name}: evaluate them with --out files of their own", WRONG_USAGE)
         todo = unscored(scorer, pairs, journal)
@@ -189,7 +174,7 @@ def _run(
             stop(f"interrupted: the scores so far are in {journal.path}; the same command goes on there", INTERRUPTED)
         figures[scorer.name] = summarize(scorer, [row for row, _ in pairs], journal, **settings)
         del scorer  # or it would stay in memory while the next one is opened
-    return figures, unavailable
+    return figures
 
 
 def _scorers(

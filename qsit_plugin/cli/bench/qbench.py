@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options
-from ..failures import SOME_FAILED, WRONG_USAGE, stop
+from ..failures import SOME_FAILED, WRONG_USAGE, ending_bench, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.evaluation.multiple_choice import Answered
 
-FORMATS = {".json": "json", ".md": "markdown"}
+FORMATS = ("json", "markdown")
 
 
+@options.chooses_model("model", "device", "dtype", "revision", "adapter", "max_pixels")
 def qbench(
+    choice: options.Choice,
     logits: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A3: a file of good and poor logits; may be repeated.")
     ] = None,
@@ -34,12 +36,6 @@ def qbench(
         str | None, typer.Option("--format", "-f", help="markdown or json; by default as --out ends, else markdown.")
     ] = None,
     out: options.Out = None,
-    model: options.Model = options.DEFAULT_MODEL,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
-    max_pixels: options.MaxPixels = options.MAX_PIXELS,
 ) -> None:
     """Run Q-Bench: A1 multiple choice on a model, or A3 from files of logits.
 
@@ -48,27 +44,21 @@ def qbench(
     of (good, poor) at temperature 100, as the leaderboard does. JSON holds every answer, Markdown the table alone.
     """
     from qsit_plugin.evaluation.multiple_choice import RULES
+    from qsit_plugin.evaluation.qbench import assessment
 
     from .. import output
 
-    kind = _format(format, out)
+    kind = output.choose_format(format, out, FORMATS, "markdown")
     if (questions is None) == (not logits):
         stop("give either --logits FILE (A3) or --questions FILE --images FOLDER (A1)", WRONG_USAGE)
     if rule not in (*RULES, "both"):
         stop(f"no rule {rule!r}: give string, letters or both", WRONG_USAGE)
     output.check_target(out, [*(logits or ()), *filter(None, [questions])])
-    choice = options.Choice(model, device, dtype, revision, adapter, max_pixels=max_pixels)
-    try:
+    with ending_bench():
         if questions is None:
-            result = _assess(logits or [])
+            result: dict[str, Any] = {"task": "A3", "files": [assessment(file) for file in logits or []]}
         else:
             result = _multiple_choice(choice, questions, images, RULES if rule == "both" else (rule,), limit)
-    except ModuleNotFoundError as error:
-        stop(f"{error.name} is not installed: pip install 'qsit-plugin[bench]'", WRONG_USAGE)
-    except FileNotFoundError as error:
-        stop(f"no such file: {error.filename}", WRONG_USAGE)
-    except ValueError as error:
-        stop(str(error), WRONG_USAGE)
     with output.opened(out) as stream:
         stream.write(json.dumps(result, indent=2, ensure_ascii=False) if kind == "json" else markdown(result))
         stream.write("\n")
@@ -97,20 +87,6 @@ def _a3_rows(result: dict[str, Any]) -> list[str]:
 
 def _row(*cells: object) -> str:
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
-
-
-def _format(given: str | None, out: str | None) -> str:
-    found = given or ("markdown" if out is None else FORMATS.get(Path(out).suffix.lower()))
-    if found not in FORMATS.values():
-        what = f"cannot tell the format of {out!r} from its suffix" if given is None else f"no format {given!r}"
-        stop(f"{what}: give --format {'|'.join(FORMATS.values())}", WRONG_USAGE)
-    return str(found)
-
-
-def _assess(files: Sequence[Path]) -> dict[str, Any]:
-    from qsit_plugin.evaluation.qbench import assessment
-
-    return {"task": "A3", "files": [assessment(file) for file in files]}
 
 
 def _multiple_choice(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..failures import note
-from .endings import ends_in_words
+from .endings import ends_in_words, say
 
 if TYPE_CHECKING:
     from qsit_plugin.training.balance.report import Report
@@ -45,7 +45,7 @@ def search(
 
     with ends_in_words(_same_command):
         chosen = read_settings(settings, changes or [])
-        found = run_search(chosen, worker=_worker(worker), keep=keep, say=_say, log=_say if verbose else None)
+        found = run_search(chosen, worker=_worker(worker), keep=keep, say=say, log=say if verbose else None)
         if found is not None:
             _show(found)
 
@@ -108,8 +108,8 @@ def verify(
             images=images,
             limit=limit,
             worker=_worker(worker),
-            say=_say,
-            log=_say if verbose else None,
+            say=say,
+            log=say if verbose else None,
         )
     if done is not None:
         typer.echo("\n".join(verify_lines(done)))
@@ -133,10 +133,6 @@ def _worker(text: str) -> Worker:
     if not separator or not number.isdecimal() or not of.isdecimal():
         raise ConfigError(f"--worker {text}: write it as 1/4, 2/4, 3/4 and 4/4 for four devices")
     return Worker(int(number), int(of))
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def _same_command() -> str:

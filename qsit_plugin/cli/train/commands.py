@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..failures import SOME_FAILED, WRONG_USAGE, note, report, stop
+from .. import options
+from ..failures import SOME_FAILED, WRONG_USAGE, ending, note, report, stop
 from . import balance
-from .endings import ends_in_words, what_a_run_has_saved
+from .endings import ends_in_words, say, what_a_run_has_saved
 from .evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -50,10 +51,7 @@ def convert(
     split: Annotated[
         str | None, typer.Option(help="An official split, or all; by default training where there is one, else all.")
     ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
-    ] = None,
+    holdout: options.Holdout = None,
     without_twins: Annotated[
         bool, typer.Option("--without-twins", help="Leave out images that have a near twin in another split (biq2021).")
     ] = False,
@@ -100,10 +98,9 @@ def convert(
     import warnings
 
     from qsit_plugin.evaluation.datasets.authentic import Columns
-    from qsit_plugin.evaluation.datasets.ratings import DatasetError
     from qsit_plugin.protocol import profile_for
     from qsit_plugin.training import conversations, rated
-    from qsit_plugin.training.conversion import ScaleWarning
+    from qsit_plugin.training.conversion import Images, ScaleWarning
     from qsit_plugin.training.rows import write_rows
 
     from ..output import check_target
@@ -119,12 +116,13 @@ def convert(
     if (holdout is not None or without_twins) and name in conversations.NAMES:
         stop(f"{name} has no splits: leave --holdout and --without-twins out", WRONG_USAGE)
     wording = profile_for(".", profile)
-    try:
+    with ending(WRONG_USAGE, ModuleNotFoundError, ValueError):
         chosen = _scale(name, scale, range, lower_is_better)
+        beside = Path(images).absolute().parent if name in rated.NAMES else Path(images)
+        place = Images(Path(images), beside if root is None else Path(root), check=not unchecked)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScaleWarning)  # said below, in one line each
             if name in rated.NAMES:
-                place = _images(images, Path(images).absolute().parent if root is None else Path(root), unchecked)
                 result = rated.convert_ratings(
                     name,
                     file,
@@ -139,12 +137,7 @@ def convert(
                     without_twins=without_twins,
                 )
             else:
-                place = _images(images, Path(images if root is None else root), unchecked)
                 result = conversations.convert_conversations(name, file, place, scale=chosen, profile=wording)
-    except ModuleNotFoundError as error:
-        stop(str(error), WRONG_USAGE)
-    except (DatasetError, ValueError) as error:
-        stop(str(error), WRONG_USAGE)
     for line in result.warnings:
         report(line)
     _tell_problems(result, skip_bad)
@@ -190,18 +183,12 @@ def _scale(name: str, scale: str | None, range: tuple[float, float] | None, lowe
     return None if scale is None else LevelScale.named(scale)
 
 
-def _images(folder: str, root: Path, unchecked: bool) -> Images:
-    from qsit_plugin.training.conversion import Images
-
-    return Images(Path(folder), root, check=not unchecked)
-
-
 def _tell_problems(result: Conversion, skip_bad: bool) -> None:
     """Say what is wrong, and end here unless it is to be skipped."""
     if not result.problems:
         return
     for line in result.problems.lines():
-        typer.echo(line, err=True)
+        say(line)
     count = f"{result.problems.total():,} rows"
     if not skip_bad:
         stop(
@@ -258,12 +245,10 @@ def plan(
     from ..output import check_target
 
     target = Path(mixture).with_suffix(".plan.json") if out is None else Path(out)
-    try:
+    with ending(WRONG_USAGE, MixtureError, ModuleNotFoundError):
         found = read_data(mixture, seed=seed, folder=folder)
         check_target(str(target), [Path(mixture), *(source.path for source in found.sources)])
         content = plan_of(found, count=rows, world_size=world_size)
-    except (MixtureError, ModuleNotFoundError) as error:
-        stop(str(error), WRONG_USAGE)
     typer.echo("\n".join(plan_lines(content)))
     target.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     note(f"written: {target}")
@@ -293,9 +278,6 @@ def run(
     """
     from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio
     from qsit_plugin.training.config import read_config
-
-    def say(text: str) -> None:
-        typer.echo(text, err=True)
 
     with ends_in_words(lambda: "Nothing is written yet: give the same command again"):
         ratio = None if mixture is None else read_ratio(mixture)

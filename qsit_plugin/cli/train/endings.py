@@ -12,6 +12,11 @@ import typer
 from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, stop
 
 
+def say(text: str) -> None:
+    """A line of a run, on stderr as it is."""
+    typer.echo(text, err=True)
+
+
 @contextmanager
 def ends_in_words(how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """Every error that a user can cause ends the program with its message; Ctrl-C with ``how_to_go_on()``."""
@@ -33,7 +38,7 @@ def _stop_lines(message: str) -> NoReturn:
     """Lists of what is wrong keep their lines; the last of them says what to do."""
     *lines, last = message.splitlines()
     for line in lines:
-        typer.echo(line, err=True)
+        say(line)
     stop(last, WRONG_USAGE)
 
 

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import options
-from ..failures import WRONG_USAGE, stop
+from ..failures import WRONG_USAGE, ending, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.training.validation import Figures
 
 
+@options.chooses_model("adapter", "device", "dtype", "revision", "profile")
 def evaluate(
+    choice: options.Choice,
     checkpoint: Annotated[str, typer.Argument(help="qsit-nano, qsit-mini, qsit, a checkpoint folder, or a Hub id.")],
     data: Annotated[
         str,
         typer.Option(metavar="FILE", help="Rows (.jsonl of qsit train convert, .json), or a mixture of them (.yaml)."),
     ],
     images: Annotated[str, typer.Option(metavar="FOLDER", help="That the rows' image paths are relative to.")],
-    adapter: options.Adapter = None,
     answers: Annotated[
         str, typer.Option(help="Choices: letter (the likeliest letter, fast) or generate (written, as published).")
     ] = "letter",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images, for a first look.")] = None,
     out: Annotated[str | None, typer.Option("--out", "-o", metavar="FILE.json", help="All figures, as JSON.")] = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    profile: options.Profile = None,
 ) -> None:
     """Measure a model: agreement with ratings, losses, accuracy of choices.
 
@@ -50,17 +48,13 @@ def evaluate(
         stop(f"no folder {images}: --images is the one that the rows' image paths are relative to", WRONG_USAGE)
     from qsit_plugin.training.mixture import read_rows
 
-    try:
+    with ending(WRONG_USAGE, ModuleNotFoundError, ValueError):  # a file, a row or an image that cannot be used
         rows = read_rows(data)
-        model = options.Choice(checkpoint, device, dtype, revision, adapter, profile).open()
+        model = replace(choice, model=checkpoint).open()
         figures = validate(model, rows, images, images=limit, answers=answers)
-    except ModuleNotFoundError as error:
-        stop(str(error), WRONG_USAGE)
-    except ValueError as error:  # a file, a row or an image that cannot be used
-        stop(str(error), WRONG_USAGE)
     typer.echo("\n".join(table(figures, answers)))
     if out is not None:
-        about = {"checkpoint": checkpoint, "adapter": adapter, "data": Path(data).name, "answers": answers}
+        about = {"checkpoint": checkpoint, "adapter": choice.adapter, "data": Path(data).name, "answers": answers}
         with output.opened(out) as stream:
             stream.write(json.dumps(about | figures.to_dict(), indent=2, ensure_ascii=False) + "\n")
 

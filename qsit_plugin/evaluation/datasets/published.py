@@ -27,7 +27,8 @@ class Dataset:
     title: str
     read: Callable[[Path, list[str] | None], list[RatedImage]]
     """Takes the annotation file, and where malformed rows are to be noted; without that they raise."""
-    n: int
+    n: int | None
+    """How many rows it has; None for a table of one's own."""
     scale: str
     annotation: str
     """Name of the annotation file, as published."""
@@ -44,7 +45,7 @@ class Dataset:
     note: str = ""
     """What else a reader of the figures must know."""
 
-    def size(self, rows: list[RatedImage]) -> tuple[int, str]:
+    def size(self, rows: list[RatedImage]) -> tuple[int | None, str]:
         """How many rows the file must have, and of what: all, or the split that the file is."""
         found = {row.split or "" for row in rows}
         alone = found.pop() if self.file_per_split and len(found) == 1 else "all"
@@ -123,58 +124,55 @@ def read_ratings(
             is listed twice, a holdout of a dataset that has a validation split.
         ModuleNotFoundError: scipy or openpyxl is needed and missing.
     """
-    known = DATASETS.get(name)
-    if known is None and name != CUSTOM:
-        raise DatasetError(f"no dataset {name!r}: give one of {', '.join(DATASETS)}, or {CUSTOM} for a table of yours")
     path = Path(annotations)
+    known = DATASETS.get(name) or _own_table(path, columns or Columns())
+    if known.name != name:
+        raise DatasetError(f"no dataset {name!r}: give one of {', '.join(DATASETS)}, or {CUSTOM} for a table of yours")
     if not path.exists():
-        published = f" ({known.title}'s is {known.annotation})" if known else ""
+        published = f" ({known.title}'s is {known.annotation})" if known.annotation else ""
         raise DatasetError(f"{path}: no such annotation file{published}")
-    if path.is_dir() and not (known and known.folder):
+    if path.is_dir() and not known.folder:
         raise DatasetError(f"{path} is a folder: give the annotation file in it")
     try:
-        rows = known.read(path, bad) if known else read_columns(path, columns or Columns(), bad)
+        rows = known.read(path, bad)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not a text file in UTF-8: {error}") from None
     _check_unique(path, rows)
-    if known and not partial:
+    if not partial:
         _check_size(known, path, len(rows) + len(bad or ()), *known.size(rows))
     whole_splits = not bad and holdout is None  # a malformed row does not say which split it is of
     rows = rows if holdout is None else hold_out(rows, holdout)
     asked = "validation" if split is None and holdout is not None else split
     chosen, kept = _choose_split(path, rows, _asked_split(known, rows, asked))
-    expected = None
-    if known:
-        expected = len(kept) if holdout is not None else known.splits.get(chosen, known.n)
-        if whole_splits and not partial:
-            _check_size(known, path, len(kept), expected, chosen)
-    elif not kept and not bad:
+    expected = len(kept) if known.n and holdout is not None else known.splits.get(chosen, known.n)
+    if whole_splits and not partial:
+        _check_size(known, path, len(kept), expected, chosen)
+    if known.n is None and not kept and not bad:
         raise DatasetError(f"{path} holds no rows")
-    title = known.title if known else path.stem
-    scale = known.scale if known else _own_scale(columns or Columns())
     return Ratings(
         name,
-        title,
-        scale,
+        known.title,
+        known.scale,
         tuple(kept),
         chosen,
         expected,
         _fingerprint(rows),
-        group_by=known.group_by if known else (),
+        known.group_by,
         torn=len(torn_sources(rows) & {row.source for row in kept}) if chosen != "all" else 0,
-        note=known.note if known else "",
+        note=known.note,
     )
 
 
-def _own_scale(columns: Columns) -> str:
-    return f"{columns.mos}, {'lower' if columns.lower_is_better else 'higher'} is better"
+def _own_table(path: Path, columns: Columns) -> Dataset:
+    scale = f"{columns.mos}, {'lower' if columns.lower_is_better else 'higher'} is better"
+    return Dataset(CUSTOM, path.stem, lambda file, bad: read_columns(file, columns, bad), None, scale, annotation="")
 
 
-def _asked_split(known: Dataset | None, rows: list[RatedImage], split: str | None) -> str:
+def _asked_split(known: Dataset, rows: list[RatedImage], split: str | None) -> str:
     found = {row.split for row in rows if row.split is not None}
-    if known and known.file_per_split and len(found) == 1 and split in (None, "all"):
+    if known.file_per_split and len(found) == 1 and split in (None, "all"):
         return found.pop()
-    return split or ("test" if "test" in found and (not known or known.official_splits) else "all")
+    return split or ("test" if "test" in found and known.official_splits else "all")
 
 
 def _choose_split(path: Path, rows: list[RatedImage], chosen: str) -> tuple[str, list[RatedImage]]:
@@ -187,8 +185,8 @@ def _choose_split(path: Path, rows: list[RatedImage], chosen: str) -> tuple[str,
     return chosen, [row for row in rows if row.split == chosen]
 
 
-def _check_size(known: Dataset, path: Path, found: int, expected: int, split: str = "all") -> None:
-    if found != expected:
+def _check_size(known: Dataset, path: Path, found: int, expected: int | None, split: str = "all") -> None:
+    if expected is not None and found != expected:
         part = "" if split == "all" else f", split {split}"
         raise DatasetError(
             f"{path.name} has {found:,} images{part}, but {known.title} has {expected:,}: the file is not complete or "

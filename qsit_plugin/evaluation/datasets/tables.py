@@ -91,14 +91,14 @@ def rated(items: Iterable[Item], parse: Callable[[Item], RatedImage], bad: list[
     return rows
 
 
-def read_table(path: Path, required: Sequence[str]) -> list[Record]:
+def read_table(path: Path, required: Sequence[str], once: Sequence[str] = ()) -> list[Record]:
     """The rows of a csv or xlsx file that has the required columns.
 
     A csv's columns are separated by what its first line has most of: commas, semicolons (numbers may then have a
     decimal comma) or tabs. Raises DatasetError for a missing column, naming those that are there, and for a row with
-    more cells than the header, as a decimal comma would make one, for a required column that stands twice, and for a
-    quote that is not closed; other columns that stand twice are left out. ModuleNotFoundError where openpyxl is
-    needed and missing.
+    more cells than the header, as a decimal comma would make one, for a column that is required or in ``once`` and
+    stands twice, and for a quote that is not closed; other columns that stand twice are left out. ModuleNotFoundError
+    where openpyxl is needed and missing.
     """
     sheet = path.suffix.lower() in (".xlsx", ".xlsm")
     separator = "" if sheet else _separator(path)
@@ -108,8 +108,9 @@ def read_table(path: Path, required: Sequence[str]) -> list[Record]:
     if absent:
         held = ", ".join(repr(name) for name in header[:15] if name) or "nothing"
         raise DatasetError(f"{path} has no column {', '.join(map(repr, absent))}; its header holds {held}")
-    check_once(path, header, required)
     unclear = {name for name in header if header.count(name) > 1}
+    if twice := sorted(unclear & {*required, *once}):
+        raise DatasetError(f"{path} has several columns called {', '.join(map(repr, twice))}: rename all but one")
     records = []
     for place, cells in rows:
         if any(_stripped(cell) for cell in cells[len(header) :]):
@@ -121,31 +122,6 @@ def read_table(path: Path, required: Sequence[str]) -> list[Record]:
             values = {name: cell for name, cell in zip(header, cells, strict=False) if name not in ("", *unclear)}
             records.append(Record(values, place, decimal_comma=separator == ";"))
     return records
-
-
-def check_once(path: object, header: Sequence[str], names: Sequence[str]) -> None:
-    """Raise DatasetError for a name that several columns have: which of them is meant cannot be known."""
-    twice = sorted({name for name in names if list(header).count(name) > 1})
-    if twice:
-        raise DatasetError(f"{path} has several columns called {', '.join(map(repr, twice))}: rename all but one")
-
-
-def strict_rows(reader: Any, path: object) -> Iterator[Any]:
-    """The rows of a reader of the csv module that was made with ``strict=True``.
-
-    Raises DatasetError for a quote that is not closed, which would take all rows after it for one cell.
-    """
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DatasetError(
-                f"{path}, line {reader.line_num}: {error}; is a quote not closed? Every row from there on would be "
-                "lost: close it, or take it out"
-            ) from error
-        yield row
 
 
 def _stripped(cell: Any) -> str:
@@ -161,8 +137,14 @@ def _separator(path: Path) -> str:
 def _csv_rows(path: Path, separator: str) -> Iterator[tuple[str, list[Any]]]:
     with open(path, encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter=separator, strict=True)
-        for cells in strict_rows(reader, path):
-            yield f"{path.name}, line {reader.line_num}", list(cells)
+        try:
+            for cells in reader:
+                yield f"{path.name}, line {reader.line_num}", cells
+        except csv.Error as error:
+            raise DatasetError(
+                f"{path}, line {reader.line_num}: {error}; is a quote not closed? Every row from there on would be "
+                "lost: close it, or take it out"
+            ) from error
 
 
 def _sheet_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
