@@ -104,6 +104,7 @@ class Handle:
         model, bar, found = self.loaded(), ProgressBar(len(pictures)), []
         for answer in model.iter_answers(pictures, question, cancel=mm.processing_interrupted, **writing):
             mm.throw_exception_if_processing_interrupted()
+            assert isinstance(answer, Answer)  # errors="raise"
             found.append(answer)
             bar.update(1)
         return found

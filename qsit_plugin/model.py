@@ -248,7 +248,7 @@ class QSiT:
 
     def iter_answers(
         self, images: Iterable[Any], question: str, *, errors: str = "raise", **options: Unpack[Writing]
-    ) -> Iterator[Any]:
+    ) -> Iterator[Answer | Exception]:
         """Answers in the order of the images, lazily: up to 16 are written together.
 
         ``errors="return"`` puts an ImageError, or the ContextError of an image that leaves the question no room, in the

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -111,3 +113,12 @@ def test_an_explicit_float16_that_overflows_raises_instead_of_changing_dtype(ove
     model = qsit.load(overflowing_folder, device="cpu", dtype="float16")
     with pytest.raises(FloatingPointError, match="not finite in float16.*bfloat16"):
         model.score(pictures[0])
+
+
+def test_what_every_engine_shares_loads_neither_torch_nor_transformers():
+    shared = "images.reading tiling limits chat protocol scores quality_map look model".split()
+    shared += [f"engines.{name}" for name in "base batches finite generation level_logits prefix_cache".split()]
+    code = f"import sys, {', '.join('qsit_plugin.' + name for name in shared)}\n"
+    code += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
