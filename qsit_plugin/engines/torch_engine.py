@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from qsit_plugin.tiling import Tiling
 
@@ -50,6 +51,38 @@ def _outside(method: Method) -> Method:
             return method(self, *args, **options)
 
     return run  # type: ignore[return-value]
+
+
+SPARE = 64
+"""Tokens of room that a growing cache makes when it is full."""
+
+
+class GrowingLayer(DynamicLayer):
+    """A cache layer with room behind its end: a step writes one token where DynamicLayer copies all of them."""
+
+    room: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **options: Any) -> Any:
+        start = 0 if self.room is None else self.keys.shape[-2]
+        end = start + keys.shape[-2]
+        if self.room is None or end > self.room[0].shape[-2]:
+            kept = (keys[..., :0, :], values[..., :0, :]) if self.room is None else (self.keys, self.values)
+            self.room = (_grown(kept[0], end + SPARE, keys), _grown(kept[1], end + SPARE, values))
+        self.room[0][..., start:end, :], self.room[1][..., start:end, :] = keys, values
+        self.keys, self.values = (part[..., :end, :] for part in self.room)
+        self.is_initialized, self.dtype, self.device = True, keys.dtype, keys.device
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.room = tuple(part[indices] for part in self.room)  # type: ignore[assignment]
+        self.keys, self.values = (part[..., : self.keys.shape[-2], :] for part in self.room)
+
+
+def _grown(kept: torch.Tensor, length: int, like: torch.Tensor) -> torch.Tensor:
+    """A copy of (B, heads, T, size) with room for ``length`` tokens."""
+    larger = like.new_empty((*like.shape[:2], length, like.shape[3]))
+    larger[..., : kept.shape[-2], :] = kept
+    return larger
 
 
 @dataclass(frozen=True)
@@ -300,6 +333,7 @@ def _joined(prefixes: Sequence[Prefix]) -> tuple[DynamicCache, torch.Tensor | No
     """One cache of B rows, padded on the left where their lengths differ; its mask (B, longest), and lengths (B,)."""
     longest, device = max(prefix.length for prefix in prefixes), prefixes[0].layers[0][0].device
     cache = DynamicCache()
+    cache.layers = [GrowingLayer() for _ in prefixes[0].layers]
     for number, layers in enumerate(zip(*(prefix.layers for prefix in prefixes), strict=True)):
         keys, values = (
             torch.cat([functional.pad(own, (0, 0, longest - own.shape[-2], 0)) for own in part])
