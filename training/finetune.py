@@ -138,7 +138,10 @@ def train(prepared: Run, *, resume: bool = False) -> QSiTTrainer:
         write_record(output / RECORD, prepared.config, prepared.facts, _versions())
     if prepared.config.tensorboard and trainer.args.process_index == 0:
         _log_to_tensorboard(trainer, output)
-    trainer.train(resume_from_checkpoint=None if found is None else str(found))
+    try:
+        trainer.train(resume_from_checkpoint=None if found is None else str(found))
+    finally:
+        _unwrap(trainer)
     return trainer
 
 
@@ -205,17 +208,32 @@ def _arguments(config: RunConfig) -> Any:
         ddp_find_unused_parameters=False,  # what gets no gradient is frozen, see groups.is_read
         dataloader_num_workers=config.workers,
     )
-    if arguments.world_size > 1:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         atexit.register(_disconnect)
     return arguments
 
 
+def _unwrap(trainer: QSiTTrainer) -> None:
+    """Take the model out of DDP, and the group out of DDP, which a traceback or a script may hold to the very end."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    wrapped = trainer.model_wrapped
+    if isinstance(wrapped, DistributedDataParallel):
+        trainer.model_wrapped = trainer.model
+        for name in ("logger", "reducer", "process_group"):  # the logger holds the reducer, and that the group
+            vars(wrapped).pop(name, None)
+
+
 def _disconnect() -> None:
-    """Leave the other processes of a distributed run. One that ends while its group still has threads is aborted now
-    and then ("terminate called without an active exception"), and torchrun calls the whole run failed."""
+    """Leave the other processes of a distributed run, at the end of this one: another run in it needs the group.
+
+    Gloo's threads are joined when nothing holds the group any longer, not by destroy_process_group itself. A thread
+    that is left needs the GIL to free the tensors of its last collective, and where the interpreter is ending by then
+    the process is aborted ("terminate called without an active exception"), so that torchrun calls the run failed.
+    """
     import torch.distributed
 
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 

@@ -1,8 +1,6 @@
 """The fine stage of the balance strategy: the share of ratings follows the validation losses, and survives a stop."""
 
 import json
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from qsit_plugin.training.config import ConfigError, RunConfig  # noqa: E402
 from qsit_plugin.training.feedback import Balance, moved, with_share  # noqa: E402
 from qsit_plugin.training.mixture import read_mixture  # noqa: E402
 from qsit_plugin.training.rows import write_rows  # noqa: E402
-from tests.training.test_finetune_devices import ROOT, finished, write_config  # noqa: E402
+from tests.training.test_finetune_devices import by_torchrun, write_config  # noqa: E402
 from tests.training.test_finetune_resume import quiet, run_until, weights_of  # noqa: E402
 
 BOUNDS = (0.05, 0.95)
@@ -128,10 +126,8 @@ def test_two_processes_move_to_the_same_share(tuning: Data, mixture: Path, tmp_p
     """By torchrun, on the CPU: one process validates and decides, both deal out the rows of the new share."""
     config = tuning.config(tmp_path / "out", **settings(mixture, epochs=2))
     (tmp_path / "run.py").write_text(SHARES_OF_A_PROCESS, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(tmp_path / "run.py"), str(write_config(tmp_path / "run.yaml", config)), str(tmp_path / "shares")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    status, out, err = finished(command, environment, tmp_path)
+    command = [str(tmp_path / "run.py"), str(write_config(tmp_path / "run.yaml", config)), str(tmp_path / "shares")]
+    status, out, err = by_torchrun(command, tmp_path)
     assert status == 0, err
     assert [out.count(f"validation at step {step}, 10 rows") for step in (1, 2)] == [1, 1]
     first, second = (json.loads((tmp_path / f"shares{rank}").read_text(encoding="utf-8")) for rank in (0, 1))

@@ -45,12 +45,17 @@ def finished(command: list[str], environment: dict[str, str], folder: Path) -> t
         return process.returncode, out, err
 
 
-def in_two_processes(config: RunConfig, folder: Path) -> tuple[str, str]:
-    """Run by torchrun on the CPU; (stdout, stderr)."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "qsit_plugin.cli", "train", "run", str(write_config(folder / "two.yaml", config))]
+def by_torchrun(command: list[str], folder: Path) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr) of two processes on the CPU."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    status, out, err = finished(command, environment, folder)
+    return finished([*launcher, *command], environment, folder)
+
+
+def in_two_processes(config: RunConfig, folder: Path) -> tuple[str, str]:
+    """(stdout, stderr) of ``qsit train run`` by torchrun."""
+    config_file = str(write_config(folder / "two.yaml", config))
+    status, out, err = by_torchrun(["-m", "qsit_plugin.cli", "train", "run", config_file], folder)
     assert status == 0, err
     return out, err
 
@@ -85,3 +90,42 @@ def test_two_processes_give_what_one_gives_with_twice_the_batch(tuning: Data, tm
     # its sign decides; most weights must be equal, and none may be further off than by such steps
     distances = torch.cat([(expected[name] - found[name]).abs().flatten() for name in expected])
     assert (distances < 1e-5).double().mean() > 0.98
+
+
+GLOO_THREADS = """
+import atexit, os, sys
+from pathlib import Path
+
+def tell(when):
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    print(f"{when}: {names.count('pt_gloo_runloop')} threads of rank {os.environ['RANK']}", flush=True)
+
+atexit.register(tell, "exit")  # before the run registers anything, so called after that
+from qsit_plugin.training import finetune
+from qsit_plugin.training.config import read_config
+
+prepared = finetune.prepare(read_config(sys.argv[1]))
+
+def stop_the_first(args, state, control, **kwargs):
+    if args.process_index == 0 and sys.argv[2] == "error":
+        raise RuntimeError("stopped in a step")
+
+prepared.trainer.callback_handler.callbacks[0].on_step_end = stop_the_first
+tell("training")
+finetune.train(prepared)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+@pytest.mark.parametrize(("end", "ranks"), [("done", (0, 1)), ("error", (0,))])
+def test_no_thread_of_the_process_group_outlives_the_run(tuning: Data, tmp_path: Path, end: str, ranks: tuple) -> None:
+    """Even where the script, or the traceback of an error, still holds the trainer. A thread that is left frees its
+    tensors at some time, needs the GIL for that, and aborts the process if the interpreter is already ending."""
+    (tmp_path / "run.py").write_text(GLOO_THREADS, encoding="utf-8")
+    config_file = write_config(tmp_path / "run.yaml", tuning.config(tmp_path / "out", max_steps=1))
+    status, out, err = by_torchrun([str(tmp_path / "run.py"), str(config_file), end], tmp_path)
+    assert (status == 0) == (end == "done"), err
+    assert "SIGABRT" not in err
+    for rank in ranks:
+        assert f"training: 2 threads of rank {rank}\n" in out
+        assert f"exit: 0 threads of rank {rank}\n" in out
