@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 
+from qsit_plugin.engines.batches import Budget
 from tests.nodes.graphs import arrived, graph
 from tests.nodes.helpers import batch, keep, photo
 
@@ -64,7 +65,7 @@ def test_cancelling_stops_between_tokens_and_nothing_is_given(host, monkeypatch)
 
     asked = []
 
-    def ask(self, *args, cancel, **options):
+    def iter_answers(self, *args, cancel, **options):
         def pressed():
             asked.append(1)
             if len(asked) == 3:
@@ -73,28 +74,28 @@ def test_cancelling_stops_between_tokens_and_nothing_is_given(host, monkeypatch)
 
         return original(self, *args, cancel=pressed, **options)
 
-    original = QSiT.ask
-    monkeypatch.setattr(QSiT, "ask", ask)
+    original = QSiT.iter_answers
+    monkeypatch.setattr(QSiT, "iter_answers", iter_answers)
     result = host.run(explained(batch(photo(0), photo(1)), max_new_tokens=50))
     assert not result.success and arrived("text") == []
-    assert len(asked) == 3, "the answer went on after the cancel"
+    assert len(asked) == 4, "both answers are asked about once more, and end"
 
 
 def interrupted_at_every_batch(monkeypatch):
     """ComfyUI's interrupt is pressed while a batch is read; returns the list of the batches' sizes."""
     import comfy.model_management as mm
 
-    from qsit_plugin.engines import batches as engine
+    from qsit_plugin.engines import level_logits
 
     batches = []
-    original = engine.read_batch
+    original = level_logits.read_items
 
-    def read_batch(model, group):
+    def read_items(model, prompt, group):
         batches.append(len(group))
         mm.interrupt_current_processing()
-        return original(model, group)
+        return original(model, prompt, group)
 
-    monkeypatch.setattr(engine, "read_batch", read_batch)
+    monkeypatch.setattr(level_logits, "read_items", read_items)
     return batches
 
 
@@ -107,7 +108,8 @@ def test_cancelling_stops_scoring_between_images(host, monkeypatch):
 
 def test_cancelling_stops_a_quality_map_between_its_batches_of_regions(host, monkeypatch):
     batches = interrupted_at_every_batch(monkeypatch)
-    monkeypatch.setattr("qsit_plugin.engines.batches.CPU_TOKEN_BUDGET", 1)  # as large models: every region is a batch
+    one = Budget(tokens=1, cpu_tokens=1)  # as for large models: every region is a batch
+    monkeypatch.setattr("qsit_plugin.engines.level_logits.SCORING", one)
     prompt = graph(batch(photo(0)))
     del prompt["score"]  # it would run first and be the one that is interrupted
     inputs = {"model": ["model", 0], "images": ["images", 0], "window": 32, "overlap": 0.0, "strength": 1.0}
@@ -161,19 +163,19 @@ def test_nothing_keeps_the_model_once_comfyuis_cache_lets_go(host):
 def test_running_out_of_memory_halves_the_batch_instead_of_failing(host, monkeypatch):
     import torch
 
-    from qsit_plugin.engines import batches as engine
+    from qsit_plugin.engines import level_logits
     from qsit_plugin.nodes import handle
 
     sizes = []
-    original = engine._read
+    original = level_logits.read_items
 
-    def read(model, group):
+    def read_items(model, prompt, group):
         sizes.append(len(group))
         if len(group) > 1:
             raise torch.OutOfMemoryError("no memory")
-        return original(model, group)
+        return original(model, prompt, group)
 
-    monkeypatch.setattr(engine, "_read", read)
+    monkeypatch.setattr(level_logits, "read_items", read_items)
     images = batch(photo(0), photo(1))
     assert host.run(graph(images)).success
     host.fresh()
