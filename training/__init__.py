@@ -1,1 +1,6 @@
-"""Training, installed as ``qsit_plugin.training``: levels, conversion of datasets, the mixture; how nano was made."""
+"""Training, installed as ``qsit_plugin.training``.
+
+``data/``: what is trained on. ``config``, ``run``, ``trainer``, ``losses``, ``parameters``, ``checkpoints``: a run.
+``validation``: its figures. ``balance/``: the search for a mixture. ``synthetic/``: data made from clean photos.
+``nano/``: how the embedded model is made; in the repository only.
+"""

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .config import ConfigError, RunConfig
-from .mixture import Mixture
-from .sampler import MixtureSampler
+from .data.mixture import Mixture
+from .data.sampler import MixtureSampler
 
 Entry = dict[str, Any]
 DIVERGED = "the training has diverged; begin again with a lower learning_rate or a longer warmup"

@@ -9,7 +9,7 @@ import torch
 from qsit_plugin.checkpoint.adapter import import_peft, wrapping
 
 from .config import ConfigError, RunConfig
-from .groups import part_of
+from .parameters import part_of
 
 TARGETS = {
     "language": r".*language_model\.layers\.\d+\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",

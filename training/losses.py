@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 
-from .collator import IGNORED
+from .data.collator import IGNORED
 
 EPSILON = 1e-6
 """Keeps the square roots of the fidelity loss from an infinite gradient."""

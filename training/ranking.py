@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from .collator import NO_SOURCE, source_number
 from .config import ConfigError, RunConfig
+from .data.collator import NO_SOURCE, source_number
+from .data.mixture import Mixture
 from .losses import fidelity_losses
-from .mixture import Mixture
 
 LARGEST = 256
 """Up to which batch_size a cure is looked for."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from qsit_plugin.protocol import ScoreProfile
 
-from .lettered import choice_of
-from .rows import TASKS, TrainingRow
-from .sampler import largest_remainder, seeded
+from .data.choices import choice_of
+from .data.rows import TASKS, TrainingRow
+from .data.sampler import largest_remainder, seeded
 from .validation import true_level
 
 

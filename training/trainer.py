@@ -16,13 +16,13 @@ from qsit_plugin.protocol import ScoreProfile
 from qsit_plugin.tiling import Tiling
 
 from .checkpoints import load_trained, mark_complete, save_trained
-from .collator import Batch, Collator
 from .config import ConfigError, RunConfig
-from .dataset import QualityDataset
-from .groups import group_lines, parameter_groups
+from .data.collator import Batch, Collator
+from .data.dataset import QualityDataset
+from .data.sampler import MixtureSampler
 from .losses import level_shares, rank_losses, token_losses, total_loss
+from .parameters import group_lines, parameter_groups
 from .ranking import padded_sources, pair_count, rank_part
-from .sampler import MixtureSampler
 
 
 class QSiTTrainer(Trainer):

@@ -21,10 +21,10 @@ from qsit_plugin.evaluation import multiple_choice
 from qsit_plugin.evaluation.statistics import correlations
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
-from .conversion import level_said
-from .lettered import choice_of
-from .rows import TrainingRow
-from .tokens import tokens_of
+from .data.choices import choice_of
+from .data.conversion import level_said
+from .data.rows import TrainingRow
+from .data.tokens import tokens_of
 
 if TYPE_CHECKING:
     from qsit_plugin.model import Look, QSiT

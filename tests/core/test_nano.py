@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from qsit_plugin.training.nano.distortions import NAMES
 from qsit_plugin.training.nano.evaluate import rank_correlation
-from qsit_plugin.training.nano.vocabulary import NAMING
+from qsit_plugin.training.synthetic.distortions import NAMES
+from qsit_plugin.training.synthetic.vocabulary import NAMING
 
 data = pytest.importorskip("skimage.data", reason="test photos come from scikit-image")
 PHOTOS = ("astronaut", "chelsea", "coffee")

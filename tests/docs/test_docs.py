@@ -9,7 +9,7 @@ import typer
 from qsit_plugin.cli.app import app
 from qsit_plugin.evaluation.datasets.published import DATASETS
 from qsit_plugin.scores import COLUMNS, flat, score_row
-from qsit_plugin.training.nano.distortions import KINDS
+from qsit_plugin.training.synthetic.distortions import KINDS
 from tests.docs.quotes import (
     FENCE,
     OPTION,

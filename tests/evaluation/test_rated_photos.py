@@ -9,9 +9,9 @@ import pytest
 
 from qsit_plugin.evaluation.accuracy import pair_images
 from qsit_plugin.evaluation.datasets.published import read_ratings
-from qsit_plugin.training.conversion import Images
+from qsit_plugin.training.data.conversion import Images
+from qsit_plugin.training.data.ratings import convert_ratings
 from qsit_plugin.training.levels import LevelScale
-from qsit_plugin.training.rated import convert_ratings
 
 
 def published(variable: str) -> Path:

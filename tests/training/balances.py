@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from qsit_plugin.training.rows import TrainingRow, write_rows
+from qsit_plugin.training.data.rows import TrainingRow, write_rows
 from tests.training.runs import Data, rating
 
 KINDS = ("noise", "blur", "banding")

@@ -14,9 +14,9 @@ from PIL import Image
 
 from qsit_plugin.protocol import ScoreProfile
 from qsit_plugin.training.config import RunConfig
-from qsit_plugin.training.conversion import score_messages
+from qsit_plugin.training.data.conversion import score_messages
+from qsit_plugin.training.data.rows import TrainingRow, write_rows
 from qsit_plugin.training.levels import LevelScale
-from qsit_plugin.training.rows import TrainingRow, write_rows
 from tests.tiny import tiny_checkpoint
 
 SCALE = LevelScale.custom(0, 100)

@@ -11,7 +11,7 @@ from tests.training.runs import Data, require_training
 
 require_training()
 
-from qsit_plugin.training import finetune  # noqa: E402
+from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.balance.objective import Objective  # noqa: E402
 from qsit_plugin.training.balance.power import power_content, power_line, say_power  # noqa: E402
 from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio  # noqa: E402
@@ -20,7 +20,7 @@ from qsit_plugin.training.balance.settings import SearchSettings, read_settings 
 from qsit_plugin.training.balance.trials import Trial, Worker, read_trials  # noqa: E402
 from qsit_plugin.training.balance.verify import compare, verify, verify_lines  # noqa: E402
 from qsit_plugin.training.config import ConfigError, read_config  # noqa: E402
-from qsit_plugin.training.rows import write_rows  # noqa: E402
+from qsit_plugin.training.data.rows import write_rows  # noqa: E402
 
 
 def silent(text: str) -> None:

@@ -11,11 +11,11 @@ from qsit_plugin.evaluation.datasets.authentic import Columns
 from qsit_plugin.evaluation.datasets.published import read_ratings
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import OFFICIAL, TRAINING_CONSISTENT, ScoreProfile
-from qsit_plugin.training.conversations import convert_conversations
-from qsit_plugin.training.conversion import Conversion, Images
+from qsit_plugin.training.data.conversations import convert_conversations
+from qsit_plugin.training.data.conversion import Conversion, Images
+from qsit_plugin.training.data.ratings import convert_ratings
+from qsit_plugin.training.data.rows import RowError, from_record, to_llava, to_record, write_rows
 from qsit_plugin.training.levels import LevelScale
-from qsit_plugin.training.rated import convert_ratings
-from qsit_plugin.training.rows import RowError, from_record, to_llava, to_record, write_rows
 
 QUESTION = TRAINING_CONSISTENT.question
 UNCHECKED = Images(Path("photos"), Path("photos"), check=False)

@@ -8,9 +8,9 @@ import pytest
 from qsit_plugin.evaluation.datasets.authentic import Columns
 from qsit_plugin.evaluation.datasets.biq2021 import FILES, scene_of
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
-from qsit_plugin.training.conversion import Images
+from qsit_plugin.training.data.conversion import Images
+from qsit_plugin.training.data.ratings import convert_ratings
 from qsit_plugin.training.levels import LevelScale
-from qsit_plugin.training.rated import convert_ratings
 
 UNCHECKED = Images(Path("photos"), Path("photos"), check=False)
 

@@ -12,14 +12,14 @@ require_training()
 
 import qsit_plugin  # noqa: E402
 from qsit_plugin.chat import Conversation, stop_ids  # noqa: E402
-from qsit_plugin.training import finetune  # noqa: E402
-from qsit_plugin.training.collator import IGNORED, Collator  # noqa: E402
+from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
-from qsit_plugin.training.conversion import score_messages  # noqa: E402
-from qsit_plugin.training.dataset import QualityDataset, supervised_texts  # noqa: E402
+from qsit_plugin.training.data.collator import IGNORED, Collator  # noqa: E402
+from qsit_plugin.training.data.conversion import score_messages  # noqa: E402
+from qsit_plugin.training.data.dataset import QualityDataset, supervised_texts  # noqa: E402
+from qsit_plugin.training.data.rows import TrainingRow, write_rows  # noqa: E402
+from qsit_plugin.training.data.tokens import check_profile  # noqa: E402
 from qsit_plugin.training.levels import LevelScale  # noqa: E402
-from qsit_plugin.training.rows import TrainingRow, write_rows  # noqa: E402
-from qsit_plugin.training.tokens import check_profile  # noqa: E402
 from qsit_plugin.training.trainer import forward  # noqa: E402
 
 

@@ -16,7 +16,7 @@ require_training()
 
 import yaml  # noqa: E402
 
-from qsit_plugin.training import finetune  # noqa: E402
+from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import RunConfig  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

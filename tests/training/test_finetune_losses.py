@@ -10,8 +10,8 @@ from tests.training.runs import Data, rating, require_training
 require_training()
 
 import qsit_plugin  # noqa: E402
-from qsit_plugin.training.collator import Collator  # noqa: E402
-from qsit_plugin.training.dataset import QualityDataset  # noqa: E402
+from qsit_plugin.training.data.collator import Collator  # noqa: E402
+from qsit_plugin.training.data.dataset import QualityDataset  # noqa: E402
 from qsit_plugin.training.losses import rank_losses, token_losses, total_loss  # noqa: E402
 
 IDS = (5, 3, 1, 0, 7)

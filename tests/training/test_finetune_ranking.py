@@ -10,13 +10,13 @@ from tests.training.runs import Data, require_training
 
 require_training()
 
-from qsit_plugin.training import finetune  # noqa: E402
-from qsit_plugin.training.collator import NO_SOURCE  # noqa: E402
+from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError, read_config  # noqa: E402
+from qsit_plugin.training.data.collator import NO_SOURCE  # noqa: E402
+from qsit_plugin.training.data.mixture import read_data  # noqa: E402
+from qsit_plugin.training.data.rows import write_rows  # noqa: E402
 from qsit_plugin.training.losses import fidelity_losses  # noqa: E402
-from qsit_plugin.training.mixture import read_data  # noqa: E402
 from qsit_plugin.training.ranking import check_pairs, padded_sources, pair_count, planned_pairs, rank_part  # noqa: E402
-from qsit_plugin.training.rows import write_rows  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 

@@ -10,7 +10,7 @@ from tests.training.runs import Data, require_training
 
 require_training()
 
-from qsit_plugin.training import finetune  # noqa: E402
+from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.checkpoints import COMPLETE, newest  # noqa: E402
 from qsit_plugin.training.config import ConfigError, RunConfig  # noqa: E402
 

@@ -13,9 +13,9 @@ require_training()
 
 import qsit_plugin  # noqa: E402
 from qsit_plugin.checkpoint import open_checkpoint  # noqa: E402
-from qsit_plugin.training import finetune  # noqa: E402
+from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
-from qsit_plugin.training.groups import check_groups, parameter_groups, part_of  # noqa: E402
+from qsit_plugin.training.parameters import check_groups, parameter_groups, part_of  # noqa: E402
 
 
 def lines_of(config, **options) -> tuple[Path, list[str]]:

@@ -10,10 +10,10 @@ from PIL import Image
 
 from qsit_plugin.evaluation.datasets.authentic import Columns
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
-from qsit_plugin.training.conversations import convert_conversations
-from qsit_plugin.training.conversion import Conversion, Images
+from qsit_plugin.training.data.conversations import convert_conversations
+from qsit_plugin.training.data.conversion import Conversion, Images
+from qsit_plugin.training.data.ratings import convert_ratings
 from qsit_plugin.training.levels import LevelScale
-from qsit_plugin.training.rated import convert_ratings
 
 COMPOSED = unicodedata.normalize("NFC", "fête/äöü.png")
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)

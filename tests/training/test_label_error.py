@@ -10,12 +10,12 @@ import pytest
 from qsit_plugin.evaluation.datasets.authentic import Columns
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import LEVELS
-from qsit_plugin.training.conversations import convert_conversations
-from qsit_plugin.training.conversion import Conversion, Images, ScaleWarning
-from qsit_plugin.training.label_error import LabelError, label_error
+from qsit_plugin.training.data.conversations import convert_conversations
+from qsit_plugin.training.data.conversion import Conversion, Images, ScaleWarning
+from qsit_plugin.training.data.label_error import LabelError, label_error
+from qsit_plugin.training.data.ratings import convert_ratings
+from qsit_plugin.training.data.rows import TrainingRow, to_record, write_rows
 from qsit_plugin.training.levels import LevelScale
-from qsit_plugin.training.rated import convert_ratings
-from qsit_plugin.training.rows import TrainingRow, to_record, write_rows
 
 UNCHECKED = Images(Path("photos"), Path("photos"), check=False)
 SCALE = LevelScale.custom(0, 100)
@@ -85,7 +85,7 @@ def test_koniqs_votes_are_had_by_name_and_are_on_another_ruler(data: Path) -> No
 
 
 @pytest.mark.parametrize(("name", "file"), [("kadid10k", "kadid10k_mos_sd.txt"), ("agiqa3k", "agiqa3k.csv")])
-@pytest.mark.filterwarnings("ignore::qsit_plugin.training.conversion.ScaleWarning")
+@pytest.mark.filterwarnings("ignore::qsit_plugin.training.data.conversion.ScaleWarning")
 def test_other_datasets_with_deviations_lie_on_their_range(data: Path, name: str, file: str) -> None:
     result = convert_ratings(name, data / "annotations" / file, UNCHECKED)
     assert_on_range(error_of(result))

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsit_plugin.training.mixture import MixtureError, choose, read_mixture
-from qsit_plugin.training.plan import plan_lines, plan_of
-from qsit_plugin.training.sampler import MixtureSampler, largest_remainder
+from qsit_plugin.training.data.mixture import MixtureError, choose, read_mixture
+from qsit_plugin.training.data.plan import plan_lines, plan_of
+from qsit_plugin.training.data.sampler import MixtureSampler, largest_remainder
 
 SIZES = {"spaq": 40, "koniq": 25, "talk": 300}
 SHARES = {"spaq": 0.2, "koniq": 0.13, "talk": 0.67}

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
-from qsit_plugin.training.nano import imitation, photos, teacher
-from qsit_plugin.training.nano.efficientnet import EfficientNetLite0
+from qsit_plugin.training.nano.human import imitation, teacher
+from qsit_plugin.training.nano.human.efficientnet import EfficientNetLite0
 from qsit_plugin.training.nano.tower import TowerWithHeads, inner_tower, take_tower
+from qsit_plugin.training.synthetic import photos
 
 
 def crops(count: int = 2, side: int = 256) -> torch.Tensor:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsit_plugin.training.nano import rated
-from qsit_plugin.training.nano.rated import Rated
+from qsit_plugin.training.nano.human import rated
+from qsit_plugin.training.nano.human.rated import Rated
 
 
 def numbered(subset: str, numbers: range, part: str = "training") -> list[Rated]:

@@ -12,9 +12,10 @@ from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE
 from qsit_plugin.engines.base import Prompt
 from qsit_plugin.engines.torch_engine import TorchEngine
 from qsit_plugin.tiling import Tiling
-from qsit_plugin.training.nano import architecture, distortions, photos, text, tokenizer, vocabulary
-from qsit_plugin.training.nano.distortions import Defect
+from qsit_plugin.training.nano import architecture, tokenizer
 from qsit_plugin.training.nano.evaluate import rank_correlation
+from qsit_plugin.training.synthetic import distortions, photos, text, vocabulary
+from qsit_plugin.training.synthetic.distortions import Defect
 
 data = pytest.importorskip("skimage.data", reason="test photos come from scikit-image")
 
@@ -341,7 +342,7 @@ def test_the_published_recipe_is_read_and_a_wrong_setting_is_named(tmp_path):
 
 
 def test_rows_from_photos_can_be_trained_on(folder):
-    from qsit_plugin.training.nano import rows
+    from qsit_plugin.training.synthetic import rows
 
     files = rows.dataset(folder / "photos", folder / "rows", images=6, validation=4)
     assert [len(files[name]) for name in ("scoring", "quality", "general", "validation")] == [6, 6, 6, 8]
@@ -356,7 +357,7 @@ def test_rank_correlation_knows_ties_and_constants():
 
 
 def test_curves_are_read_from_what_the_stages_print():
-    from qsit_plugin.training.nano.curves import points
+    from qsit_plugin.training.synthetic.curves import points
 
     printed = [
         "tower:",

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
-from qsit_plugin.training.nano import efficientnet, readout, teacher
-from qsit_plugin.training.nano.efficientnet import CHANNELS, STRIDES, EfficientNetLite0
-from qsit_plugin.training.nano.rated import Rated
+from qsit_plugin.training.nano.human import efficientnet, readout, teacher
+from qsit_plugin.training.nano.human.efficientnet import CHANNELS, STRIDES, EfficientNetLite0
+from qsit_plugin.training.nano.human.rated import Rated
 from qsit_plugin.training.nano.tower import LEVELS
 
 

@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from qsit_plugin.training.nano import photos, tower, variety
+from qsit_plugin.training.nano import tower
 from qsit_plugin.training.nano.average import average
 from qsit_plugin.training.nano.language import learner, take_weights
+from qsit_plugin.training.synthetic import photos, variety
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 

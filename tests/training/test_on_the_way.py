@@ -15,12 +15,13 @@ from tests.training.runs import Data, require_training
 require_training()
 
 import qsit_plugin  # noqa: E402
-from qsit_plugin.training import best, finetune  # noqa: E402
+from qsit_plugin.training import best  # noqa: E402
+from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
-from qsit_plugin.training.on_the_way import reading  # noqa: E402
-from qsit_plugin.training.rows import TrainingRow, write_rows  # noqa: E402
+from qsit_plugin.training.data.rows import TrainingRow, write_rows  # noqa: E402
 from qsit_plugin.training.subset import stratified  # noqa: E402
 from qsit_plugin.training.validation import validate  # noqa: E402
+from qsit_plugin.training.validation_callback import reading  # noqa: E402
 from tests.training.test_finetune_resume import quiet, run_until, weights_of  # noqa: E402
 
 
@@ -208,7 +209,7 @@ def test_letters_that_are_not_one_token_each_are_refused(words: dict[str, int], 
     from transformers import PreTrainedTokenizerFast
 
     from qsit_plugin.chat import Conversation
-    from qsit_plugin.training.inputs import check_letters
+    from qsit_plugin.training.data.inputs import check_letters
 
     kind = models.WordLevel(words, "[UNK]") if "[UNK]" in words else models.BPE(words, [])
     backend = Tokenizer(kind)

@@ -22,7 +22,7 @@ def test_an_adapter_is_made_and_loaded_without_a_warning_or_a_look_up(
 ) -> None:
     from peft.utils import save_and_load
 
-    from qsit_plugin.training.finetune import run
+    from qsit_plugin.training.run import run
 
     def asked(*arguments: object, **options: object) -> bool:
         raise AssertionError("peft asks the Hub for the base's config.json")

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsit_plugin.training.conversion import Images, ScaleWarning
+from qsit_plugin.training.data.conversion import Images, ScaleWarning
+from qsit_plugin.training.data.range_fit import range_warning
+from qsit_plugin.training.data.ratings import convert_ratings
 from qsit_plugin.training.levels import LevelScale
-from qsit_plugin.training.range_fit import range_warning
-from qsit_plugin.training.rated import convert_ratings
 
 UNCHECKED = Images(Path("photos"), Path("photos"), check=False)
 

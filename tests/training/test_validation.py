@@ -17,8 +17,8 @@ from qsit_plugin.evaluation.statistics import correlations  # noqa: E402
 from qsit_plugin.images.reading import ImageError  # noqa: E402
 from qsit_plugin.model import QSiT  # noqa: E402
 from qsit_plugin.protocol import LEVELS  # noqa: E402
-from qsit_plugin.training.lettered import choice_of, kind_of  # noqa: E402
-from qsit_plugin.training.rows import TrainingRow  # noqa: E402
+from qsit_plugin.training.data.choices import choice_of, kind_of  # noqa: E402
+from qsit_plugin.training.data.rows import TrainingRow  # noqa: E402
 from qsit_plugin.training.validation import validate  # noqa: E402
 
 
@@ -51,7 +51,7 @@ def test_agreement_is_that_of_the_scores_with_the_ratings(tuning: Data, model: Q
 
 def test_losses_are_those_of_training(tuning: Data, model: QSiT, tmp_path: Path) -> None:
     """Soft levels at the level word, and the mean over the tokens of all answers of a conversation."""
-    from qsit_plugin.training import finetune
+    from qsit_plugin.training import run as finetune
     from qsit_plugin.training.losses import token_losses
     from qsit_plugin.training.trainer import forward
 

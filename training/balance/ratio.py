@@ -109,7 +109,7 @@ def as_settings(ratio: Ratio, config: str | Path, overrides: Sequence[str] = ())
 
 def check_fits(ratio: Ratio, config: RunConfig) -> None:
     """Raise ConfigError where a ratio was not found for such a run."""
-    from ..mixture import source_names
+    from ..data.mixture import source_names
 
     found_with = ratio.content["normalize"]
     if config.normalize != found_with:

@@ -16,8 +16,8 @@ from ..config import ConfigError, RunConfig
 from .design import GROUPS, Planned, Point
 
 if TYPE_CHECKING:
-    from ..mixture import Mixture
-    from ..rows import TrainingRow
+    from ..data.mixture import Mixture
+    from ..data.rows import TrainingRow
 
 RECORD = "search.json"
 OWN: dict[str, Any] = {
@@ -91,9 +91,9 @@ def open_study(
     Raises ConfigError for everything that a run would refuse, data that are no two or three groups, validation rows
     without ratings or without choices, and an output of a search of other trials.
     """
-    from .. import finetune
+    from .. import run as finetune
     from ..checkpoints import FREE
-    from ..inputs import rows_of
+    from ..data.inputs import rows_of
 
     _check_alone()
     output = Path(output)
@@ -196,7 +196,7 @@ def group_sources(mixture: Mixture, given: Mapping[str, Sequence[str]] | None) -
 
 def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> dict[str, Any]:
     """Counts of what is validated on, and the chance of its questions."""
-    from ..lettered import choice_of
+    from ..data.choices import choice_of
     from ..validation import LEAST
 
     try:

@@ -97,7 +97,7 @@ def run_trial(
     """Run one, or what is left of it, and keep its figures."""
     import torch
 
-    from .. import finetune
+    from .. import run as finetune
     from ..checkpoints import newest
 
     key = study.key(planned)
@@ -122,7 +122,7 @@ def _as_it_can_be(run: RunConfig) -> RunConfig:
     holds two to compare. That is the same training; a run that asks for soft+rank there is refused."""
     if run.level_loss != "soft+rank":
         return run
-    from ..inputs import rows_of
+    from ..data.inputs import rows_of
     from ..ranking import planned_pairs
 
     compares = planned_pairs(rows_of("data", run.data, run.seed), run, devices=1).any()

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig, SiglipVisionModel
 
-TILE = 128
+from ..synthetic.pixels import TILE
+
 PATCH = 16
 WIDTH = 192
 VISION_LAYERS = 6

@@ -12,12 +12,12 @@ from PIL import Image
 from qsit_plugin.chat import Conversation
 from qsit_plugin.tiling import Tiling
 
-from . import photos, text
+from ..synthetic import photos, text
+from ..synthetic.distortions import Defect, severity_score
+from ..synthetic.variety import varied
 from .architecture import TILE
 from .choice import NO_OPTION
-from .distortions import Defect, severity_score
 from .turns import Tokens, tokens_of
-from .variety import varied
 
 GRIDS = (
     ((1, 1),),

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from . import order, photos
-from .distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score
-from .text import askable, whether
-from .vocabulary import NAMING
+from ..synthetic import photos
+from ..synthetic.distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score
+from ..synthetic.text import askable, whether
+from ..synthetic.vocabulary import NAMING
+from . import order
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 OPTIONS = 8

@@ -21,9 +21,9 @@ from PIL import Image
 
 from qsit_plugin.engines.torch_engine import normalise
 
-from . import photos
+from ..synthetic import photos
+from ..synthetic.distortions import Defect
 from .architecture import PATCH, TEXT_LAYERS, TILE
-from .distortions import Defect
 from .joint import write
 from .language import LanguageStage, Learner, Lesson, code_book, learner
 from .optimizers import cosine

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from . import photos
+from ..synthetic import photos
 from .evaluate import ladder, rank_correlation
 
 METRICS = {"fsim": 1, "ms_ssim": 1, "vif": 1, "gmsd": -1}

@@ -26,7 +26,8 @@ from torch import nn
 from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE, save_portable
 from qsit_plugin.engines.torch_engine import TorchEngine, normalise
 
-from . import photos, tokenizer
+from ..synthetic import photos
+from . import tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE
 from .attention import use_plain_attention
 from .batches import Batch, Batches

@@ -33,12 +33,13 @@ from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE
 from qsit_plugin.engines.torch_engine import TorchEngine
 from qsit_plugin.tiling import Tiling
 
-from . import text, tokenizer
+from ..synthetic import text
+from ..synthetic.distortions import KINDS, Defect, severity_score
+from ..synthetic.photos import COMBINED
+from . import tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, WIDTH, model_config
 from .choice import LAYER, NO_OPTION, ChoiceHeads
-from .distortions import KINDS, Defect, severity_score
 from .optimizers import adamw, set_rate
-from .photos import COMBINED
 from .state import load_state, save_state
 from .tower import CLEAN, TowerWithHeads, add_settings, inner_tower, kind_shares, soft_levels
 from .turns import tokens_of

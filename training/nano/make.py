@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import evidence, joint, language, photos, tower
+from ..synthetic import photos
+from . import evidence, joint, language, tower
 from .average import WEIGHTS, AverageStage, average
 
 RECIPE = Path(__file__).with_name("recipe.yaml")

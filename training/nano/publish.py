@@ -17,8 +17,8 @@ from PIL import Image
 from qsit_plugin.checkpoint import open_checkpoint
 from qsit_plugin.checkpoint.saving import save_portable
 
+from ..synthetic.distortions import KINDS, NAMES
 from .architecture import PREPROCESSOR
-from .distortions import KINDS, NAMES
 
 LIMIT = 16 * 2**20
 """Bytes of safetensors that the package may carry."""

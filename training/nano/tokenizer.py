@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from qsit_plugin import protocol
 
-from . import text
-from .distortions import KINDS, Defect
+from ..synthetic import text
+from ..synthetic.distortions import KINDS, Defect
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 VOCABULARY = 1536

@@ -24,10 +24,10 @@ from torch import nn
 
 from qsit_plugin.weights import resolve
 
-from . import photos
+from ..synthetic import photos
+from ..synthetic.distortions import KINDS, Defect
 from .architecture import PATCH, TILE, WIDTH, new_vision_tower
 from .attention import use_plain_attention
-from .distortions import KINDS, Defect
 from .optimizers import cosine, muon_and_adamw, set_rate
 from .state import load_state, save_state
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qsit_plugin.chat import Conversation
 
-from . import text
+from ..synthetic import text
 from .choice import NO_OPTION, option_marks
 
 Tokens = tuple[list[int], list[int], list[int], list[int]]

@@ -14,7 +14,7 @@ from .endings import ends_in_words, say, what_a_run_has_saved
 from .evaluate import evaluate
 
 if TYPE_CHECKING:
-    from qsit_plugin.training.conversion import Conversion, Images
+    from qsit_plugin.training.data.conversion import Conversion, Images
     from qsit_plugin.training.levels import LevelScale
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tune a model, and prepare the data for it.")
@@ -99,9 +99,10 @@ def convert(
 
     from qsit_plugin.evaluation.datasets.authentic import Columns
     from qsit_plugin.protocol import profile_for
-    from qsit_plugin.training import conversations, rated
-    from qsit_plugin.training.conversion import Images, ScaleWarning
-    from qsit_plugin.training.rows import write_rows
+    from qsit_plugin.training.data import conversations
+    from qsit_plugin.training.data import ratings as rated
+    from qsit_plugin.training.data.conversion import Images, ScaleWarning
+    from qsit_plugin.training.data.rows import write_rows
 
     from ..output import check_target
 
@@ -148,8 +149,9 @@ def convert(
 
 
 def _check_options(name: str, table: bool, dataset: bool, range: bool, lower_is_better: bool, soft: str) -> None:
-    from qsit_plugin.training import conversations, rated
-    from qsit_plugin.training.conversion import RATING, SOFT_LABELS
+    from qsit_plugin.training.data import conversations
+    from qsit_plugin.training.data import ratings as rated
+    from qsit_plugin.training.data.conversion import RATING, SOFT_LABELS
 
     if name not in (*rated.NAMES, *conversations.NAMES):
         known = ", ".join((*rated.NAMES, *conversations.NAMES))
@@ -198,8 +200,8 @@ def _tell_problems(result: Conversion, skip_bad: bool) -> None:
 
 
 def _tell_result(result: Conversion, images: Images, out: str, soft: str) -> None:
-    from qsit_plugin.training.conversion import VOTES
-    from qsit_plugin.training.range_fit import histogram
+    from qsit_plugin.training.data.conversion import VOTES
+    from qsit_plugin.training.data.range_fit import histogram
 
     if result.twins:
         note(f"{result.twins:,} images with a near twin in another split are left out")
@@ -239,8 +241,8 @@ def plan(
     """
     import json
 
-    from qsit_plugin.training.mixture import MixtureError, read_data
-    from qsit_plugin.training.plan import plan_lines, plan_of
+    from qsit_plugin.training.data.mixture import MixtureError, read_data
+    from qsit_plugin.training.data.plan import plan_lines, plan_of
 
     from ..output import check_target
 
@@ -289,7 +291,7 @@ def run(
         from qsit_plugin.training.requirements import require_training
 
         require_training(chosen.tensorboard)
-        from qsit_plugin.training import finetune
+        from qsit_plugin.training import run as finetune
 
         if ratio is not None and finetune.is_first():
             note(ratio.line())

@@ -22,7 +22,7 @@ def ends_in_words(how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """Every error that a user can cause ends the program with its message; Ctrl-C with ``how_to_go_on()``."""
     from qsit_plugin.images.reading import ImageError
     from qsit_plugin.training.config import ConfigError
-    from qsit_plugin.training.mixture import MixtureError
+    from qsit_plugin.training.data.mixture import MixtureError
 
     try:
         yield
@@ -45,7 +45,7 @@ def _stop_lines(message: str) -> NoReturn:
 def what_a_run_has_saved(output: str) -> str:
     """For a run that was stopped: what is in its output folder, and the way on from there."""
     from qsit_plugin.training.checkpoints import newest
-    from qsit_plugin.training.finetune import RECORD
+    from qsit_plugin.training.run import RECORD
 
     folder = Path(output)
     if not (folder / RECORD).is_file():

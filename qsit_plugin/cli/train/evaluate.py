@@ -46,7 +46,7 @@ def evaluate(
     output.check_target(out, [Path(data)])
     if not Path(images).is_dir():
         stop(f"no folder {images}: --images is the one that the rows' image paths are relative to", WRONG_USAGE)
-    from qsit_plugin.training.mixture import read_rows
+    from qsit_plugin.training.data.mixture import read_rows
 
     with ending(WRONG_USAGE, ModuleNotFoundError, ValueError):  # a file, a row or an image that cannot be used
         rows = read_rows(data)

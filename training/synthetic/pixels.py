@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+TILE = 128
+"""Side of a region, in pixels: what nano sees at once."""
+
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 

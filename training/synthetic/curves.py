@@ -1,7 +1,7 @@
 """The curves of a run, from what the stages printed.
 
 python -m qsit_plugin.training.nano.make --photos PHOTOS --out made | tee made.log
-python -m qsit_plugin.training.nano.curves made.log --csv curves.csv --png curves.png
+python -m qsit_plugin.training.synthetic.curves made.log --csv curves.csv --png curves.png
 """
 
 from __future__ import annotations

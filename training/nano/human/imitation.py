@@ -1,6 +1,6 @@
 """Nano's vision tower imitates the teacher's maps on its own grid of 16-pixel patches. No ratings are needed.
 
-    python -m qsit_plugin.training.nano.imitation --rated BIQ2021 --photos PHOTOS --out imitated.safetensors
+    python -m qsit_plugin.training.nano.human.imitation --rated BIQ2021 --photos PHOTOS --out imitated.safetensors
 
 Crops of many photos, half of them distorted first, are shown to both. Targets are the teacher's maps at strides 8, 16
 and 32, each channel standardised; linear heads on the tower's layers 4 and 6 predict them. A stopped run goes on where
@@ -23,14 +23,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from . import photos, rated
-from .architecture import PATCH, TILE, WIDTH, new_vision_tower
-from .attention import use_plain_attention
+from qsit_plugin.training.synthetic import photos
+
+from ..architecture import PATCH, TILE, WIDTH, new_vision_tower
+from ..attention import use_plain_attention
+from ..optimizers import muon_and_adamw, set_rate
+from ..schedule import rate_at
+from ..state import load_state, save_state
+from ..tower import add_settings, inner_tower, read_tower
+from . import rated
 from .efficientnet import CHANNELS, STRIDES, EfficientNetLite0, load
-from .optimizers import muon_and_adamw, set_rate
-from .schedule import rate_at
-from .state import load_state, save_state
-from .tower import add_settings, inner_tower, read_tower
 
 TARGETS = ((2, 4), (4, 6), (6, 6))
 """Which of the teacher's maps is predicted from the tower's which layer (counted from 1): strides 8, 16 and 32."""

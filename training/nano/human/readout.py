@@ -1,7 +1,7 @@
 """What a linear read-out can tell from a network's maps: the measure of a teacher and of a tower that imitated it.
 
-    python -m qsit_plugin.training.nano.readout --rated BIQ2021 --unseen LIVEC --tower imitated.safetensors
-    python -m qsit_plugin.training.nano.readout --rated BIQ2021 --unseen LIVEC --teacher imagenet
+    python -m qsit_plugin.training.nano.human.readout --rated BIQ2021 --unseen LIVEC --tower imitated.safetensors
+    python -m qsit_plugin.training.nano.human.readout --rated BIQ2021 --unseen LIVEC --teacher imagenet
 
 Mean and deviation of every channel over the photo, then a ridge on the ratings of the training part. Figures are of the
 validation parts: a tenth of BIQ2021's training split, cut by scene, and half of LIVE-C, which is never trained on.
@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..architecture import new_vision_tower
+from ..attention import use_plain_attention
+from ..tower import inner_tower, read_tower
 from . import efficientnet, rated
-from .architecture import new_vision_tower
-from .attention import use_plain_attention
 from .imitation import tiles, tower_layers
 from .rated import Rated
-from .tower import inner_tower, read_tower
 
 SIDE = 512
 """Photos are read at this size, as nano's processor fits LIVE-C's 500 pixels into its grid; BIQ2021's have it."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .config import RunConfig
+from ..config import RunConfig
 from .dataset import Sample
 from .rows import TASKS, TrainingRow
 

@@ -1,7 +1,7 @@
 """A small dataset in the form of ``qsit train``, from photos under synthetic distortions: what the balance of scoring
 and interpreting is demonstrated on, and a way to try fine-tuning without any download but photos.
 
-    python -m qsit_plugin.training.nano.rows --photos FOLDER --out data --images 3000 --validation 300
+    python -m qsit_plugin.training.synthetic.rows --photos FOLDER --out data --images 3000 --validation 300
 
 Writes ``data/images``, and ``scoring.jsonl`` (ratings), ``quality.jsonl`` (questions about quality) and
 ``general.jsonl`` (questions about anything else) with one row an image each, after the three kinds of data that Q-SiT
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from qsit_plugin.training.data.rows import TrainingRow, write_rows
 from qsit_plugin.training.levels import LevelScale
-from qsit_plugin.training.rows import TrainingRow, write_rows
 
 from . import photos, text
 from .distortions import Defect, severity_score

@@ -12,9 +12,9 @@ from qsit_plugin.evaluation.datasets.locate import FileTree
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
+from ..levels import SCALES, LevelScale
 from .contradiction import contradiction_text
 from .conversion import Conversion, Images, ScaleWarning, level_said, rounded
-from .levels import SCALES, LevelScale
 from .problems import BAD_ROW, DISAGREEMENT, MISSING_IMAGE, OUT_OF_RANGE
 from .rows import RowError, TrainingRow, from_record, messages_of
 

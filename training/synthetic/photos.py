@@ -13,9 +13,9 @@ from PIL import Image
 from qsit_plugin.images.formats import SUFFIXES, suffix
 from qsit_plugin.images.reading import read_image
 
-from .architecture import TILE
 from .detail import camera_jpeg
 from .distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score, visible_strength
+from .pixels import TILE
 from .variety import varied
 
 

@@ -16,8 +16,8 @@ from qsit_plugin.model import QSiT
 
 from . import best
 from .config import ConfigError, RunConfig
+from .data.rows import TrainingRow
 from .feedback import DIVERGED, Balance
-from .rows import TrainingRow
 from .subset import stratified
 from .trainer import QSiTTrainer
 from .validation import Figures, validate

@@ -16,7 +16,7 @@ from qsit_plugin.images.reading import ImageError, read_image
 from qsit_plugin.protocol import ScoreProfile
 from qsit_plugin.tiling import Tiling
 
-from .config import ConfigError
+from ..config import ConfigError
 from .problems import MISSING_IMAGE, Problems
 from .rows import RowError, TrainingRow
 from .tokens import Tokens, tokens_of

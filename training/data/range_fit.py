@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from qsit_plugin.protocol import LEVELS
 
-from .levels import LevelScale
+from ..levels import LevelScale
 
 ENOUGH = 5
 """Fewer ratings say nothing about the range that they were given on."""

@@ -13,6 +13,7 @@ from qsit_plugin.evaluation.datasets.published import CUSTOM, DATASETS, Ratings,
 from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
+from ..levels import SCALES, LevelScale
 from .conversion import (
     RATING,
     SOFT_LABELS,
@@ -24,7 +25,6 @@ from .conversion import (
     rounded,
     score_messages,
 )
-from .levels import SCALES, LevelScale
 from .problems import BAD_ROW, MISSING_IMAGE, OUT_OF_RANGE, OUTSIDE_ROOT
 from .rows import TrainingRow
 

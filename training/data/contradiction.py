@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
+from ..levels import SCALES
 from .conversion import level_said
-from .levels import SCALES
 from .rows import TrainingRow
 
 

@@ -14,8 +14,8 @@ from qsit_plugin.evaluation.datasets.locate import path_below
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
+from ..levels import LevelScale
 from .label_error import LabelError, label_error, off_range_text
-from .levels import LevelScale
 from .problems import Problems
 from .range_fit import range_warning
 from .rows import TrainingRow

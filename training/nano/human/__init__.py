@@ -1,0 +1,1 @@
+"""A teacher from human ratings, and the tower that imitates it."""

@@ -1,0 +1,1 @@
+"""Synthetic data: clean photos made worse in known ways, and questions and answers about it."""
