@@ -1,4 +1,4 @@
-"""A text file that holds whole rows only, for one writer at a time."""
+"""Text files that are whole whenever they are read: of rows, for one writer at a time, or replaced in one move."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
@@ -132,6 +133,38 @@ def refuse_if_busy(path: str | os.PathLike[str]) -> None:
         _lock(number, path)
     finally:
         os.close(number)
+
+
+def append_row(path: str | os.PathLike[str], row: str) -> None:
+    """Append a row and a line feed; when this returns, it is on the disk. Raises as ``RowFile`` does."""
+    with RowFile(path, append=True) as stream:
+        stream.write(row + "\n")
+        stream.flush()
+        os.fsync(stream._number)
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[str]:
+    """The whole rows of a file, without one that was cut off; none where there is no file.
+
+    Not by ``splitlines``, which also cuts at U+2028 and its like, which names of images may hold.
+    """
+    content = Path(path).read_bytes() if Path(path).is_file() else b""
+    return content.decode("utf-8", errors="replace").split("\n")[:-1]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to, with the same ending; at the end of the block it takes that one's place, so a
+    program that is killed leaves the old file or the new one."""
+    fresh = path.with_name(f"{path.stem}.new{path.suffix}")
+    yield fresh
+    fresh.replace(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that is there whole or not at all: UTF-8 with plain line feeds."""
+    with replacing(path) as fresh:
+        fresh.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _whole(number: int) -> int:

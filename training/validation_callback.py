@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from qsit_plugin.checkpoint import Checkpoint
 from qsit_plugin.model import QSiT
+from qsit_plugin.row_file import append_row, read_rows, write_whole
 
 from . import best
 from .config import ConfigError, RunConfig
@@ -108,8 +109,7 @@ class Validation(TrainerCallback):
         if better:
             self.best = best.rank(about)
             best.keep(self.trainer.model, self.checkpoint, self.config, about)
-        with (self.output / JOURNAL).open("a", encoding="utf-8", newline="\n") as stream:
-            stream.write(json.dumps(about, ensure_ascii=False) + "\n")
+        append_row(self.output / JOURNAL, json.dumps(about, ensure_ascii=False))
         if self.config.tensorboard and compared:
             measured = {*figures.to_dict(), "goal"}
             self.trainer.log({f"eval_{n}": v for n, v in about.items() if n in measured and isinstance(v, float)})
@@ -122,12 +122,10 @@ class Validation(TrainerCallback):
         """Keep the lines up to a step, and the best of them in mind."""
         self.output.mkdir(parents=True, exist_ok=True)
         path = self.output / JOURNAL
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # a killed run's last is not
-        lines = [json.loads(line) for line in whole]
+        lines = [json.loads(row) for row in read_rows(path)]
         kept = [line for line in lines if line["step"] <= step and line["rows"] == len(self.some)]
         self.best = max((best.rank(line) for line in kept if line["best"]), default=None)
-        _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
     def _cut_balance(self, step: int) -> list[Any]:
         """The entries up to a step. Raises ConfigError where there are not as many as there were epochs."""
@@ -146,14 +144,7 @@ class Validation(TrainerCallback):
 
     def _write_balance(self, balance: Balance) -> None:
         content = {"scoring_sources": list(balance.scoring), "history": balance.history}
-        _write(self.output / BALANCE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8", newline="\n")
-    fresh.replace(path)
+        write_whole(self.output / BALANCE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager

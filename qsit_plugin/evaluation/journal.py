@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qsit_plugin.errors import QSiTError
-from qsit_plugin.row_file import FileBusy, RowFile
+from qsit_plugin.row_file import FileBusy, RowFile, read_rows
 
 
 class JournalError(QSiTError, ValueError):
@@ -77,9 +77,8 @@ class Journal:
 
     def _read(self) -> dict[str, Any] | None:
         """Take over what the file holds; its dataset, or None for a new file."""
-        content = self.path.read_bytes()
-        dataset = None
-        for number, text in enumerate(_lines(content.decode("utf-8", errors="replace")), 1):
+        dataset, rows = None, read_rows(self.path)
+        for number, text in enumerate(rows, 1):
             try:
                 line = json.loads(text)
                 if "dataset" in line:
@@ -90,7 +89,7 @@ class Journal:
                     self.entries.setdefault(line.pop("metric"), {})[line.pop("image")] = line
             except (ValueError, KeyError, TypeError):
                 raise JournalError(f"{self.path}, line {number} is not a line of a run: {self._cure()}") from None
-        if dataset is None and content:
+        if dataset is None and rows:
             raise JournalError(f"{self.path} does not say which dataset its scores belong to: {self._cure()}")
         return dataset
 
@@ -105,8 +104,3 @@ class Journal:
 
     def _cure(self) -> str:
         return "delete the file to start again, or give --out another name"
-
-
-def _lines(text: str) -> list[str]:
-    """Not by ``splitlines``, which also cuts at U+2028 and its like, which names of images may hold."""
-    return text.removesuffix("\n").split("\n") if text else []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qsit_plugin.row_file import CutShort, FileBusy, RowFile, refuse_if_busy
+from qsit_plugin.row_file import CutShort, FileBusy, RowFile, append_row, read_rows, refuse_if_busy, write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +30,27 @@ def test_a_row_is_on_the_disk_after_its_flush_and_what_is_no_whole_row_waits(tmp
         stream.write("€\n")
         stream.flush()
         assert path.read_bytes() == "Übung €\n".encode()
+
+
+def test_rows_are_read_as_they_were_appended_and_a_torn_one_is_dropped(tmp_path):
+    path = tmp_path / "a.jsonl"
+    assert read_rows(path) == []
+    append_row(path, '{"image": "a\u2028b"}')
+    with path.open("a") as stream:
+        stream.write("torn")
+    assert read_rows(path) == ['{"image": "a\u2028b"}']
+    append_row(path, "{}")
+    assert read_rows(path) == ['{"image": "a\u2028b"}', "{}"]
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "new \udc80")
+    assert path.read_text() == "old"
+    write_whole(path, "new\n")
+    assert path.read_bytes() == b"new\n"
 
 
 def test_a_file_is_emptied_or_continued_behind_its_last_whole_row(tmp_path):

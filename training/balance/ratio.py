@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsit_plugin.row_file import write_whole
+
 from ..config import RunConfig
 from ..settings_file import ConfigError, parse_overrides, read_yaml
 from .choice import MIDDLE, PUBLISHED, PUBLISHED_SCORING
 from .settings import EXAMPLE
-from .study import write_whole
 
 NAME = "ratio.yaml"
 REQUIRED = ("share", "groups", "objective", "normalize", "lambda_L", "metrics", "verified")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsit_plugin.row_file import write_whole
+
 from ..config import ConfigError, RunConfig
 from .design import GROUPS, Planned, Point
 
@@ -250,13 +252,6 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], above: str =
         elif was != is_:
             told.append(f"{above}{name} was {was!r}, is {is_!r}")
     return told
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
 
 
 def model_name(base: str) -> str:

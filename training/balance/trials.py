@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from qsit_plugin.row_file import append_row, read_rows
 
 from ..config import ConfigError, RunConfig
 from .design import Planned, Point
@@ -52,9 +53,7 @@ def read_trials(output: Path) -> list[Trial]:
     """All finished trials of all workers, without a last line that was cut off."""
     found: dict[str, Trial] = {}
     for path in [output / TRIALS, *sorted(output.glob("trials.*of*.jsonl"))]:
-        if not path.is_file():
-            continue
-        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        for number, line in enumerate(read_rows(path), 1):
             try:
                 content = json.loads(line)
                 kept = content.get("reweighted")
@@ -149,8 +148,6 @@ def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list
 
 
 def _append(path: Path, study: Study, trial: Trial) -> None:
-    """One whole line at the end of the file; a line that a kill has cut off is dropped first."""
-    content = path.read_bytes() if path.is_file() else b""
     line = {
         "key": trial.key,
         "point": list(trial.point),
@@ -160,12 +157,7 @@ def _append(path: Path, study: Study, trial: Trial) -> None:
         "figures": trial.figures,
         "reweighted": trial.reweighted,
     }
-    with open(path, "r+b" if content else "wb") as stream:
-        stream.truncate(content.rfind(b"\n") + 1)
-        stream.seek(0, os.SEEK_END)
-        stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    append_row(path, json.dumps(line, ensure_ascii=False, allow_nan=False))
 
 
 def _told(trial: Trial) -> str:

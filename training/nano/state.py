@@ -12,18 +12,19 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from qsit_plugin.row_file import replacing
+
 
 def save_state(path: Path, step: int, modules: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> None:
     """After ``step`` steps. Written beside its place and moved there, so that a kill leaves the last one whole."""
-    partial = path.with_suffix(".partial")
     state = {
         "step": step,
         "modules": [module.state_dict() for module in modules],
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "random": torch.get_rng_state(),
     }
-    torch.save(state, partial)
-    partial.replace(path)
+    with replacing(path) as fresh:
+        torch.save(state, fresh)
 
 
 def load_state(path: Path, modules: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> int:

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from qsit_plugin.row_file import replacing
+
 from ..architecture import new_vision_tower
 from ..attention import use_plain_attention
 from ..tower import inner_tower, read_tower
@@ -84,9 +86,8 @@ def describe_all(
         if number % 200 == 0 or number == len(left):
             print(f"described {number} of {len(left)}", flush=True)
             if place:
-                partial = place.with_suffix(".partial.npz")
-                np.savez(partial, names=np.array(list(found)), vectors=np.stack(list(found.values())))
-                partial.replace(place)
+                with replacing(place) as fresh:
+                    np.savez(fresh, names=np.array(list(found)), vectors=np.stack(list(found.values())))
     return np.stack([found[photo.path.name] for photo in photos])
 
 
