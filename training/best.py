@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from qsit_plugin.checkpoint import Checkpoint
+from qsit_plugin.evaluation.figures import LEAST
 
+from .balance.objective import corrected, harmonic, scoring_of
 from .config import RunConfig
 from .export import export
-from .validation import LEAST, Figures
+from .validation import Figures
 
 FOLDER = "best"
 
@@ -27,12 +29,10 @@ def goal(figures: Figures) -> float | None:
     """
     parts = []
     if figures.counts["score"] >= LEAST:
-        parts.append(max(0.0, ((figures.srcc or 0.0) + (figures.plcc or 0.0)) / 2))
+        parts.append(scoring_of(figures.to_dict()))
     if figures.accuracy is not None and figures.chance is not None:
-        parts.append(max(0.0, (figures.accuracy - figures.chance) / (1.0 - figures.chance)))
-    if not parts:
-        return None
-    return 0.0 if min(parts) == 0.0 else len(parts) / sum(1.0 / part for part in parts)
+        parts.append(corrected(figures.accuracy, figures.chance))
+    return float(harmonic(parts[0], parts[-1])) if parts else None
 
 
 def rank(line: Mapping[str, Any]) -> tuple[float, float]:

@@ -68,7 +68,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     require_training(config.tensorboard)
     _check_output(config, resume)
     arguments = _arguments(config)
-    tell = say if arguments.process_index == 0 else _silent
+    tell = say if arguments.process_index == 0 else silent
     from .checkpoints import fingerprint
     from .data.collator import Collator
     from .data.inputs import dataset_of, rows_of, validation_of
@@ -351,5 +351,5 @@ def _versions() -> dict[str, str]:
     return {"qsit-plugin": __version__, **{name: importlib.metadata.version(name) for name in names}}
 
 
-def _silent(message: str) -> None:
-    pass
+def silent(message: str) -> None:
+    """Say nothing: the other processes of a run, and the runs of a search."""

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 
 from qsit_plugin.engines.level_logits import Reading, iter_readings, to_score
 from qsit_plugin.evaluation import multiple_choice
-from qsit_plugin.evaluation.statistics import correlations
+from qsit_plugin.evaluation.figures import LEAST
+from qsit_plugin.evaluation.statistics import agreement
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from .data.choices import choice_of
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 ANSWERS = {"letter": "letters", "generate": "string"}
 """How choices are read, and the name of the rule in ``evaluation.multiple_choice``."""
-LEAST = 3
-"""Rows that a correlation needs."""
 GROUP_ROWS = 5
 """Rows that a group needs to have figures of its own, in a file with two or more such groups."""
 LEVEL_VALUES = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -231,19 +230,11 @@ def _agreement(rated: Sequence[Rated]) -> dict[str, Any]:
     found = {}
     for source in dict.fromkeys(one.row.source for one in rated):
         members = [one for one in rated if one.row.source == source]
-        found[source] = _correlate(members)
+        found[source] = {"n": len(members)}
+        if len(members) >= LEAST:
+            found[source] = agreement([one.value for one in members], targets_of(members))
     figures = {name: _mean([table[name] for table in found.values() if table.get(name) is not None]) for name in names}
     return figures | {"by_source": found if len(found) > 1 else {}}
-
-
-def _correlate(rated: Sequence[Rated]) -> dict[str, Any]:
-    if len(rated) < LEAST:
-        return {"n": len(rated)}
-    predicted, target = [one.value for one in rated], targets_of(rated)
-    try:
-        return correlations(predicted, target)
-    except ValueError as error:  # all scores or all ratings are equal
-        return {"n": len(rated), "error": str(error)}
 
 
 def targets_of(rated: Sequence[Rated]) -> np.ndarray:

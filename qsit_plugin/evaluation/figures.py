@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from .datasets.ratings import FIELDS, DatasetError, RatedImage
-from .statistics import bootstrap, bootstrap_mean_srcc, correlations, srcc
+from .statistics import agreement, bootstrap, bootstrap_mean_srcc, srcc
 
+FIGURES = ("n", "srcc", "plcc", "krcc", "plcc_logistic4", "rmse_logistic4")
 LEAST = 3
 """Images that a correlation needs."""
 
 
 def correlate(predicted: Sequence[float], rows: Sequence[RatedImage]) -> dict[str, Any]:
-    """``statistics.correlations`` with ``quality``; where they are not defined None, and ``error`` says why."""
-    try:
-        return correlations(predicted, [row.quality for row in rows])
-    except ValueError as error:  # too few images, or equal scores for all: the reason takes the figures' place
-        names = ("srcc", "plcc", "krcc", "plcc_logistic4", "rmse_logistic4")
-        return {"n": len(predicted), **dict.fromkeys(names), "error": str(error)}
+    """``statistics.agreement`` with ``quality``; where it is not defined the figures are None."""
+    return dict.fromkeys(FIGURES) | agreement(predicted, [row.quality for row in rows])
 
 
 def figures_of(predicted: Sequence[float], rows: Sequence[RatedImage], resamples: int, seed: int) -> dict[str, Any]:

@@ -112,6 +112,14 @@ def correlations(predicted: ArrayLike, target: ArrayLike) -> dict[str, Any]:
     return result | {"plcc_logistic4": plcc(fitted, y), "rmse_logistic4": rmse(fitted, y)}
 
 
+def agreement(predicted: ArrayLike, target: ArrayLike) -> dict[str, Any]:
+    """``correlations``; where they are not defined (too few values, or all are equal) ``n``, and why as ``error``."""
+    try:
+        return correlations(predicted, target)
+    except ValueError as error:
+        return {"n": len(np.asarray(predicted)), "error": str(error)}
+
+
 def rmse(predicted: ArrayLike, target: ArrayLike) -> float:
     """Root mean squared error, in the unit that both share."""
     difference = np.asarray(predicted, dtype=float) - np.asarray(target, dtype=float)

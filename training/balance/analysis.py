@@ -21,7 +21,6 @@ QUALITY_STEP = 0.05
 """The first stage's result is rounded to it, so that a trial more does not begin the second stage anew."""
 BEGUN = 3
 """Mixtures on a line from which on a second stage has begun there; fewer may be there from another design."""
-FIGURES = ("scoring", "accuracy", "log_lambda")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Fit:
     """Surfaces of one stage, and its best mixture.
 
     ``axis``: which share the stage varies (scoring, or quality within interpreting), None for the triangle.
-    ``points``: (n, q) of the trials, ``figures``: (n, 3) as in ``FIGURES``. ``candidates``: (m, q), ``x``: (m,) along
+    ``points``: (n, q) of the trials, ``figures``: (n, 3), see ``figures_of``. ``candidates``: (m, q), ``x``: (m,) along
     the axis. ``values``: (m,) and ``draws``: (B, m) of the objective; ``tied``: (m,) bool.
     """
 
@@ -84,7 +83,7 @@ class Fit:
 
 
 def figures_of(trials: Sequence[Trial]) -> np.ndarray:
-    """(n, 3) as in ``FIGURES``."""
+    """(n, 3): scoring, accuracy, and the logarithm of score loss / interpret loss."""
     rows = []
     for trial in trials:
         losses = trial.figures["score_loss"], trial.figures["interpret_loss"]

@@ -31,7 +31,9 @@ not mean that there is no error."""
 
 def reweighted(answers: Answers) -> dict[str, list[float]]:
     """What a trial keeps: ``scoring`` and ``accuracy``, ``DRAWS`` values each, JSON-ready."""
-    from ..validation import LEAST, targets_of
+    from qsit_plugin.evaluation.figures import LEAST
+
+    from ..validation import targets_of
 
     place = {image: number for number, image in enumerate(answers.images)}
     weights = np.random.default_rng(0).exponential(size=(DRAWS, len(place) + len(PSEUDO)))

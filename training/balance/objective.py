@@ -22,6 +22,18 @@ def scoring_of(figures: dict[str, Any]) -> float:
     return (0.0 if figures["srcc"] is None else (figures["srcc"] + figures["plcc"]) / 2.0) + 0.0
 
 
+def corrected(accuracy: Any, chance: float) -> Any:
+    """Accuracy above guessing: 0 for what guessing gets, 1 for all right."""
+    return (accuracy - chance) / (1.0 - chance)
+
+
+def harmonic(scoring: Any, right: Any) -> np.ndarray:
+    """Harmonic mean, elementwise; 0 where one of the two is not above 0."""
+    both = np.maximum(scoring, 0.0), np.maximum(right, 0.0)
+    total = both[0] + both[1]
+    return np.where(total > 0, 2.0 * both[0] * both[1] / np.where(total > 0, total, 1.0), 0.0)
+
+
 @dataclass(frozen=True)
 class Objective:
     """
@@ -43,23 +55,18 @@ class Objective:
         if not 0 <= self.scoring_weight <= 1 or not 0 <= self.margin <= 1 or not 0 <= self.chance < 1:
             raise ConfigError("scoring_weight, margin and chance must be from 0 to 1, chance below 1")
 
-    def corrected(self, accuracy: Any) -> np.ndarray:
-        return (np.asarray(accuracy, float) - self.chance) / (1.0 - self.chance)
-
     def __call__(self, scoring: Any, accuracy: Any, best: Any = None) -> np.ndarray:
         """The value of mixtures, elementwise.
 
         ``best``: scoring that "constrained" compares with; by default the highest along the last axis.
         """
-        scoring, right = np.asarray(scoring, float), self.corrected(accuracy)
+        scoring, right = np.asarray(scoring, float), corrected(np.asarray(accuracy, float), self.chance)
         if self.name == "weighted":
             return self.scoring_weight * scoring + (1.0 - self.scoring_weight) * right
         if self.name == "constrained":
             short = (scoring.max(axis=-1, keepdims=scoring.ndim > 0) if best is None else best) - self.margin - scoring
             return np.where(short <= 0, right, -1.0 - np.maximum(short, 0.0))
-        both = np.maximum(scoring, 0.0), np.maximum(right, 0.0)
-        total = both[0] + both[1]
-        return np.where(total > 0, 2.0 * both[0] * both[1] / np.where(total > 0, total, 1.0), 0.0)
+        return harmonic(scoring, right)
 
     def describe(self) -> dict[str, Any]:
         """As ratio.yaml says it."""

@@ -52,7 +52,7 @@ def _line(axes: Any, fit: Fit, report: Report) -> None:
         fit.x, fit.values, color="black", linestyle="--", linewidth=1, label=f"objective ({report.objective.name})"
     )
     if fit.axis == "scoring":
-        _baselines(axes, fit, report)
+        _baselines(axes, report)
         axes.axhline(report.objective.chance, color="grey", linestyle=":", linewidth=1, label="accuracy of guessing")
     shares = np.concatenate([fit.figures[:, :2].ravel(), fit.scoring.fit, fit.accuracy.fit, fit.values])
     axes.set_ylim(min(0.0, shares.min()) - 0.05, shares.max() + 0.06)
@@ -70,7 +70,7 @@ def _places(fit: Fit) -> np.ndarray:
     return fit.points[:, 1] / fit.points[:, 1:].sum(axis=1)
 
 
-def _baselines(axes: Any, fit: Fit, report: Report) -> None:
+def _baselines(axes: Any, report: Report) -> None:
     """Mixtures that are not on the line stand at their scoring share, as open marks."""
     for mark, (name, point) in zip("sD", report.design.baselines().items(), strict=True):
         members = [trial for trial in report.trials if trial.point == point]

@@ -198,8 +198,9 @@ def group_sources(mixture: Mixture, given: Mapping[str, Sequence[str]] | None) -
 
 def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> dict[str, Any]:
     """Counts of what is validated on, and the chance of its questions."""
+    from qsit_plugin.evaluation.figures import LEAST
+
     from ..data.choices import choice_of
-    from ..validation import LEAST
 
     try:
         questions = [question for row in rows if (question := choice_of(row)) is not None]

@@ -49,14 +49,13 @@ def forms(points: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 class Surface:
     """A figure over mixtures.
 
-    ``fit``: (m,) at the candidates; ``draws``: (B, m), the same after resampling; ``residuals``: (n,) of the trials;
-    ``error``: their standard deviation with the parameters counted off.
+    ``fit``: (m,) at the candidates; ``draws``: (B, m), the same after resampling; ``error``: standard deviation of
+    the trials' residuals, with the parameters counted off.
     """
 
     form: str
     fit: np.ndarray
     draws: np.ndarray
-    residuals: np.ndarray
     error: float
 
     def within(self, low: float, high: float) -> Surface:
@@ -108,7 +107,7 @@ def fit_surfaces(
             values += shifts[:, :, number]
         left = column - fitted
         error = float(np.sqrt(left @ left / max(1, len(points) - _parameters(form, terms))))
-        surfaces.append(Surface(form, fit, _refit(points, values, weights, candidates), left, error))
+        surfaces.append(Surface(form, fit, _refit(points, values, weights, candidates), error))
     return surfaces
 
 

@@ -105,7 +105,7 @@ def run_trial(
     for stale in [folder / name for name in RESULTS] if resume else [folder]:
         shutil.rmtree(stale, ignore_errors=True)  # what a killed trial had half written
     run = _as_it_can_be(study.run_of(planned, folder))
-    result = finetune.run(run, resume=resume, say=log or _silent)
+    result = finetune.run(run, resume=resume, say=log or finetune.silent)
     gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -163,7 +163,3 @@ def _append(path: Path, study: Study, trial: Trial) -> None:
 def _told(trial: Trial) -> str:
     told = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
     return ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in told.items())
-
-
-def _silent(message: str) -> None:
-    pass
