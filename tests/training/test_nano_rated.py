@@ -68,7 +68,7 @@ def test_the_order_within_subsets_does_not_count_the_order_between_them():
 
 def test_a_table_without_a_column_is_refused_by_the_column(tmp_path):
     (tmp_path / "ratings.csv").write_text("path,mos\na.png,0.5\n")
-    with pytest.raises(ValueError, match="no column split, subset, twin"):
+    with pytest.raises(ValueError, match="no column 'split', 'subset', 'twin'"):
         rated.read(tmp_path)
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from ..settings_file import ConfigError, parse_overrides
 from . import surface
-from .analysis import Fit, best_mixture, second_line
-from .choice import MIDDLE, PUBLISHED, Choice, choose
+from .analysis import best_mixture, second_line
+from .choice import MIDDLE, PUBLISHED, choose
 from .content import Found, pareto_points, ratio_content
-from .design import Design, Planned, Point
-from .objective import Objective
+from .design import Planned, Point
 from .ratio import NAME, Ratio
 from .settings import SearchSettings
 from .study import read_record
@@ -23,18 +22,11 @@ OBJECTIVE_SETTINGS = ("objective", "scoring_weight", "margin")
 
 
 @dataclass(frozen=True)
-class Report:
-    """``record``: search.json. ``trials``: those of the design that are finished. ``missing``: how many are not."""
+class Report(Found):
+    """``missing``: how many trials of the design are not finished."""
 
     folder: Path
-    record: dict[str, Any]
-    design: Design
-    objective: Objective
-    trials: list[Trial]
     missing: int
-    best: Fit
-    first: Fit | None
-    choice: Choice
     ratio: Ratio
 
     @property
@@ -68,8 +60,8 @@ def make_report(folder: str | Path, overrides: Sequence[str] = ()) -> Report:
     used, missing = _of_plan(planned, finished)
     choice = choose(design, finished, best, first)
     found = Found(record, design, objective, tuple(used), best, first, choice)
-    content = ratio_content(found, settings.mode)
-    return Report(folder, record, design, objective, used, missing, best, first, choice, Ratio(folder / NAME, content))
+    ratio = Ratio(folder / NAME, ratio_content(found, settings.mode))
+    return Report(**vars(found), folder=folder, missing=missing, ratio=ratio)
 
 
 def _of_plan(planned: Sequence[Planned], finished: Sequence[Trial]) -> tuple[list[Trial], int]:

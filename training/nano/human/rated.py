@@ -9,7 +9,6 @@ away (rank correlation .90).
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from qsit_plugin.evaluation.datasets.tables import read_table
 
 BLOCK = 25
 """Photos of neighbouring numbers that are held out together."""
@@ -48,14 +49,10 @@ def read(folder: str | Path) -> list[Rated]:
     table = Path(folder) / "ratings.csv"
     if not table.is_file():
         raise FileNotFoundError(f"{table} is missing: give a folder with ratings.csv and its images")
-    with open(table, newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    lacking = sorted({"path", "mos", "split", "subset", "twin"} - set(rows[0] if rows else ()))
-    if lacking:
-        raise ValueError(f"{table} has no column {', '.join(lacking)}")
+    rows = [(row.number("mos"), row.texts()) for row in read_table(table, ("path", "mos", "split", "subset", "twin"))]
     photos = [
-        Rated(table.parent / row["path"], float(row["mos"]), row["split"], row["subset"], row["twin"] == "1")
-        for row in rows
+        Rated(table.parent / row["path"], mos, row.get("split", ""), row.get("subset", ""), row.get("twin") == "1")
+        for mos, row in rows
     ]
     missing = [photo.path.name for photo in photos if not photo.path.is_file()]
     if missing:
