@@ -1,4 +1,4 @@
-"""What fine-tuning needs beside the library: said in one line before anything else is done."""
+"""What fine-tuning needs beside the library: said in one line before anything else is done; and what there is."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def require_training(tensorboard: bool = False) -> None:
         raise ConfigError(
             "tensorboard: true needs the tensorboard package: run pip install tensorboard, or take it out"
         )
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Of this package and of others by their names, for a record."""
+    from qsit_plugin import __version__
+
+    return {"qsit-plugin": __version__, **{name: importlib.metadata.version(name) for name in names}}

@@ -6,7 +6,6 @@ One process a device: alone, or under ``torchrun`` or ``accelerate launch``, whi
 from __future__ import annotations
 
 import atexit
-import importlib.metadata
 import logging
 import math
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ConfigError, RunConfig
-from .requirements import require_training
+from .requirements import require_training, versions
 
 if TYPE_CHECKING:
     from qsit_plugin.checkpoint import Checkpoint
@@ -135,7 +134,8 @@ def train(prepared: Run, *, resume: bool = False) -> QSiTTrainer:
     elif trainer.args.process_index == 0:
         _check_output(prepared.config, resume)  # another run may have begun there meanwhile
         output.mkdir(parents=True, exist_ok=True)
-        write_record(output / RECORD, prepared.config, prepared.facts, _versions())
+        packages = versions("torch", "transformers", "peft", "accelerate")
+        write_record(output / RECORD, prepared.config, prepared.facts, packages)
     if prepared.config.tensorboard and trainer.args.process_index == 0:
         _log_to_tensorboard(trainer, output)
     try:
@@ -342,13 +342,6 @@ def _log_to_tensorboard(trainer: QSiTTrainer, output: Path) -> None:
 
     folder = os.environ.get("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
     trainer.add_callback(TensorBoardCallback(SummaryWriter(folder)))
-
-
-def _versions() -> dict[str, str]:
-    from qsit_plugin import __version__
-
-    names = ("torch", "transformers", "peft", "accelerate")
-    return {"qsit-plugin": __version__, **{name: importlib.metadata.version(name) for name in names}}
 
 
 def silent(message: str) -> None:

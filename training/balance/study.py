@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import tempfile
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qsit_plugin.row_file import write_whole
 
 from ..config import ConfigError, RunConfig
+from ..requirements import versions
 from .design import GROUPS, Planned, Point
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def open_study(
         "rows": sizes,
         "tokens": tokens,
         "validation": {**counts, "images_trained_on": len(shared)},
-        "versions": versions(),
+        "versions": versions("torch", "transformers"),
     }
     _keep_record(output, record)
     return Study(output, config, samples, groups, sizes, tokens, facts, tuple(rows), str(folder), limit)
@@ -258,13 +258,6 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], above: str =
 def model_name(base: str) -> str:
     """A checkpoint's name; of a folder its last part, which means the same elsewhere."""
     return Path(base).resolve().name if Path(base).is_dir() else base
-
-
-def versions() -> dict[str, str]:
-    """Of what figures depend on."""
-    from qsit_plugin import __version__
-
-    return {"qsit-plugin": __version__} | {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
 
 
 def _hash(content: Any) -> str:
