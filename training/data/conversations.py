@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def convert_conversations(
         elif (image := on_disk(row.image)) is None:
             result.problems.add(MISSING_IMAGE, f"{label}: {row.image} is not in {images.folder}")
         else:
-            result.add(_with_image(row, prefix + image), level, rated_on)
+            result.add(replace(row, image=prefix + image), level, rated_on)
     result.check_scales()
     if scale is None and (text := contradiction_text(result.rows, profile)):
         result.warnings.append(text)
@@ -91,10 +92,6 @@ def _finder(images: Images) -> Callable[[str], str | None]:
         return known[path]
 
     return on_disk
-
-
-def _with_image(row: TrainingRow, path: str) -> TrainingRow:
-    return row if path == row.image else TrainingRow(**(vars(row) | {"image": path}))
 
 
 def read_row(
