@@ -29,9 +29,8 @@ def test_a_batch_of_scores_alone_is_learned_from_by_level_and_order(made: Learne
     assert int(batch.turn.max()) == 0
     before = made.conversation.prompt("").before
     logits, states = joint.forward(made.engine, before, batch, made.choice_layer, freeze_tower=False)
-    loss, parts = joint.loss_of(logits, states, batch, made.level_ids, made.heads)
+    parts = joint.losses_of(logits, states, batch, made.level_ids, made.heads)
     assert set(parts) == {"level", "rank", "ranks"}
-    assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
 
 
 def test_without_choice_heads_everything_else_is_learned(made: Learner) -> None:
@@ -39,7 +38,7 @@ def test_without_choice_heads_everything_else_is_learned(made: Learner) -> None:
     before = made.conversation.prompt("").before
     with torch.no_grad():
         logits, states = joint.forward(made.engine, before, batch, made.choice_layer, freeze_tower=True)
-        _, parts = joint.loss_of(logits, states, batch, made.level_ids, None)
+        parts = joint.losses_of(logits, states, batch, made.level_ids, None)
     assert set(parts) == {"level", "rank", "ranks", "letter", "first", "rest"}
 
 

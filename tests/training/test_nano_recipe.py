@@ -258,18 +258,18 @@ def test_a_recipe_leads_from_photos_to_a_checkpoint_that_loads(made, photo):
 def test_a_stopped_stage_goes_on_to_the_same_weights(made, folder, monkeypatch):
     from safetensors.torch import load_file
 
-    from qsit_plugin.training.nano import make, tower
+    from qsit_plugin.training.nano import loop, make, tower
 
     again = folder / "again.safetensors"
     stage = make.read_recipe(folder / "small.yaml").tower
-    state_after = tower.save_state
+    state_after = loop.save_state
 
     def stop_after_saving(*arguments):
         state_after(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tower, "save_state", stop_after_saving)
+        patch.setattr(loop, "save_state", stop_after_saving)
         with pytest.raises(KeyboardInterrupt):
             tower.train(folder / "photos", again, stage)
     assert not again.exists()

@@ -74,3 +74,17 @@ def test_torch_without_muon_is_refused_with_the_cure(monkeypatch: pytest.MonkeyP
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(RuntimeError, match="needs torch 2.9 or later, this is .*pip install -U torch"):
         optimizers.muon_and_adamw(TowerWithHeads(0))
+
+
+def test_a_stage_logs_the_means_of_its_losses_in_the_form_that_curves_are_read_from(capsys) -> None:
+    from qsit_plugin.training.nano.loop import moving_means, recent_means
+    from qsit_plugin.training.synthetic.curves import points
+
+    moving, recent = moving_means(100, 2, "{:.0f} views/s"), recent_means(100, lambda means: f"losses {means}")
+    for step in range(1, 51):
+        moving(step, {"level": 1.0 + (step == 1), "rest": 0.5}, 90.0)
+        recent(step, {"0": float(step), "1": 2.0}, 4.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step 2 of 100 level 1.980 rest 0.500 90 views/s"
+    assert lines[-1] == "step 50 of 100 losses [25.5, 2.0] 0.25 s"
+    assert list(points(lines[:1])) == [("", 2, "level", 1.98), ("", 2, "rest", 0.5)]

@@ -17,6 +17,7 @@ from ..synthetic.distortions import Defect, severity_score
 from ..synthetic.variety import varied
 from .architecture import TILE
 from .choice import NO_OPTION
+from .loop import Numbered
 from .turns import Tokens, tokens_of
 
 GRIDS = (
@@ -54,7 +55,7 @@ class Batch:
     mark: torch.Tensor  # (B, T) ends of options, see choice.option_marks
 
 
-class Batches(torch.utils.data.Dataset):
+class Batches(Numbered):
     """Batches by number, each of one tile grid; every one follows from (seed, number). The first ``early`` ones are
     mostly of small grids; in a share ``scoring`` of all only the score is asked for."""
 
@@ -76,10 +77,6 @@ class Batches(torch.utils.data.Dataset):
         only_score = rng.random() < self.scoring
         shares = TO_SCORE if only_score else EARLY if number < self.early else LATE
         return self.batch(rng, shares, only_score)
-
-    def loader(self, start: int, stop: int) -> torch.utils.data.DataLoader:
-        """Batches ``start`` to ``stop``, made by one process beside this one."""
-        return torch.utils.data.DataLoader(self, sampler=range(start, stop), batch_size=None, num_workers=1)
 
     def batch(self, rng: np.random.Generator, shares: tuple[float, ...] = LATE, only_score: bool = False) -> Batch:
         """The next batch of ``rng``, of five turns an image or of the score alone: a third as dear on one tile."""

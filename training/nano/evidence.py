@@ -27,7 +27,7 @@ from .architecture import PATCH, TEXT_LAYERS, TILE
 from .joint import write
 from .language import LanguageStage, Learner, Lesson, code_book, learner
 from .optimizers import cosine
-from .tower import CLEAN, Pairs, TowerWithHeads, add_settings, load_result
+from .tower import CLEAN, Pairs, TowerWithHeads, load_result, parsed
 
 POOL = 2
 """Side of the squares of tokens whose evidence is averaged: a lesson has 16 tokens a view instead of 64."""
@@ -111,8 +111,8 @@ def train(
     made.take_tower(tower)
     images = photos.load(photos.split(photos.find(folder))[0])
     book = code_book(stage.seed)
-    settings = LanguageStage(batch=stage.batch, seed=stage.seed + 1, bfloat16=stage.bfloat16)
-    made.train(Evidence(tower, images, book, stage), settings, stage.steps, stage.learning_rate)
+    shared = {name: getattr(stage, name) for name in ("steps", "batch", "learning_rate", "bfloat16")}
+    made.train(Evidence(tower, images, book, stage), LanguageStage(seed=stage.seed + 1, **shared))
     fit_projector(made, tower, images, book, stage)
     made.save(out)
     return made
@@ -125,13 +125,10 @@ def main() -> None:
     parser.add_argument("--language", required=True, help="the result of stage L")
     parser.add_argument("--out", default="start.safetensors")
     parser.add_argument("--folder", default=None, help="write a checkpoint folder, too: a base for qsit train")
-    add_settings(parser, EvidenceStage)
-    args = vars(parser.parse_args())
-    photos, tower, language, out = (args.pop(name) for name in ("photos", "tower", "language", "out"))
-    folder = args.pop("folder")
-    made = train(photos, tower, language, out, EvidenceStage(**args))
-    if folder:
-        write(made, folder)
+    args, stage = parsed(parser, EvidenceStage)
+    made = train(args.photos, args.tower, args.language, args.out, stage)
+    if args.folder:
+        write(made, args.folder)
 
 
 if __name__ == "__main__":

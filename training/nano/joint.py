@@ -14,7 +14,6 @@ model and projector are taken as they are, and ``--start`` is the tower that sta
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,9 @@ from .attention import use_plain_attention
 from .batches import Batch, Batches
 from .choice import ChoiceHeads
 from .language import Learner, learner, take_weights
-from .optimizers import BETAS, MUON, cosine, is_hidden, muon, set_rate
-from .state import load_state, save_state
-from .tower import LEVELS, add_settings, inner_tower, load_result, rank_losses, soft_levels
+from .loop import Loop, moving_means
+from .optimizers import BETAS, MUON, cosine, is_hidden, muon
+from .tower import LEVELS, inner_tower, load_result, parsed, rank_losses, soft_levels
 
 TOWER_SHARE = 0.3
 """Learning rate of the tower over that of the rest."""
@@ -119,9 +118,9 @@ def block_mask(batch: Batch, prefix: int) -> tuple[torch.Tensor, torch.Tensor]:
     return mask[:, None], place
 
 
-def loss_of(
+def losses_of(
     logits: torch.Tensor, states: torch.Tensor, batch: Batch, level_ids: list[int], heads: ChoiceHeads | None
-) -> tuple[torch.Tensor, dict[str, float]]:
+) -> dict[str, torch.Tensor]:
     """Soft level and order of the pairs and of all images; where more than the score is asked for, also letter, first
     word, half of the rest, and the help of the choice heads, if there are any."""
     logs = logits.log_softmax(-1)
@@ -137,7 +136,7 @@ def loss_of(
             "rest": 0.5 * plain[known & (batch.role == 0)].mean(),
         }
         parts |= heads(states, batch.mark) if heads else {}
-    return torch.stack(list(parts.values())).sum(), {k: v.item() for k, v in parts.items()}
+    return parts
 
 
 def optimizers_for(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optimizer]:
@@ -170,35 +169,20 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
     made = begin(start, stage)
     use_plain_attention(made.model)
     before = made.conversation.prompt("").before
-    optimizers = optimizers_for(made.model, made.heads)
     heads = None if stage.checkpoint else made.heads  # a finished nano knows how a letter is chosen
     early = round(stage.early * stage.steps)
     data = Batches(images, made.conversation, made.engine.tiling, stage.seed, early, stage.variety, stage.scoring)
     weights = sum(p.numel() for p in made.model.parameters()) / 1e6
     print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
-    modules, state = [made.model, made.heads], Path(f"{out}.state")
-    first = load_state(state, modules, optimizers)
-    began, seen, mean = time.monotonic(), 0, dict[str, float]()
-    for step, batch in enumerate(data.loader(first, stage.steps), start=first):
-        set_rate(optimizers, stage.learning_rate * cosine(step, stage.steps, warmup=60))
+    state, log = Path(f"{out}.state"), moving_means(stage.steps, 50, "{:.1f} images/s")
+    loop = Loop(stage, [made.model, made.heads], optimizers_for(made.model, made.heads), log, state)
+    for step, batch in loop.over(data.loader):
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
             logits, states = forward(made.engine, before, batch, made.choice_layer, step < stage.frozen * stage.steps)
-        loss, parts = loss_of(logits.float(), states.float(), batch, made.level_ids, heads)
-        made.model.zero_grad()
-        made.heads.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(made.model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        seen += len(batch.scores)
-        mean |= {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in parts.items()}
-        if (step + 1) % 50 == 0:
-            losses = " ".join(f"{k} {v:.3f}" for k, v in mean.items())
-            rate = seen / (time.monotonic() - began)
-            print(f"step {step + 1} of {stage.steps} {losses} {rate:.1f} images/s", flush=True)
-        if (step + 1) % stage.save_every == 0:
-            save_state(state, step + 1, modules, optimizers)
-    print(f"final: {seen} images in this run", flush=True)
+        parts = losses_of(logits.float(), states.float(), batch, made.level_ids, heads)
+        rate = stage.learning_rate * cosine(step, stage.steps, warmup=60)
+        loop.descend(rate, parts, len(batch.scores), clipped=made.model)
+    print(f"final: {loop.items} images in this run", flush=True)
     write(made, out)
     state.unlink(missing_ok=True)
 
@@ -222,9 +206,8 @@ def main() -> None:
     parser.add_argument("--photos", required=True, help="folder of clean photos, the same as in stage A")
     parser.add_argument("--start", required=True, help="what evidence.py wrote, or tower.py")
     parser.add_argument("--out", default="nano", help="checkpoint folder to write")
-    add_settings(parser, JointStage)
-    args = vars(parser.parse_args())
-    train(args.pop("photos"), args.pop("start"), args.pop("out"), JointStage(**args))
+    args, stage = parsed(parser, JointStage)
+    train(args.photos, args.start, args.out, stage)
 
 
 if __name__ == "__main__":

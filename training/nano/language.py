@@ -14,7 +14,6 @@ the tower's features into that evidence (P).
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
 import qsit_plugin
@@ -39,9 +37,9 @@ from ..synthetic.photos import COMBINED
 from . import tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, WIDTH, model_config
 from .choice import LAYER, NO_OPTION, ChoiceHeads
-from .optimizers import adamw, set_rate
-from .state import load_state, save_state
-from .tower import CLEAN, TowerWithHeads, add_settings, inner_tower, kind_shares, soft_levels
+from .loop import Loop, moving_means
+from .optimizers import adamw
+from .tower import CLEAN, TowerWithHeads, inner_tower, kind_shares, parsed, soft_levels
 from .turns import tokens_of
 
 CODE_TOKENS = 8
@@ -161,32 +159,20 @@ class Learner:
         made, before = inner_tower(tower.tower).state_dict(), mine.state_dict()
         mine.load_state_dict({name: before[name].lerp(weight, share) for name, weight in made.items()})
 
-    def train(self, source: Source, stage: LanguageStage, steps: int, rate: float, state: Path | None = None) -> None:
-        """The language model and the choice heads, for ``steps`` lessons; goes on from ``state`` if it exists."""
-        parameters = [*self.model.model.language_model.parameters(), *self.heads.parameters()]
-        optimizer = adamw(parameters)
+    def train(self, source: Source, stage: LanguageStage, state: Path | None = None) -> None:
+        """The language model and the choice heads, a lesson a step; goes on from ``state`` if it exists."""
         modules = [self.model.model.language_model, self.heads]
-        first = load_state(state, modules, [optimizer]) if state else 0
-        start, mean = time.monotonic(), dict[str, float]()
-        for step in range(first, steps):
-            done = step / steps
+        optimizer = adamw(parameter for module in modules for parameter in module.parameters())
+        log = moving_means(stage.steps, 100, "{:.1f} steps/s", keep=0.95)
+        loop = Loop(stage, modules, [optimizer], log, state)
+        for step, _ in loop.over(range):
+            done = step / stage.steps
             falling = 1.0 if done < 0.7 else (1.0 - done) / 0.3 + 0.03
-            set_rate([optimizer], rate * min(1.0, (step + 1) / 100) * falling)
             rng = np.random.default_rng([stage.seed, 2, step])
             turns = turns_of(source.lesson(step, stage.batch), self.conversation, rng)
             with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
                 parts = self.losses(turns)
-            optimizer.zero_grad()
-            torch.stack(list(parts.values())).sum().backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            mean = {k: 0.95 * mean.get(k, v.item()) + 0.05 * v.item() for k, v in parts.items()}
-            if (step + 1) % 100 == 0:
-                losses = " ".join(f"{k} {v:.3f}" for k, v in mean.items())
-                rate_now = (step + 1 - first) / (time.monotonic() - start)
-                print(f"step {step + 1} of {steps} {losses} {rate_now:.1f} steps/s", flush=True)
-            if state and (step + 1) % stage.save_every == 0:
-                save_state(state, step + 1, modules, [optimizer])
+            loop.descend(stage.learning_rate * min(1.0, (step + 1) / 100) * falling, parts)
 
     def losses(self, turns: Turns) -> dict[str, torch.Tensor]:
         head = self.engine.embed(self.conversation.prompt("").before).expand(len(turns.ids), -1, -1)
@@ -249,7 +235,7 @@ def train(out: str | Path, stage: LanguageStage) -> None:
     new, state = learner(stage.layers), Path(out).with_suffix(".state")
     if stage.checkpoint:
         take_weights(new, stage.checkpoint)
-    new.train(Codes(code_book(stage.seed), stage.seed), stage, stage.steps, stage.learning_rate, state)
+    new.train(Codes(code_book(stage.seed), stage.seed), stage, state)
     new.save(out)
     state.unlink(missing_ok=True)
 
@@ -257,9 +243,8 @@ def train(out: str | Path, stage: LanguageStage) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="language.safetensors")
-    add_settings(parser, LanguageStage)
-    args = vars(parser.parse_args())
-    train(args.pop("out"), LanguageStage(**args))
+    args, stage = parsed(parser, LanguageStage)
+    train(args.out, stage)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ so the tower learns first what to look for.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,8 +27,8 @@ from ..synthetic import photos
 from ..synthetic.distortions import KINDS, Defect
 from .architecture import PATCH, TILE, WIDTH, new_vision_tower
 from .attention import use_plain_attention
-from .optimizers import cosine, muon_and_adamw, set_rate
-from .state import load_state, save_state
+from .loop import Loop, Numbered, moving_means
+from .optimizers import cosine, muon_and_adamw
 
 CLEAN = len(KINDS)
 """Number of the kind "no distortion"."""
@@ -92,8 +91,8 @@ class Views:
     defects: list[tuple[Defect, ...]]
 
 
-class Pairs(torch.utils.data.Dataset):
-    """Batches by number: every batch follows from (seed, number), whoever makes it and when."""
+class Pairs(Numbered):
+    """Batches of views in pairs."""
 
     def __init__(
         self,
@@ -119,10 +118,6 @@ class Pairs(torch.utils.data.Dataset):
             torch.tensor([v.score for v in views], dtype=torch.float32),
             [v.defects for v in views],
         )
-
-    def loader(self, start: int, stop: int) -> torch.utils.data.DataLoader:
-        """Batches ``start`` to ``stop``, made by one process beside this one."""
-        return torch.utils.data.DataLoader(self, sampler=range(start, stop), batch_size=None, num_workers=1)
 
 
 class TowerWithHeads(nn.Module):
@@ -237,28 +232,15 @@ def train(folder: str | Path, out: str | Path, stage: TowerStage) -> None:
     model = TowerWithHeads(stage.seed)
     if stage.checkpoint:
         take_tower(model, stage.checkpoint)
-    optimizers = muon_and_adamw(model)
-    state = Path(out).with_suffix(".state")
-    first = load_state(state, [model], optimizers)
-    start, mean = time.monotonic(), None
-    data = Pairs(images, stage.batch, stage.seed, variety=stage.variety)
-    for step, batch in enumerate(data.loader(first, stage.steps), start=first + 1):
-        set_rate(optimizers, stage.learning_rate * cosine(step - 1, stage.steps, warmup=min(100, stage.steps)))
+    state, data = Path(out).with_suffix(".state"), Pairs(images, stage.batch, stage.seed, variety=stage.variety)
+    loop = Loop(stage, [model], muon_and_adamw(model), moving_means(stage.steps, 100, "{:.0f} views/s"), state)
+    for step, batch in loop.over(data.loader):
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
-            loss = loss_of(model, batch, some_tokens(stage, step))
-        model.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
-        if step % 100 == 0:
-            rate = (step - first) * stage.batch / (time.monotonic() - start)
-            print(f"step {step} of {stage.steps} loss {mean:.3f} {rate:.0f} views/s", flush=True)
-        if step % (2 * stage.save_every) == 0:
+            loss = loss_of(model, batch, some_tokens(stage, step + 1))
+        rate = stage.learning_rate * cosine(step, stage.steps, warmup=min(100, stage.steps))
+        loop.descend(rate, {"loss": loss}, stage.batch)
+        if (step + 1) % (2 * stage.save_every) == 0:
             print(" held out", check(model, held), flush=True)
-        if step % stage.save_every == 0:
-            save_state(state, step, [model], optimizers)
     print("final", stage.steps * stage.batch, "views", check(model, held, batches=16), flush=True)
     save(model, out)
     state.unlink(missing_ok=True)
@@ -274,13 +256,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="folder of clean photos")
     parser.add_argument("--out", default="tower.safetensors")
-    add_settings(parser, TowerStage)
-    args = vars(parser.parse_args())
-    train(args.pop("photos"), args.pop("out"), TowerStage(**args))
+    args, stage = parsed(parser, TowerStage)
+    train(args.photos, args.out, stage)
 
 
-def add_settings(parser: argparse.ArgumentParser, stage: type) -> None:
-    """An option for every setting of a stage."""
+def parsed(parser: argparse.ArgumentParser, stage: type) -> tuple[argparse.Namespace, Any]:
+    """The command line, which has an option for every setting of a stage, and the stage that it describes."""
     for field in fields(stage):
         option = f"--{field.name.replace('_', '-')}"
         if field.type == "bool":
@@ -288,6 +269,8 @@ def add_settings(parser: argparse.ArgumentParser, stage: type) -> None:
         else:
             kind = {"int": int, "float": float}.get(str(field.type), str)
             parser.add_argument(option, type=kind, default=field.default, help=f"default: {field.default}")
+    args = parser.parse_args()
+    return args, stage(**{field.name: getattr(args, field.name) for field in fields(stage)})
 
 
 if __name__ == "__main__":

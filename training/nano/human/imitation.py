@@ -10,8 +10,6 @@ its last state was written; with more --steps a finished one does too.
 from __future__ import annotations
 
 import argparse
-import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,10 @@ from qsit_plugin.training.synthetic import photos
 
 from ..architecture import PATCH, TILE, WIDTH, new_vision_tower
 from ..attention import use_plain_attention
-from ..optimizers import muon_and_adamw, set_rate
+from ..loop import Loop, Numbered, recent_means
+from ..optimizers import muon_and_adamw
 from ..schedule import rate_at
-from ..state import load_state, save_state
-from ..tower import add_settings, inner_tower, read_tower
+from ..tower import inner_tower, parsed, read_tower
 from . import rated
 from .efficientnet import CHANNELS, STRIDES, EfficientNetLite0, load
 
@@ -60,7 +58,7 @@ class ImitationStage:
     save_every: int = 250
 
 
-class Crops(torch.utils.data.Dataset):
+class Crops(Numbered):
     """Batches by number, uint8 (crops, side, side, 3): every batch follows from (seed, number)."""
 
     def __init__(self, files: list[Path], stage: ImitationStage):
@@ -84,10 +82,6 @@ class Crops(torch.utils.data.Dataset):
             plan = ((photos.pick_name(image, rng, photos.HARD), float(rng.random())),)
             image = photos.apply(image, plan, int(rng.integers(2**31)))
         return np.asarray(image)
-
-    def loader(self, start: int, stop: int) -> torch.utils.data.DataLoader:
-        """Batches ``start`` to ``stop``, made by one process beside this one."""
-        return torch.utils.data.DataLoader(self, sampler=range(start, stop), batch_size=None, num_workers=1)
 
 
 class Imitator(nn.Module):
@@ -176,29 +170,18 @@ def train(rated_folder: str | Path, photo_folder: str | Path, out: str | Path, s
     if stage.bfloat16:
         teacher.to(torch.bfloat16)
     inner_tower(model.tower).load_state_dict(read_tower(stage.checkpoint))
-    optimizers, state, data = muon_and_adamw(model), place.with_suffix(".state"), Crops(files, stage)
+    state, data = place.with_suffix(".state"), Crops(files, stage)
     if not state.exists():
         model.standardise([_maps(teacher, data[2**30 + n]) for n in range(12)])
-    first = load_state(state, [model], optimizers)
-    start, recent = time.monotonic(), deque[list[float]](maxlen=50)
-    for step, crops in enumerate(data.loader(first, stage.steps), start=first + 1):
-        set_rate(optimizers, stage.learning_rate * rate_at(step - 1, stage.steps))
+    log = recent_means(stage.steps, lambda means: f"losses {means}")
+    loop = Loop(stage, [model], muon_and_adamw(model), log, state)
+    for step, crops in loop.over(data.loader):
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
             found = model(crops)
-        losses = [F.mse_loss(a.float(), b) for a, b in zip(found, model.targets(_maps(teacher, crops)), strict=True)]
-        model.zero_grad()
-        sum(losses).backward()  # type: ignore[union-attr]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        recent.append([loss.item() for loss in losses])
-        if step % 50 == 0:
-            each = (time.monotonic() - start) / (step - first)
-            print(
-                f"step {step} of {stage.steps} losses {np.mean(recent, 0).round(3).tolist()} {each:.2f} s", flush=True
-            )
-        if step % stage.save_every == 0 or step == stage.steps:
-            save_state(state, step, [model], optimizers)
+        pairs = zip(found, model.targets(_maps(teacher, crops)), strict=True)
+        losses = {str(number): F.mse_loss(a.float(), b) for number, (a, b) in enumerate(pairs)}
+        loop.descend(stage.learning_rate * rate_at(step, stage.steps), losses)
+        if loop.saves:
             save(model, out)
 
 
@@ -217,10 +200,8 @@ def main() -> None:
     parser.add_argument("--rated", required=True, help="folder of BIQ2021 with ratings.csv")
     parser.add_argument("--photos", required=True, help="folder of clean photos")
     parser.add_argument("--out", default="imitated.safetensors")
-    add_settings(parser, ImitationStage)
-    args = vars(parser.parse_args())
-    rated_folder, photo_folder, out = (args.pop(name) for name in ("rated", "photos", "out"))
-    train(rated_folder, photo_folder, out, ImitationStage(**args))
+    args, stage = parsed(parser, ImitationStage)
+    train(args.rated, args.photos, args.out, stage)
 
 
 if __name__ == "__main__":

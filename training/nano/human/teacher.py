@@ -11,8 +11,6 @@ stopped run goes on where its last state was written; with more --steps a finish
 from __future__ import annotations
 
 import argparse
-import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +22,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..loop import Loop, Numbered, recent_means
 from ..schedule import rate_at
-from ..state import load_state, save_state
-from ..tower import LEVELS, add_settings, soft_levels
+from ..tower import LEVELS, parsed, soft_levels
 from . import efficientnet, rated
 from .efficientnet import CHANNELS, EfficientNetLite0
 from .rated import Rated
@@ -98,7 +96,7 @@ class Teacher(nn.Module):
         self.head.bias.copy_((LEVELS * offset - LEVELS**2 / 2) / SPREAD**2)
 
 
-class RatedCrops(torch.utils.data.Dataset):
+class RatedCrops(Numbered):
     """Batches by number: uint8 crops (N, side, side, 3), levels (N,) on 1 to 5, and the number of their subset. Every
     batch follows from (seed, number); each subset is drawn as often as the others."""
 
@@ -122,10 +120,6 @@ class RatedCrops(torch.utils.data.Dataset):
         top, left = (int(rng.integers(size - side + 1)) for size in pixels.shape[:2])
         pixels = pixels[top : top + side, left : left + side]
         return pixels[:, ::-1].copy() if rng.random() < 0.5 else pixels.copy()
-
-    def loader(self, start: int, stop: int) -> torch.utils.data.DataLoader:
-        """Batches ``start`` to ``stop``, made by one process beside this one."""
-        return torch.utils.data.DataLoader(self, sampler=range(start, stop), batch_size=None, num_workers=1)
 
 
 def loss_of(logits: torch.Tensor, levels: torch.Tensor, subsets: torch.Tensor) -> torch.Tensor:
@@ -181,26 +175,15 @@ def train(rated_folder: str | Path, unseen_folder: str | Path | None, out: str |
         ],
         weight_decay=0.01,
     )
-    first = load_state(state, [model], [optimizer])
-    start, recent = time.monotonic(), deque[float](maxlen=50)
-    for step, (crops, levels, subsets) in enumerate(data.loader(first, stage.steps), start=first + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = stage.learning_rate * group["factor"] * rate_at(step - 1, stage.steps)
+    loop = Loop(stage, [model], [optimizer], recent_means(stage.steps, lambda means: f"loss {means[0]:.3f}"), state)
+    for step, (crops, levels, subsets) in loop.over(data.loader):
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
             logits = model(crops)
         loss = loss_of(logits, levels, subsets)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        recent.append(loss.item())
-        if step % 50 == 0:
-            each = (time.monotonic() - start) / (step - first)
-            print(f"step {step} of {stage.steps} loss {np.mean(recent):.3f} {each:.2f} s", flush=True)
-        if step % stage.save_every == 0 or step == stage.steps:
-            save_state(state, step, [model], [optimizer])
+        loop.descend(stage.learning_rate * rate_at(step, stage.steps), {"loss": loss})
+        if loop.saves:
             save(model, out)
-        if step % stage.check_every == 0:
+        if (step + 1) % stage.check_every == 0:
             print(" validation", check(model, photos, unseen, stage.bfloat16, stage.checked), flush=True)
     print("final", check(model, photos, unseen, stage.bfloat16), flush=True)
 
@@ -233,10 +216,8 @@ def main() -> None:
     parser.add_argument("--rated", required=True, help="folder of BIQ2021 with ratings.csv")
     parser.add_argument("--unseen", help="folder of LIVE-C with ratings.csv: its validation half is measured")
     parser.add_argument("--out", default="teacher.safetensors")
-    add_settings(parser, TeacherStage)
-    args = vars(parser.parse_args())
-    rated_folder, unseen, out = (args.pop(name) for name in ("rated", "unseen", "out"))
-    train(rated_folder, unseen, out, TeacherStage(**args))
+    args, stage = parsed(parser, TeacherStage)
+    train(args.rated, args.unseen, args.out, stage)
 
 
 if __name__ == "__main__":
