@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Look:
     """An image that was seen once: its tokens, and from the second question on its share of the language model's work.
 
-    Accepted wherever an image is. Holds memory (the key-value cache of the image: 91 MB for a large photo on
+    Accepted wherever an image is. Holds memory (the KV cache of the image: 91 MB for a large photo on
     ``qsit-mini``, 426 MB on ``qsit``) until it is dropped. ``size``: (width, height) in pixels. ``image``: RGB.
     """
 
@@ -33,7 +33,7 @@ class Look:
         return engine.encode([engine.tiling.cut(self.image)], [self.size])[0]
 
     def prefix(self, before: tuple[int, ...], engine: Engine) -> Any:
-        """The key-value cache of the prompt's beginning and the image; see prefix_cache.py."""
+        """The KV cache of the prompt's beginning and the image; see prefix_cache.py."""
         return self._cache.prefix(before, engine)
 
     @property

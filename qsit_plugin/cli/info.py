@@ -30,7 +30,7 @@ BROKEN_RELEASES = {("transformers", "5.0.0"): "leaves lm_head random: take 4.57 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the self-check. ``problem`` says what is broken and how to mend it; None is all good."""
+    """One line of the self-check. ``problem`` says what is broken and how to fix it; None is all good."""
 
     name: str
     value: str

@@ -67,7 +67,7 @@ class Row:
     ):
         """
         Args:
-            prefix: from an engine to the key-value cache of the image.
+            prefix: from an engine to the KV cache of the image.
             room: tokens that the context has left after prompt and image. The answer ends there with "length", at one
                 token more: the last token is never read.
         """

@@ -1,4 +1,4 @@
-"""Where the key-value cache of an image is kept: from the second question on, the image costs no pass of its own."""
+"""Where the KV cache of an image is kept: from the second question on, the image costs no pass of its own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from .base import Engine
 
 
 class PrefixCache:
-    """The prefix of one image, by engine. Holds memory until it is dropped: 91 MB for a large photo on ``qsit-mini``,
-    426 MB on ``qsit``."""
+    """The prefix of one image, by engine. It holds as much memory as a Look says, until it is dropped."""
 
     def __init__(self, image_tokens: Callable[[Engine], Any]):
         """``image_tokens``: what an engine sees in the image, see ``Engine.encode``."""

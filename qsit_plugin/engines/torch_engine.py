@@ -87,7 +87,7 @@ def _grown(kept: torch.Tensor, length: int, like: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The key-value cache of everything up to and including the image; one (keys, values) a layer, each (1, heads,
+    """The KV cache of everything up to and including the image; one (keys, values) a layer, each (1, heads,
     length, head size)."""
 
     length: int
