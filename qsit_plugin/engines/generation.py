@@ -128,11 +128,15 @@ def write(rows: Sequence[Row], prompt: Prompt) -> Iterator[tuple[Row, int]]:
 
 def _write(rows: Sequence[Row], prompt: Prompt, overflowed: list[Row]) -> Iterator[tuple[Row, int]]:
     """``write`` by the rows' engine, which is one for all; rows that are not finite in it go to ``overflowed``."""
-    writing = [row for row in rows if not row.cancelled()]
+    writing, prefixes = [], []
+    for row in rows:
+        if not row.cancelled():  # asked before each image is read, which may take as long as an answer
+            writing.append(row)
+            prefixes.append(row.prefix(row.engine))
     if not writing:
         return
-    engine = writing[0].engine
-    decoder, tokens = engine.decoder([row.prefix(engine) for row in writing], prompt.after), None
+    decoder, tokens = writing[0].engine.decoder(prefixes, prompt.after), None
+    del prefixes  # copied, and large
     while writing:
         likeliest, finite = decoder.step(tokens)
         for place, row in enumerate(writing):
