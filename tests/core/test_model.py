@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -168,6 +169,8 @@ ONE_IMAGE = {
     "a picture": Image.new("RGB", (30, 20)),
     "an array": np.zeros((30, 20, 3), np.uint8),
     "a tensor": torch.zeros(3, 30, 20),
+    "an open file": io.BytesIO(b"\xff\xd8\n"),
+    "an open file at its end": io.BytesIO(),
 }
 
 
