@@ -161,7 +161,7 @@ class TorchEngine:
 
     @_outside
     def prefill(self, before: Sequence[int], image: torch.Tensor) -> Prefix:
-        embeddings = torch.cat([self.embed(before), image.to(self.dtype)])
+        embeddings = torch.cat([self.embed(before), image.to(self.device, self.dtype)])
         cache = DynamicCache()
         self.states(embeddings[None], cache=cache)
         return Prefix(len(embeddings), tuple((layer.keys, layer.values) for layer in cache.layers))

@@ -339,3 +339,14 @@ def test_half_of_a_surrogate_pair_is_refused_before_a_tokenizer_sees_it():
         check_question("sharp \ud800?")
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         check_options(["\ud800", "b"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_look_goes_on_after_the_model_was_cast(tmp_path, pictures, dtype):
+    """``metric.half()`` casts the very weights; the key-value cache that the look kept has the old type."""
+    model = qsit.load(tiny_checkpoint(tmp_path, official=False), device="cpu")
+    look = model.encode(pictures[1])
+    before = look.score().value
+    model.checkpoint.model.to(dtype)
+    assert look.score().value == pytest.approx(before, abs=0.02)
+    assert look.ask("Is it blurry?", max_new_tokens=2) == model.ask(pictures[1], "Is it blurry?", max_new_tokens=2)
