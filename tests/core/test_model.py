@@ -350,3 +350,9 @@ def test_a_look_goes_on_after_the_model_was_cast(tmp_path, pictures, dtype):
     model.checkpoint.model.to(dtype)
     assert look.score().value == pytest.approx(before, abs=0.02)
     assert look.ask("Is it blurry?", max_new_tokens=2) == model.ask(pictures[1], "Is it blurry?", max_new_tokens=2)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-40, 5e-324])
+def test_the_smallest_temperatures_are_greedy(model, pictures, temperature):
+    greedy = model.ask(pictures[0], "Is it blurry?", max_new_tokens=3)
+    assert model.ask(pictures[0], "Is it blurry?", max_new_tokens=3, temperature=temperature) == greedy
