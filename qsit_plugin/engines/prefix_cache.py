@@ -12,19 +12,21 @@ class PrefixCache:
     """The prefix of one image, by engine. Holds memory until it is dropped: 91 MB for a large photo on ``qsit-mini``,
     426 MB on ``qsit``."""
 
-    def __init__(self, image_tokens: Callable[[Engine], Any]):
-        """``image_tokens``: what an engine sees in the image, see ``Engine.encode``."""
-        self._image_tokens = image_tokens
+    def __init__(self) -> None:
         self._kept: dict[Engine, tuple[tuple[int, ...], tuple[str, str], Any]] = {}
 
-    def prefix(self, before: tuple[int, ...], engine: Engine) -> Any:
+    def prefix(self, before: tuple[int, ...], engine: Engine, image_tokens: Callable[[Engine], Any]) -> Any:
         """The prefix after the tokens ``before``. A prompt that begins otherwise than the first one (a template that
         puts the text first) gets one of its own, which is not kept; the prefix of an engine whose model was since cast
-        or moved is made anew."""
+        or moved is made anew.
+
+        ``image_tokens``: what an engine sees in the image, see ``Engine.encode``. Given here and not kept: a Look whose
+        own method it kept would be freed only when garbage is collected.
+        """
         kept, form = self._kept.get(engine), (engine.place, engine.dtype_name)
         if kept is not None and kept[:2] == (before, form):
             return kept[2]
-        made = engine.prefill(before, self._image_tokens(engine))
+        made = engine.prefill(before, image_tokens(engine))
         if kept is None or kept[1] != form:
             self._kept[engine] = (before, form, made)
         return made

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -356,3 +358,19 @@ def test_a_look_goes_on_after_the_model_was_cast(tmp_path, pictures, dtype):
 def test_the_smallest_temperatures_are_greedy(model, pictures, temperature):
     greedy = model.ask(pictures[0], "Is it blurry?", max_new_tokens=3)
     assert model.ask(pictures[0], "Is it blurry?", max_new_tokens=3, temperature=temperature) == greedy
+
+
+def test_a_look_that_is_dropped_gives_its_memory_back_at_once(model, pictures):
+    """Not when Python next looks for cycles: that counts objects, and a large photo's cache may be 426 MB of a GPU."""
+    look = model.encode(pictures[0])
+    look.ask("Is it blurry?", max_new_tokens=2)
+    list(look.stream(max_new_tokens=2))
+    look.attributes()
+    dropped, cache = weakref.ref(look), weakref.ref(look.prefix(model.prompt("Is it blurry?").before, model.engine))
+    gc.disable()
+    try:
+        del look
+        assert dropped() is None
+        assert cache() is None
+    finally:
+        gc.enable()
