@@ -64,6 +64,12 @@ def test_a_row_says_what_changed_the_answer(qsit, album: Path, tiny_folder: Path
     assert json.loads(result.stdout)["mode"] == "EXIF rotation"
 
 
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_of_more_than_64_bits_is_status_2(qsit, album: Path, tiny_folder: Path, seed: int) -> None:
+    result = qsit("ask", album / "a.png", "-q", "Sharp?", "--temperature", 1, "--seed", seed, "--model", tiny_folder)
+    assert result.exit_code == 2, result.stderr
+
+
 def test_ask_without_a_question_is_status_2(qsit, album: Path) -> None:
     assert qsit("ask", album).exit_code == 2
 
