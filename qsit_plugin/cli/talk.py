@@ -139,6 +139,7 @@ def answer_row(model: QSiT, path: object, question: str, answer: Any) -> dict[st
         "finish_reason": answer.finish_reason,
         "model": model.name,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "mode": answer.mode,
     }
 
 

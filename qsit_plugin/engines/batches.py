@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qsit_plugin.errors import ImageError
-from qsit_plugin.images.reading import as_items, describe, is_many
+from qsit_plugin.images.reading import as_items, describe, is_file, is_many
 from qsit_plugin.look import Look
 
 from .base import Engine, Prompt
@@ -150,11 +150,11 @@ def _halving(engine: Engine, items: list[Item], work: Callable[[list[Item]], lis
 
 
 def _several(images: Any) -> Iterable[Any]:
-    """Several images; raises TypeError for a single one, whose letters, rows or channels would be taken for images."""
+    """Several images; raises TypeError for a single one, whose letters, lines or rows would be taken for images."""
     if is_many(images):
         return as_items(images)
-    one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or not isinstance(images, Iterable)
-    if one or getattr(images, "ndim", 1) != 1:  # an array or a tensor
+    one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or is_file(images)
+    if one or not isinstance(images, Iterable) or getattr(images, "ndim", 1) != 1:  # an array or a tensor
         raise TypeError(f"{describe(images)}: one image where several are expected; put it into a list, or use score()")
     return images
 

@@ -75,6 +75,8 @@ class Row:
             raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
         if temperature is not None and not temperature > 0.0:
             raise ValueError(f"temperature must be above 0, or None for greedy; got {temperature}")
+        if not -(2**63) <= seed < 2**64:
+            raise ValueError(f"seed must be a whole number of 64 bits, -2**63 to 2**64 - 1; got {seed}")
         self.model, self.prefix = model, prefix
         self.engine: Engine = model.engine
         self.limit, self.cancel = min(max_new_tokens, room + 1), cancel

@@ -119,7 +119,7 @@ class TorchEngine:
 
     @_outside
     def prefill(self, before: Sequence[int], image: torch.Tensor) -> Prefix:
-        embeddings = torch.cat([self.embed(before), image.to(self.dtype)])
+        embeddings = torch.cat([self.embed(before), image.to(self.device, self.dtype)])
         cache = DynamicCache()
         self.states(embeddings[None], cache=cache)
         return Prefix(len(embeddings), tuple((layer.keys, layer.values) for layer in cache.layers))
@@ -135,9 +135,13 @@ class TorchEngine:
     def sampler(self, temperature: float, seed: int) -> Callable[[torch.Tensor], int]:
         """With a random generator of its own, so that no global state is touched."""
         generator = torch.Generator().manual_seed(seed)
-        return lambda logits: int(
-            torch.multinomial((logits.float().cpu() / temperature).softmax(-1), 1, generator=generator)
-        )
+
+        def draw(logits: torch.Tensor) -> int:
+            values = logits.cpu().double()  # a float32 would overflow, or be divided by 0, at a temperature near 0
+            shares = ((values - values.max()) / temperature).softmax(-1).float()
+            return int(torch.multinomial(shares, 1, generator=generator))
+
+        return draw
 
     # ---- the forward ----
 
