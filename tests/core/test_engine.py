@@ -116,8 +116,9 @@ def test_an_explicit_float16_that_overflows_raises_instead_of_changing_dtype(ove
 
 
 def test_what_every_engine_shares_loads_neither_torch_nor_transformers():
-    shared = "images.reading tiling limits chat protocol scores quality_map look model".split()
-    shared += [f"engines.{name}" for name in "base batches finite generation level_logits prefix_cache".split()]
+    shared = ["images.reading", "tiling", "limits", "chat", "protocol", "scores", "quality_map", "look", "model"]
+    inner = ("base", "batches", "finite", "generation", "level_logits", "prefix_cache")
+    shared += [f"engines.{name}" for name in inner]
     code = f"import sys, {', '.join('qsit_plugin.' + name for name in shared)}\n"
     code += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
