@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from qsit_plugin import __version__, pyiqa_hook
+from qsit_plugin import pyiqa_hook
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.protocol import ProfileError
 
@@ -59,6 +59,8 @@ def info(choice: options.Choice) -> None:
 
 def versions() -> Iterator[Finding]:
     """Of this package, Python and the libraries; read from their metadata, so that a broken one is still listed."""
+    from qsit_plugin import __version__
+
     yield Finding("qsit-plugin", f"{__version__} in {os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}")
     yield Finding("python", f"{platform.python_version()} on {platform.platform()}")
     for name in (*NEEDED, *OPTIONAL):
