@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
@@ -37,6 +38,9 @@ One: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | Loo
 Many: TypeAlias = "list[Any] | tuple[Any, ...]"
 Array: TypeAlias = "np.ndarray | torch.Tensor"
 """One image with three axes, several with four."""
+
+_SECOND_OPENING = threading.Lock()
+"""Of all models, as a lock of its own would keep a model from being copied and pickled."""
 
 
 class QSiT:
@@ -152,19 +156,20 @@ class QSiT:
         from .engines.ambient import ordinary_tensors
         from .engines.torch_engine import TorchEngine
 
-        if self._bfloat16 is None or self._bfloat16.device != self.device:
-            with ordinary_tensors():
-                opened = open_checkpoint(
-                    self.folder,
-                    name=self.name,
-                    device=self.device,
-                    dtype=torch.bfloat16,
-                    adapter=self.adapter,
-                    profile=self.profile,
-                    quantization=self.checkpoint.quantization,
-                )
-            self._bfloat16 = TorchEngine(opened.model, self.engine.tiling)
-        return self._bfloat16
+        with _SECOND_OPENING:
+            if self._bfloat16 is None or self._bfloat16.device != self.device:
+                with ordinary_tensors():
+                    opened = open_checkpoint(
+                        self.folder,
+                        name=self.name,
+                        device=self.device,
+                        dtype=torch.bfloat16,
+                        adapter=self.adapter,
+                        profile=self.profile,
+                        quantization=self.checkpoint.quantization,
+                    )
+                self._bfloat16 = TorchEngine(opened.model, self.engine.tiling)
+            return self._bfloat16
 
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
         """The tokens of a rendered question. Chat template and answer prefix are tokenised apart, as released.

@@ -34,7 +34,7 @@ from .adapter import merge_adapter
 from .quantization import quantize
 
 _LOADING = threading.Lock()
-"""Held while transformers opens weights: it changes torch's default dtype and initialisers for the whole process, so that
+"""Held while transformers opens weights: it changes torch's default dtype and initialisers for the whole process, and
 of two checkpoints opened at once one was said to miss weights."""
 
 if TYPE_CHECKING:

@@ -70,3 +70,10 @@ def test_threads_that_open_checkpoints_get_whole_ones_and_leave_torchs_default_d
         opened = list(pool.map(lambda dtype: qsit.load(folder, device="cpu", dtype=dtype), dtypes))
     assert [str(model.dtype) for model in opened] == [f"torch.{dtype}" for dtype in dtypes]
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_threads_that_overflow_at_once_share_one_second_engine(tmp_path, pictures):
+    model = qsit.load(tiny_checkpoint(tmp_path, official=False), device="cpu", dtype="float16")
+    with ThreadPoolExecutor(THREADS) as pool:
+        engines = list(pool.map(lambda _: model.bfloat16_engine(), range(THREADS)))
+    assert len(set(engines)) == 1
