@@ -63,9 +63,9 @@ def measured(models: list, paths: list[Path]) -> tuple[np.ndarray, np.ndarray, l
 
 def rows(models: list, values: np.ndarray, seconds: np.ndarray, sizes: list[tuple[int, int]]) -> list[str]:
     """Markdown rows, the released procedure first."""
-    plain, lines = models[0].network.tiling, []
+    plain, lines = models[0].engine.tiling, []
     for model, own, spent in zip(models, values, seconds, strict=True):
-        tiling = model.network.tiling
+        tiling = model.engine.tiling
         tiles, tokens = (np.mean([count(*size) for size in sizes]) for count in (tiling.tile_count, tiling.token_count))
         smaller = np.mean([tiling.canvas(*size) != plain.canvas(*size) for size in sizes])
         drift, name = np.abs(own - values[0]), ", ".join(model.departures()) or "none (released)"

@@ -1,8 +1,8 @@
 """A contender of inference.py: transformers' own forward, used as well as its public interface allows.
 
 Pillow's processor, one prefill without ``generate``, logits at the last position only; further questions and answers go
-on from a ``DynamicCache`` that ends with the image. Nothing of our loops is in it, so that what it does not reach is
-what they are worth.
+on from a ``DynamicCache`` that ends with the image. Nothing of this package is in it: what it does not reach is
+what the package is worth.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def make_ladder(folder: Path, *, photos: Sequence[str] = PHOTOS, side: int = 384
 
 
 def distort(picture: Image.Image, kind: str, step: int, rng: np.random.Generator) -> Image.Image:
-    """A copy of the picture, spoilt with a strength from 1 to 5."""
+    """A copy of the picture, degraded with a strength from 1 to 5."""
     if kind == "blur":
         return picture.filter(ImageFilter.GaussianBlur(0.6 * step))
     if kind == "noise":

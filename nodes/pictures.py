@@ -42,7 +42,7 @@ def check_batch(images: Any, name: str = "images") -> int:
 def _picture(image: Any, name: str) -> Image.Image:
     values = image[..., :3].detach().cpu().float().numpy()
     if not np.isfinite(values).all():
-        raise ImageError(name, "holds NaN or infinite values (a black or broken picture); mend the node that made it")
+        raise ImageError(name, "holds NaN or infinite values (a black or broken picture); fix the node that made it")
     return read_image(values.clip(0.0, 1.0))
 
 

@@ -25,7 +25,6 @@ from .errors import (
 from .pyiqa_hook import register  # arms the hook, unless the interpreter's start has done it
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing typing would cost ten times the rest
-__version__ = "0.1.0"
 
 _HOMES = {
     "load": "loading",
@@ -35,6 +34,7 @@ _HOMES = {
     "Score": "scores",
     "Comparison": "scores",
     "ScoreProfile": "protocol",
+    "__version__": "version",
 }
 """Public name -> the module that defines it."""
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .model import QSiT
     from .protocol import ScoreProfile
     from .scores import Comparison, Score
+    from .version import __version__
 
 
 def __getattr__(name: str):
@@ -67,7 +68,9 @@ def __dir__() -> list[str]:
 
 
 _root = _os.path.dirname(_os.path.dirname(_os.path.realpath(__file__)))
-if all(_os.path.isfile(_os.path.join(_root, *mark)) for mark in (("pyproject.toml",), ("nodes", "__init__.py"))):
+_marks = ("pyproject.toml", _os.path.join("nodes", "__init__.py"))
+_in_source_tree = all(_os.path.isfile(_os.path.join(_root, mark)) for mark in _marks)
+if _in_source_tree:
     # A source tree that was not installed (a clone in ComfyUI's custom_nodes/): nodes, training and weights lie beside
     # this folder and are found as qsit_plugin.nodes and so on, as in an installed package.
     __path__.append(_root)

@@ -66,7 +66,9 @@ def load(
         WeightsError: the checkpoint cannot be found, or fails one of the load-time checks. Whatever goes wrong between
             opening its folder and its first score is this error, and names the file and the cure.
         ProfileError: a WeightsError and a ValueError; the profile is malformed or does not fit the tokenizer.
-        ValueError: ``max_pixels`` is no whole number from 1 on.
+        ValueError: a device that is not here, a dtype or a quantization that is not known, or a ``max_pixels`` that is
+            no whole number from 1 on.
+        ModuleNotFoundError: ``quantization`` needs bitsandbytes, which is not installed.
         LimitError: a ValueError; a limit that the checkpoint's grids cannot keep. It says which they can.
     """
     pixel_limit(max_pixels)  # before the weights are read

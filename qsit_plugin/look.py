@@ -20,21 +20,24 @@ if TYPE_CHECKING:
 class Look:
     """An image that was seen once: its tokens, and from the second question on its share of the language model's work.
 
-    Accepted wherever an image is. Holds memory (the key-value cache of the image: 91 MB for a large photo on
+    Accepted wherever an image is. Holds memory (the KV cache of the image: 91 MB for a large photo on
     ``qsit-mini``, 426 MB on ``qsit``) until it is dropped. ``size``: (width, height) in pixels. ``image``: RGB.
     """
 
     def __init__(self, model: QSiT, image: Image.Image):
         self.model, self.size, self.image = model, image.size, image
         self._tokens = self._see(model.engine)
-        self._cache = PrefixCache(lambda engine: self._tokens if engine is model.engine else self._see(engine))
+        self._cache = PrefixCache()
 
     def _see(self, engine: Engine) -> Any:
         return engine.encode([engine.tiling.cut(self.image)], [self.size])[0]
 
     def prefix(self, before: tuple[int, ...], engine: Engine) -> Any:
-        """The key-value cache of the prompt's beginning and the image; see prefix_cache.py."""
-        return self._cache.prefix(before, engine)
+        """The KV cache of the prompt's beginning and the image; see prefix_cache.py."""
+        return self._cache.prefix(before, engine, self._image_tokens)
+
+    def _image_tokens(self, engine: Engine) -> Any:
+        return self._tokens if engine is self.model.engine else self._see(engine)
 
     @property
     def token_count(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
@@ -38,12 +39,15 @@ Many: TypeAlias = "list[Any] | tuple[Any, ...]"
 Array: TypeAlias = "np.ndarray | torch.Tensor"
 """One image with three axes, several with four."""
 
+_SECOND_OPENING = threading.Lock()
+"""Of all models, as a lock of its own would keep a model from being copied and pickled."""
+
 
 class QSiT:
     """A model with one act: it looks at an image, then scores it and talks about it.
 
-    Images are paths, bytes, open files, PIL images, arrays, tensors (see ``images.read_image``) or a Look. One image
-    in, one result out; a list (or an N, C, H, W tensor) in, a list out.
+    Images are paths, bytes, open files, PIL images, arrays, tensors (see ``images.reading.read_image``) or a Look. One
+    image in, one result out; a list (or an N, C, H, W tensor) in, a list out.
     """
 
     def __init__(
@@ -56,7 +60,19 @@ class QSiT:
         max_pixels: int | None = MAX_PIXELS,
         follow_autocast: bool = False,
     ):
-        """``follow_autocast``: compute in the caller's autocast instead of outside; only for a model in training."""
+        """
+        Args:
+            checkpoint: see ``checkpoint.open_checkpoint``.
+            adapter: the folder of the adapter that is merged in it; the second engine is opened with it, too.
+            automatic_dtype: the dtype was not chosen by the user, so that an overflow of float16 is read again in
+                bfloat16.
+            exif_rotation, max_pixels: as in ``load``.
+            follow_autocast: compute in the caller's autocast instead of outside; only for a model in training.
+
+        Raises:
+            WeightsError: chat template or tokenizer cannot render the profile's question.
+            ValueError: ``max_pixels`` is no whole number from 1 on.
+        """
         from .engines.torch_engine import TorchEngine
 
         self.checkpoint = checkpoint
@@ -140,19 +156,20 @@ class QSiT:
         from .engines.ambient import ordinary_tensors
         from .engines.torch_engine import TorchEngine
 
-        if self._bfloat16 is None or self._bfloat16.device != self.device:
-            with ordinary_tensors():
-                opened = open_checkpoint(
-                    self.folder,
-                    name=self.name,
-                    device=self.device,
-                    dtype=torch.bfloat16,
-                    adapter=self.adapter,
-                    profile=self.profile,
-                    quantization=self.checkpoint.quantization,
-                )
-            self._bfloat16 = TorchEngine(opened.model, self.engine.tiling)
-        return self._bfloat16
+        with _SECOND_OPENING:
+            if self._bfloat16 is None or self._bfloat16.device != self.device:
+                with ordinary_tensors():
+                    opened = open_checkpoint(
+                        self.folder,
+                        name=self.name,
+                        device=self.device,
+                        dtype=torch.bfloat16,
+                        adapter=self.adapter,
+                        profile=self.profile,
+                        quantization=self.checkpoint.quantization,
+                    )
+                self._bfloat16 = TorchEngine(opened.model, self.engine.tiling)
+            return self._bfloat16
 
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:
         """The tokens of a rendered question. Chat template and answer prefix are tokenised apart, as released.
@@ -170,7 +187,7 @@ class QSiT:
         return found
 
     def read(self, image: ImageInput) -> Image.Image:
-        """The picture as this model looks at it, RGB; see ``images.read_image``. Raises ImageError for a bad one."""
+        """The picture as this model looks at it, RGB; see ``reading.read_image``. Raises ImageError for a bad one."""
         return read_image(image, exif_rotation=self.exif_rotation, max_pixels=self.max_pixels)
 
     def room(self, prompt: Prompt, image_tokens: int) -> int:
@@ -190,7 +207,10 @@ class QSiT:
     @overload
     def encode(self, image: Array) -> Any: ...
     def encode(self, image: Any) -> Any:
-        """See an image: a Look, or a list of Looks for a list of images. Raises ImageError for a bad one."""
+        """See an image: a Look, or a list of Looks for a list of images.
+
+        Raises ImageError for a bad image, ValueError for a Look of another model.
+        """
         if is_many(image):
             return [self.encode(item) for item in as_items(image)]
         return self.own(image) if isinstance(image, Look) else Look(self, self.read(image))
@@ -204,19 +224,28 @@ class QSiT:
     @overload
     def score(self, images: Any, *, errors: str = "raise") -> Any: ...
     def score(self, images: Any, *, errors: str = "raise") -> Any:
-        """Score one image, or a list of any sizes in true batches.
+        """Score one image, or a list of any sizes in true batches: a Score, or a list of them.
 
         ``errors="return"`` puts an ImageError in the place of an image that cannot be read; ``"raise"`` raises it.
+
+        Raises:
+            ImageError: a bad image.
+            ContextError: a ValueError; the profile's question and an image are together longer than the context.
+            NonFiniteError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
+            ValueError: another word for ``errors``, or a Look of another model.
         """
         results = list(self.iter_scores(as_items(images), errors=errors))
         return results if is_many(images) else results[0]
 
     def iter_scores(self, images: Iterable[Any], *, errors: str = "raise") -> Iterator[Score | ImageError]:
-        """Score images one after the other, lazily and in order, in batches behind the scenes."""
+        """Score images one after the other, lazily and in order, in batches behind the scenes.
+
+        Errors as for ``score``; TypeError for a single image.
+        """
         return iter_scores(self, images, errors=errors)
 
     def level_logits(self, images: Any) -> torch.Tensor:
-        """Float32 (N, 5) logits of the level words, excellent to bad, on the CPU. Raises ImageError for a bad image."""
+        """Float32 (N, 5) logits of the level words, excellent to bad, on the CPU. Errors as for ``score``."""
         import torch
 
         rows = [reading.logits for reading in iter_readings(self, as_items(images), errors="raise")]
@@ -231,17 +260,18 @@ class QSiT:
     def ask(self, images: Any, question: str, **options: Unpack[Writing]) -> Any:
         """Answer a question about an image: an Answer, or a list of them for a list of images.
 
-        A list is written together, a step for all answers at once; the texts are those of the images one by one.
+        A list is written together, a step for all answers at once; the texts are those of the images one by one. An
+        answer that reaches the end of the context ends there with ``finish_reason="length"``.
 
         Args:
             max_new_tokens, temperature, seed, cancel: see ``engines.generation.Writing``.
-
-        An answer that reaches the end of the context ends there with ``finish_reason="length"``.
 
         Raises:
             ImageError: a bad image.
             ContextError: a ValueError; question and image together are longer than the context.
             NonFiniteError: the logits overflowed in a dtype that was chosen, or the weights are damaged.
+            TypeError, ValueError: a question that is no text, is empty or contains the image token, an option out of
+                range, or a Look of another model.
         """
         answers = list(self.iter_answers(as_items(images), question, **options))
         return answers if is_many(images) else answers[0]
@@ -276,13 +306,13 @@ class QSiT:
     @overload
     def explain(self, images: Array, **options: Unpack[Writing]) -> Any: ...
     def explain(self, images: Any, **options: Unpack[Writing]) -> Any:
-        """Describe and evaluate the quality of an image in words; options as for ``ask``."""
+        """Describe and evaluate the quality of an image in words; options, result and errors as for ``ask``."""
         return self.ask(images, protocol.EXPLAIN, **options)
 
     def stream(
         self, image: ImageInput | Look, question: str = protocol.EXPLAIN, **options: Unpack[Writing]
     ) -> Iterator[str]:
-        """The answer piece by piece, as it is written; options as for ``ask``.
+        """The answer piece by piece, as it is written; options and errors as for ``ask``.
 
         Pieces that were handed out cannot be taken back: where ``ask`` cuts a repetition, ``stream`` just ends.
         """
@@ -328,7 +358,10 @@ class QSiT:
     @overload
     def attributes(self, image: Array) -> Any: ...
     def attributes(self, image: Any) -> Any:
-        """Six aspects in [0, 1], 1 = good: a choice between "good" and "poor", asked in both orders and averaged."""
+        """Six aspects in [0, 1], 1 = good: a choice between "good" and "poor", asked in both orders and averaged.
+
+        A list of images gives a list of dictionaries. Errors as for ``choose``.
+        """
         if is_many(image):
             return [self.attributes(item) for item in as_items(image)]
         look = self.encode(image)
@@ -340,12 +373,12 @@ class QSiT:
         return result
 
     def compare(self, a: Any, b: Any) -> Comparison:
-        """Score two images and say how probable it is that A is the better one."""
+        """Score two images and say how probable it is that A is the better one. Errors as for ``score``."""
         score_a, score_b = self.score([a, b])
         return Comparison(score_a, score_b)
 
     def rank(self, images: Any) -> list[tuple[int, Score]]:
-        """(index, Score) of every image, best first; equal values keep their order."""
+        """(index, Score) of every image, best first; equal values keep their order. Errors as for ``score``."""
         return sorted(enumerate(self.score(list(as_items(images)))), key=lambda pair: -pair[1].value)
 
     def quality_map(
@@ -356,6 +389,9 @@ class QSiT:
         overlap: float = 0.5,
         on_region: Callable[[], None] | None = None,
     ) -> np.ndarray:
-        """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended; see ``quality_map.quality_map``."""
+        """Float32 (H, W) in [0, 1]: scores of overlapping square regions, blended; see ``quality_map.quality_map``.
+
+        Raises ValueError for a window or an overlap out of range; other errors as for ``score``.
+        """
         picture = self.own(image).image if isinstance(image, Look) else self.read(image)
         return quality_map(self, picture, window=window, overlap=overlap, on_region=on_region)

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from qsit_plugin.errors import QSiTError
+
 _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 _FAR = 2**31 - 2
 """Where Windows locks a byte: its locks are mandatory, and one among the rows would keep readers out."""
@@ -26,7 +28,7 @@ def why(error: OSError) -> str:
     return "the disk is full" if is_full(error) else (error.strerror or str(error))
 
 
-class FileBusy(OSError):
+class FileBusy(QSiTError, OSError):
     """Another process, or another part of this one, writes to the file."""
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -38,7 +40,7 @@ class FileBusy(OSError):
         return str(self.strerror)
 
 
-class CutShort(OSError):
+class CutShort(QSiTError, OSError):
     """A row could not be written; those before it are whole on the disk. ``why``: ``"the disk is full"`` or so."""
 
     def __init__(self, path: str | os.PathLike[str], error: OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,10 @@ from ..tiling import Tiling
 from . import checks
 from .adapter import merge_adapter
 from .quantization import quantize
+
+_LOADING = threading.Lock()
+"""Held while transformers opens weights: it changes torch's default dtype and initialisers for the whole process, and
+of two checkpoints opened at once one was said to miss weights."""
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -235,7 +240,8 @@ def _open_tiling(folder: Path, config: LlavaOnevisionConfig) -> Tiling:
 
 def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
     try:
-        with torch.random.fork_rng(devices=[]):  # transformers 4.57 draws image_newline at random before it is read
+        # transformers 4.57 draws image_newline at random before it is read
+        with _LOADING, torch.random.fork_rng(devices=[]):
             model, report = LlavaOnevisionForConditionalGeneration.from_pretrained(
                 str(folder),
                 config=config,

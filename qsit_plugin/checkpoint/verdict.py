@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qsit_plugin.scores import Score
+from qsit_plugin.engines.level_logits import iter_readings, to_score
 from qsit_plugin.weights.golden import Golden, judge
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ def with_image(goldens: Sequence[Golden], image: Path | None) -> list[tuple[Gold
 def verdicts(model: QSiT, pairs: Sequence[tuple[Golden, Path]]) -> Iterator[Verdict]:
     """Look at each picture and judge. Raises ImageError for a picture that cannot be read."""
     for golden, image in pairs:
-        logits = tuple(model.level_logits(image)[0].tolist())
-        score = Score.from_logits(
-            logits, model.profile.weights, level_mass=1.0, scope=model.scope, model=model.name, dtype=str(model.dtype)
-        ).value
-        yield Verdict(golden, logits, score, judge(score, golden))
+        reading = next(iter_readings(model, [image]))
+        score = to_score(model, reading).value
+        yield Verdict(golden, reading.logits, score, judge(score, golden))

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from qsit_plugin import __version__
 from qsit_plugin.errors import ContextError, WeightsError
 from qsit_plugin.row_file import CutShort, is_full
 
@@ -57,6 +56,8 @@ app.add_typer(train.app, name="train")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from qsit_plugin import __version__
+
         typer.echo(f"qsit-plugin {__version__}")
         raise typer.Exit
 

@@ -9,12 +9,12 @@ import typer
 
 from . import options
 
-PICTURES = (("the photo", "astronaut.jpg"), ("the same, spoilt", "astronaut-blurred.jpg"))
+PICTURES = (("the photo", "astronaut.jpg"), ("the same, degraded", "astronaut-blurred.jpg"))
 
 
 @options.chooses_model("model", "device", "dtype", "revision", "adapter")
 def demo(choice: options.Choice) -> None:
-    """Score and explain a photo and a spoilt copy of it. Needs no network."""
+    """Score and explain a photo and a degraded copy of it. Needs no network."""
     from .talk import write_text
 
     stream = typer.get_text_stream("stdout")

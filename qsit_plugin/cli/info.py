@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from qsit_plugin import __version__, pyiqa_hook
+from qsit_plugin import pyiqa_hook
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.protocol import ProfileError
 
@@ -30,7 +30,7 @@ BROKEN_RELEASES = {("transformers", "5.0.0"): "leaves lm_head random: take 4.57 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the self-check. ``problem`` says what is broken and how to mend it; None is all good."""
+    """One line of the self-check. ``problem`` says what is broken and how to fix it; None is all good."""
 
     name: str
     value: str
@@ -59,6 +59,8 @@ def info(choice: options.Choice) -> None:
 
 def versions() -> Iterator[Finding]:
     """Of this package, Python and the libraries; read from their metadata, so that a broken one is still listed."""
+    from qsit_plugin import __version__
+
     yield Finding("qsit-plugin", f"{__version__} in {os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}")
     yield Finding("python", f"{platform.python_version()} on {platform.platform()}")
     for name in (*NEEDED, *OPTIONAL):

@@ -32,7 +32,7 @@ MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answe
 Temperature = Annotated[
     float | None, typer.Option(min=0.001, help="Sample the answer; without it the likeliest words are taken.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the sampling.")]
+Seed = Annotated[int, typer.Option(min=-(2**63), max=2**64 - 1, help="Of the sampling.")]
 RowFormat = Annotated[
     str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from . import options
-from .failures import WRONG_USAGE, ending, report, stop
+from .failures import WRONG_USAGE, ending, report
 
 if TYPE_CHECKING:
     from qsit_plugin.images.reading import ImageError
@@ -57,10 +57,11 @@ def talk(
 
 def _check(model: QSiT, questions: Sequence[str]) -> None:
     """End with status 2 for a question that cannot be put, before any image is read."""
+    from qsit_plugin.chat import check_question
+
     for question in questions:
-        if not question.strip():
-            stop("the question is empty", WRONG_USAGE)
         with ending(WRONG_USAGE, ValueError):
+            check_question(question)
             model.prompt(question)
 
 
@@ -138,6 +139,7 @@ def answer_row(model: QSiT, path: object, question: str, answer: Any) -> dict[st
         "finish_reason": answer.finish_reason,
         "model": model.name,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "mode": answer.mode,
     }
 
 

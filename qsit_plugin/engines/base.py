@@ -1,7 +1,7 @@
-"""What runs a model, as a protocol: look at images, read logits at the end of a prompt, write on from it.
+"""What runs a model, as a protocol: look at images, read logits at the end of a prompt, decode an answer from there.
 
 Everything beside it (images, tiling, prompts, batches, the finite check, the loop that writes) knows an engine by these
-methods only and computes no tensor itself. Shapes: B images, V tokens of the vocabulary.
+methods only and computes no tensor itself. Shapes: B images, S the side of a tile in pixels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Logits:
 
 
 class Decoder(Protocol):
-    """Writes on from the prefixes of B rows at once: one step reads one token more of each."""
+    """Decodes the answers of B rows at once, each from its prefix: one step reads one token more of each."""
 
     def step(self, tokens: Sequence[int] | None) -> tuple[list[int], list[bool]]:
         """Read one token a row, or the prompt for None. Returns each row's likeliest next token, and whether all of
@@ -47,7 +47,11 @@ class Decoder(Protocol):
 
 
 class Engine(Protocol):
-    """One opened model on one device. Its methods may be called from several threads."""
+    """One opened model on one device. Its methods may be called from several threads.
+
+    Logits that are not finite are returned as they are: ``finite.py`` looks at them. Where the device has no memory
+    left a method raises one of ``memory_errors``.
+    """
 
     tiling: Tiling
     memory_errors: tuple[type[Exception], ...]
@@ -82,7 +86,7 @@ class Engine(Protocol):
         """Logits of ``tokens`` at the end of the prompt around each of the images that ``encode`` gave."""
 
     def prefill(self, before: Sequence[int], image: Any) -> Any:
-        """The key-value cache of the text before an image and of the image: a prefix, which is never changed."""
+        """The KV cache of the text before an image and of the image: a prefix, which is never changed."""
 
     def read_after(self, prefix: Any, after: Sequence[int], tokens: Sequence[int]) -> Logits:
         """As ``read`` for one image (B = 1), going on from a prefix."""

@@ -1,4 +1,4 @@
-"""Where a list becomes a batch: images are opened ahead, grouped within a budget, worked on together.
+"""Where a list becomes a batch: images are prefetched, grouped within a budget, worked on together.
 
 Scores and answers come through here; out of memory halves a batch, down to a single image.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qsit_plugin.errors import ImageError
-from qsit_plugin.images.reading import as_items, describe, is_many
+from qsit_plugin.images.reading import as_items, describe, is_file, is_many
 from qsit_plugin.look import Look
 
 from .base import Engine, Prompt
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Budget:
     """How much goes into one batch: tokens of its images, on a GPU and on a CPU, and images. ``padded``: count each
-    image as long as the longest, as the key-value caches of answers are."""
+    image as long as the longest, as the KV caches of answers are."""
 
     tokens: int
     cpu_tokens: int
@@ -59,7 +59,7 @@ SCORING = Budget(tokens=16_384, cpu_tokens=1024)
 takes memory and the caches of the first."""
 
 WRITING = Budget(tokens=16_384, cpu_tokens=16_384, images=16, padded=True)
-"""A step of several answers costs little more than one answer's, on a CPU too; what limits them is their key-value
+"""A step of several answers costs little more than one answer's, on a CPU too; what limits them is their KV
 caches."""
 
 
@@ -78,7 +78,7 @@ class Item:
     room: int
 
     def prefix(self, engine: Engine, before: tuple[int, ...]) -> Any:
-        """The key-value cache up to the image; kept by a Look, by nobody else."""
+        """The KV cache up to the image; kept by a Look, by nobody else."""
         if self.look is not None:
             return self.look.prefix(before, engine)
         return engine.prefill(before, engine.encode([self.tiles], [self.size])[0])
@@ -111,7 +111,7 @@ def in_batches(
     if errors not in ("raise", "return"):
         raise ValueError(f'errors must be "raise" or "return", got {errors!r}')
     batch: list[Item | Exception] = []
-    for item in _opened(model, prompt, _several(images), returned):
+    for item in _prefetched(model, prompt, _several(images), returned):
         if isinstance(item, Exception) and errors == "raise":
             raise item
         items = [one for one in (*batch, item) if isinstance(one, Item)]
@@ -150,16 +150,16 @@ def _halving(engine: Engine, items: list[Item], work: Callable[[list[Item]], lis
 
 
 def _several(images: Any) -> Iterable[Any]:
-    """Several images; raises TypeError for a single one, whose letters, rows or channels would be taken for images."""
+    """Several images; raises TypeError for a single one, whose letters, lines or rows would be taken for images."""
     if is_many(images):
         return as_items(images)
-    one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or not isinstance(images, Iterable)
-    if one or getattr(images, "ndim", 1) != 1:  # an array or a tensor
+    one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or is_file(images)
+    if one or not isinstance(images, Iterable) or getattr(images, "ndim", 1) != 1:  # an array or a tensor
         raise TypeError(f"{describe(images)}: one image where several are expected; put it into a list, or use score()")
     return images
 
 
-def _opened(
+def _prefetched(
     model: QSiT, prompt: Prompt, images: Iterable[Any], returned: tuple[type[Exception], ...]
 ) -> Iterator[Item | Exception]:
     """Open and cut images in threads, a few ahead; Pillow decodes and resizes without Python's lock."""
@@ -171,7 +171,7 @@ def _opened(
             return error
 
     threads = _io_threads(model.engine)
-    if threads == 0 or isinstance(images, list) and len(images) == 1:  # nothing gained by opening ahead
+    if threads == 0 or isinstance(images, list) and len(images) == 1:  # nothing gained by prefetching
         yield from map(opened, images)
         return
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="qsit-open") as pool:
@@ -189,7 +189,7 @@ def _opened(
 
 
 def _io_threads(engine: Engine) -> int:
-    """Threads that open images ahead: two beside a GPU, on a CPU as many as it has cores that the engine leaves idle.
+    """Threads that prefetch images: two beside a GPU, on a CPU as many as it has cores that the engine leaves idle.
 
     Where every core computes, a thread beside them only disturbs those that wait for each other: on two cores a list
     took a fifth longer than its images one by one.

@@ -67,7 +67,7 @@ class Row:
     ):
         """
         Args:
-            prefix: from an engine to the key-value cache of the image.
+            prefix: from an engine to the KV cache of the image.
             room: tokens that the context has left after prompt and image. The answer ends there with "length", at one
                 token more: the last token is never read.
         """
@@ -75,6 +75,8 @@ class Row:
             raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
         if temperature is not None and not temperature > 0.0:
             raise ValueError(f"temperature must be above 0, or None for greedy; got {temperature}")
+        if not -(2**63) <= seed < 2**64:
+            raise ValueError(f"seed must be a whole number of 64 bits, -2**63 to 2**64 - 1; got {seed}")
         self.model, self.prefix = model, prefix
         self.engine: Engine = model.engine
         self.limit, self.cancel = min(max_new_tokens, room + 1), cancel
@@ -128,11 +130,15 @@ def write(rows: Sequence[Row], prompt: Prompt) -> Iterator[tuple[Row, int]]:
 
 def _write(rows: Sequence[Row], prompt: Prompt, overflowed: list[Row]) -> Iterator[tuple[Row, int]]:
     """``write`` by the rows' engine, which is one for all; rows that are not finite in it go to ``overflowed``."""
-    writing = [row for row in rows if not row.cancelled()]
+    writing, prefixes = [], []
+    for row in rows:
+        if not row.cancelled():  # asked before each image is read, which may take as long as an answer
+            writing.append(row)
+            prefixes.append(row.prefix(row.engine))
     if not writing:
         return
-    engine = writing[0].engine
-    decoder, tokens = engine.decoder([row.prefix(engine) for row in writing], prompt.after), None
+    decoder, tokens = writing[0].engine.decoder(prefixes, prompt.after), None
+    del prefixes  # copied, and large
     while writing:
         likeliest, finite = decoder.step(tokens)
         for place, row in enumerate(writing):

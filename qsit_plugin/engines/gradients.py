@@ -92,7 +92,7 @@ def _cure(low: float, high: float) -> str:
 
 
 def _batches(tiling: Tiling, images: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Neighbours share a pass within the engine's budgets, so that going back needs no more memory than it allows."""
+    """Neighbours share a pass within the budgets of scoring, which bound the memory of the backward pass, too."""
     batch: list[torch.Tensor] = []
     longest = tiles = 0
     for image in images:

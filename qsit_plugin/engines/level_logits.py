@@ -70,7 +70,7 @@ def read_items(model: QSiT, prompt: Prompt, items: list[Item]) -> list[Reading]:
 
 
 def _logits(engine: Engine, prompt: Prompt, items: Sequence[Item], ids: tuple[int, ...]) -> Logits:
-    """Fresh images go through one pass without a cache; a Look reads on from its own prefix, which it keeps."""
+    """Fresh images go through one pass without a cache; a Look goes on from its own prefix, which it keeps."""
     fresh = [place for place, item in enumerate(items) if item.look is None]
     chosen, total = np.empty((len(items), len(ids)), np.float32), np.empty(len(items), np.float32)
     if fresh:

@@ -1,4 +1,4 @@
-"""Where the key-value cache of an image is kept: from the second question on, the image costs no pass of its own."""
+"""Where the KV cache of an image is kept: from the second question on, the image costs no pass of its own."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from .base import Engine
 
 
 class PrefixCache:
-    """The prefix of one image, by engine. Holds memory until it is dropped: 91 MB for a large photo on ``qsit-mini``,
-    426 MB on ``qsit``."""
+    """The prefix of one image, by engine. It holds as much memory as a Look says, until it is dropped."""
 
-    def __init__(self, image_tokens: Callable[[Engine], Any]):
-        """``image_tokens``: what an engine sees in the image, see ``Engine.encode``."""
-        self._image_tokens = image_tokens
-        self._kept: dict[Engine, tuple[tuple[int, ...], Any]] = {}
+    def __init__(self) -> None:
+        self._kept: dict[Engine, tuple[tuple[int, ...], tuple[str, str], Any]] = {}
 
-    def prefix(self, before: tuple[int, ...], engine: Engine) -> Any:
+    def prefix(self, before: tuple[int, ...], engine: Engine, image_tokens: Callable[[Engine], Any]) -> Any:
         """The prefix after the tokens ``before``. A prompt that begins otherwise than the first one (a template that
-        puts the text first) gets one of its own, which is not kept."""
-        kept = self._kept.get(engine)
-        if kept is not None and kept[0] == before:
-            return kept[1]
-        made = engine.prefill(before, self._image_tokens(engine))
-        self._kept.setdefault(engine, (before, made))
+        puts the text first) gets one of its own, which is not kept; the prefix of an engine whose model was since cast
+        or moved is made anew.
+
+        ``image_tokens``: what an engine sees in the image, see ``Engine.encode``. Given here and not kept: a Look whose
+        own method it kept would be freed only when garbage is collected.
+        """
+        kept, form = self._kept.get(engine), (engine.place, engine.dtype_name)
+        if kept is not None and kept[:2] == (before, form):
+            return kept[2]
+        made = engine.prefill(before, image_tokens(engine))
+        if kept is None or kept[1] != form:
+            self._kept[engine] = (before, form, made)
         return made

@@ -1,7 +1,7 @@
 """The engine on torch: transformers' own modules and their forward. Scores, answers, gradients and losses share it.
 
-Only this file and ``checkpoint/`` know transformers' modules. Shapes: B images, T tokens of a sequence, D width of the
-language model, V size of the vocabulary.
+Only this file, ``kv_cache.py`` and ``checkpoint/`` know transformers' classes. Shapes: B images, T tokens of a
+sequence, D width of the language model, V size of the vocabulary.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,12 +19,12 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from qsit_plugin.tiling import Tiling
 
 from .ambient import check_fork, without_autocast
 from .base import Logits, Prompt
+from .kv_cache import SPARE, Prefix, joined
 
 VISION_CHUNK = 64
 """Tiles that go through the vision tower at once: more cost memory and gain nothing on any device we know."""
@@ -51,47 +50,6 @@ def _outside(method: Method) -> Method:
             return method(self, *args, **options)
 
     return run  # type: ignore[return-value]
-
-
-SPARE = 64
-"""Tokens of room that a growing cache makes when it is full."""
-
-
-class GrowingLayer(DynamicLayer):
-    """A cache layer with room behind its end: a step writes one token where DynamicLayer copies all of them."""
-
-    room: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **options: Any) -> Any:
-        start = 0 if self.room is None else self.keys.shape[-2]
-        end = start + keys.shape[-2]
-        if self.room is None or end > self.room[0].shape[-2]:
-            kept = (keys[..., :0, :], values[..., :0, :]) if self.room is None else (self.keys, self.values)
-            self.room = (_grown(kept[0], end + SPARE, keys), _grown(kept[1], end + SPARE, values))
-        self.room[0][..., start:end, :], self.room[1][..., start:end, :] = keys, values
-        self.keys, self.values = (part[..., :end, :] for part in self.room)
-        self.is_initialized, self.dtype, self.device = True, keys.dtype, keys.device
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self.room = tuple(part[indices] for part in self.room)  # type: ignore[assignment]
-        self.keys, self.values = (part[..., : self.keys.shape[-2], :] for part in self.room)
-
-
-def _grown(kept: torch.Tensor, length: int, like: torch.Tensor) -> torch.Tensor:
-    """A copy of (B, heads, T, size) with room for ``length`` tokens."""
-    larger = like.new_empty((*like.shape[:2], length, like.shape[3]))
-    larger[..., : kept.shape[-2], :] = kept
-    return larger
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The key-value cache of everything up to and including the image; one (keys, values) a layer, each (1, heads,
-    length, head size)."""
-
-    length: int
-    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 
 class TorchEngine:
@@ -161,7 +119,7 @@ class TorchEngine:
 
     @_outside
     def prefill(self, before: Sequence[int], image: torch.Tensor) -> Prefix:
-        embeddings = torch.cat([self.embed(before), image.to(self.dtype)])
+        embeddings = torch.cat([self.embed(before), image.to(self.device, self.dtype)])
         cache = DynamicCache()
         self.states(embeddings[None], cache=cache)
         return Prefix(len(embeddings), tuple((layer.keys, layer.values) for layer in cache.layers))
@@ -177,9 +135,13 @@ class TorchEngine:
     def sampler(self, temperature: float, seed: int) -> Callable[[torch.Tensor], int]:
         """With a random generator of its own, so that no global state is touched."""
         generator = torch.Generator().manual_seed(seed)
-        return lambda logits: int(
-            torch.multinomial((logits.float().cpu() / temperature).softmax(-1), 1, generator=generator)
-        )
+
+        def draw(logits: torch.Tensor) -> int:
+            values = logits.cpu().double()  # a float32 would overflow, or be divided by 0, at a temperature near 0
+            shares = ((values - values.max()) / temperature).softmax(-1).float()
+            return int(torch.multinomial(shares, 1, generator=generator))
+
+        return draw
 
     # ---- the forward ----
 
@@ -256,7 +218,7 @@ class TorchEngine:
 
     def states_after(self, prefix: Prefix, after: Sequence[int]) -> torch.Tensor:
         """Hidden states (T, D) at every token of a text that goes on from a prefix, which is not changed."""
-        return self.states(self.embed(after)[None], cache=_joined([prefix])[0])[0]
+        return self.states(self.embed(after)[None], cache=joined([prefix], len(after))[0])[0]
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """(B, D) states -> float32 (B, V) logits, computed in the model's dtype."""
@@ -291,7 +253,7 @@ class TorchDecoder:
 
     def __init__(self, engine: TorchEngine, prefixes: Sequence[Prefix], after: Sequence[int]):
         self.engine, self._after = engine, list(after)
-        self._cache, self._mask, self._lengths = _joined(prefixes)
+        self._cache, self._mask, self._lengths = joined(prefixes, len(after) + SPARE)
         self._logits = torch.empty(0)
 
     @_outside
@@ -327,24 +289,6 @@ def normalise(tiling: Tiling, tiles: torch.Tensor) -> torch.Tensor:
         values = tiles[:, channel]
         result[:, channel] = table[channel].index_select(0, values.reshape(-1).to(torch.int32)).view(values.shape)
     return result
-
-
-def _joined(prefixes: Sequence[Prefix]) -> tuple[DynamicCache, torch.Tensor | None, torch.Tensor]:
-    """One cache of B rows, padded on the left where their lengths differ; its mask (B, longest), and lengths (B,)."""
-    longest, device = max(prefix.length for prefix in prefixes), prefixes[0].layers[0][0].device
-    cache = DynamicCache()
-    cache.layers = [GrowingLayer() for _ in prefixes[0].layers]
-    for number, layers in enumerate(zip(*(prefix.layers for prefix in prefixes), strict=True)):
-        keys, values = (
-            torch.cat([functional.pad(own, (0, 0, longest - own.shape[-2], 0)) for own in part])
-            for part in zip(*layers, strict=True)
-        )
-        cache.update(keys, values, number)
-    lengths = torch.tensor([prefix.length for prefix in prefixes], device=device)
-    if all(prefix.length == longest for prefix in prefixes):
-        return cache, None, lengths
-    mask = torch.arange(longest, device=device) >= longest - lengths[:, None]
-    return cache, mask.long(), lengths
 
 
 def _similar(lengths: Sequence[int], padding: float) -> list[list[int]]:

@@ -242,7 +242,7 @@ def _pair(predicted: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarr
     for name, values in (("predicted", x), ("target", y)):
         bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
-            raise ValueError(f"{name} holds {bad} of {len(values)} values that are not finite: drop or mend those rows")
+            raise ValueError(f"{name} holds {bad} of {len(values)} values that are not finite: drop or fix those rows")
         if np.ptp(values) == 0.0:
             raise ValueError(f"{name} is constant ({values[0]:g} in all {len(values)} rows): no correlation is defined")
     return x, y

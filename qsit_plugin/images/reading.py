@@ -31,7 +31,7 @@ from .errors import MAX_PIXELS, ImageError, check_size, pixel_limit
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAX_PIXELS", "ImageError", "ImageInput", "as_items", "describe", "is_many", "read_image"]
+__all__ = ["MAX_PIXELS", "ImageError", "ImageInput", "as_items", "describe", "is_file", "is_many", "read_image"]
 
 ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray | torch.Tensor"
 
@@ -138,7 +138,7 @@ def read_image(source: ImageInput, *, exif_rotation: bool = False, max_pixels: i
         return from_array(tensor_to_array(source, name), name, max_pixels, channels_first=True)
     if isinstance(source, (str, os.PathLike)):
         return _from_file(os.fsdecode(source), name, exif_rotation, max_pixels)
-    if _is_file(source):
+    if is_file(source):
         source = _content(source, name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         if not len(source):
@@ -158,6 +158,11 @@ def is_many(images: Any) -> bool:
     return isinstance(images, (list, tuple))
 
 
+def is_file(source: Any) -> bool:
+    """Whether this is an open file or a stream: one image, although its lines can be gone through."""
+    return callable(getattr(source, "read", None))
+
+
 def as_items(images: Any) -> list[ImageInput]:
     """The single images: a list or tuple as a list, a 4-D array or tensor split along its first axis, else one item."""
     return list(images) if is_many(images) else [images]
@@ -175,7 +180,7 @@ def describe(source: Any) -> str:
         return f"bytes ({len(source):,})"
     if isinstance(source, (str, os.PathLike)):
         return _shown(os.fsdecode(source))
-    if _is_file(source):
+    if is_file(source):
         opened = getattr(source, "name", None)
         return f"open file {_shown(opened) if isinstance(opened, str) else type(source).__name__}"
     return f"object of type {type(source).__name__}"
@@ -184,10 +189,6 @@ def describe(source: Any) -> str:
 def _shown(text: str) -> str:
     text = text if text.isprintable() and text.strip() else ascii(text)
     return text if len(text) <= 300 else f"{text[:140]} … {text[-140:]}"  # someone's base64, not a path
-
-
-def _is_file(source: Any) -> bool:
-    return callable(getattr(source, "read", None))
 
 
 def _content(file: Any, name: str) -> bytes:

@@ -38,7 +38,7 @@ def test_explain_in_jsonl_carries_the_answer_and_the_error(qsit, album: Path, ti
     result = qsit("explain", album, "--format", "jsonl", "--model", tiny_folder, *SHORT)
     assert result.exit_code == 1
     first, broken, _ = map(json.loads, result.stdout.splitlines())
-    assert list(first) == ["path", "question", "text", "tokens", "finish_reason", "model", "dtype"]
+    assert list(first) == ["path", "question", "text", "tokens", "finish_reason", "model", "dtype", "mode"]
     assert (first["question"], first["model"]) == (EXPLAIN, "tiny")
     assert list(broken) == ["path", "error"]
 
@@ -56,6 +56,18 @@ def test_ask_gives_the_answer_of_the_library(qsit, album: Path, tiny_folder: Pat
     answer = qsit_plugin.load(tiny_folder).ask(album / "a.png", "Is it sharp?", max_new_tokens=8)
     row = json.loads(result.stdout)
     assert (row["text"], row["tokens"], row["finish_reason"]) == (answer.text, answer.tokens, answer.finish_reason)
+
+
+def test_a_row_says_what_changed_the_answer(qsit, album: Path, tiny_folder: Path) -> None:
+    wanted = ("-q", "Is it sharp?", "-f", "jsonl", "--exif-rotation", "--model", tiny_folder, *SHORT)
+    result = qsit("ask", album / "a.png", *wanted)
+    assert json.loads(result.stdout)["mode"] == "EXIF rotation"
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_of_more_than_64_bits_is_status_2(qsit, album: Path, tiny_folder: Path, seed: int) -> None:
+    result = qsit("ask", album / "a.png", "-q", "Sharp?", "--temperature", 1, "--seed", seed, "--model", tiny_folder)
+    assert result.exit_code == 2, result.stderr
 
 
 def test_ask_without_a_question_is_status_2(qsit, album: Path) -> None:

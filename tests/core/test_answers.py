@@ -107,6 +107,13 @@ def test_a_row_that_is_cancelled_ends_and_the_others_go_on(model):
     assert (answers[1].tokens, answers[0], answers[2]) == (1, whole[0], whole[2])
 
 
+def test_cancel_is_asked_before_each_image_is_read(tmp_path):
+    model, passes = qsit.load(tiny_checkpoint(tmp_path, official=False), device="cpu"), []
+    model.engine._tower.embeddings.register_forward_hook(lambda *_: passes.append(1))
+    answers = model.ask(noise(1) * 5, "Why?", cancel=lambda: len(passes) >= 2)
+    assert (len(passes), {answer.finish_reason for answer in answers}) == (2, {"cancelled"})
+
+
 def test_a_seed_gives_each_image_the_same_text_alone_and_in_a_list(model):
     pictures = noise(3)
     options = {"temperature": 2.0, "seed": 7, "max_new_tokens": 8}

@@ -160,6 +160,6 @@ def test_in_a_batch_only_the_row_that_overflows_is_read_in_bfloat16(tmp_path, pi
     assert [together[0], together[2]] == [alone[0], alone[2]]
 
 
-def test_a_second_network_is_asked_once_an_answer_not_once_a_token(large, picture, caplog):
+def test_a_second_engine_is_asked_once_an_answer_not_once_a_token(large, picture, caplog):
     automatic(large).ask(picture, "Why?", max_new_tokens=6)
     assert caplog.text.count("float16 overflowed") == 1

@@ -57,3 +57,9 @@ def test_half_a_character_waits_for_its_other_half():
     parts = {1: b"a", 2: b"\xc3", 3: b"\xa9", 4: b"!"}
     pieces = text_pieces(lambda ids: b"".join(parts[i] for i in ids).decode(errors="replace"), iter([1, 2, 3, 4]))
     assert list(pieces) == ["a", "é", "!"]
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_of_more_than_64_bits_is_refused(run, seed):
+    with pytest.raises(ValueError, match="seed must be a whole number of 64 bits"):
+        run([5, 0], temperature=1.0, seed=seed)

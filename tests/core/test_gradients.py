@@ -87,7 +87,7 @@ def test_many_images_are_split_by_the_engines_token_budget(model):
 
 
 def test_activations_are_computed_again_and_not_kept(nano):
-    """Bytes that autograd keeps for the way back, against those of the plain layers on the same tiles."""
+    """Bytes that autograd keeps for the backward pass, against those of the plain layers on the same tiles."""
     plain, recomputing = nano.engine, nano.engine.recomputing()
     pixels = gradients.normalise(plain.tiling, gradients.cut(plain.tiling, smooth(512, 384))).requires_grad_()
     words = torch.zeros(1, 200, plain.embed([0]).shape[1], requires_grad=True)

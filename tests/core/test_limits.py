@@ -207,3 +207,15 @@ def test_official_token_counts_equal_what_transformers_packs_with_so_few_pinpoin
         args = ([features], [(height, width)], torch.zeros(1), "anyres_max_9")
         _, lengths = pack(SimpleNamespace(config=config), *args)
         assert lengths.tolist() == [few.token_count(width, height)]
+
+
+def test_the_benchmark_of_limits_has_a_row_for_each_model(folder, tmp_path):
+    from benchmarks.fast_tier import measured, rows
+
+    models = [qsit_plugin.load(folder, device="cpu", **limit) for limit in ({}, {"max_tiles": 1})]
+    paths = [tmp_path / f"{width}.png" for width in (60, 300, 500)]
+    for path in paths:
+        Image.effect_noise((int(path.stem), 200), 50).convert("RGB").save(path)
+    released, limited_row = rows(models, *measured(models, paths))
+    assert released.startswith("| none (released) | 1.00 | 0% |")
+    assert limited_row.startswith("| at most 1 tile |")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +171,8 @@ ONE_IMAGE = {
     "a picture": Image.new("RGB", (30, 20)),
     "an array": np.zeros((30, 20, 3), np.uint8),
     "a tensor": torch.zeros(3, 30, 20),
+    "an open file": io.BytesIO(b"\xff\xd8\n"),
+    "an open file at its end": io.BytesIO(),
 }
 
 
@@ -336,3 +341,36 @@ def test_half_of_a_surrogate_pair_is_refused_before_a_tokenizer_sees_it():
         check_question("sharp \ud800?")
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         check_options(["\ud800", "b"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_look_goes_on_after_the_model_was_cast(tmp_path, pictures, dtype):
+    """``metric.half()`` casts the very weights; the key-value cache that the look kept has the old type."""
+    model = qsit.load(tiny_checkpoint(tmp_path, official=False), device="cpu")
+    look = model.encode(pictures[1])
+    before = look.score().value
+    model.checkpoint.model.to(dtype)
+    assert look.score().value == pytest.approx(before, abs=0.02)
+    assert look.ask("Is it blurry?", max_new_tokens=2) == model.ask(pictures[1], "Is it blurry?", max_new_tokens=2)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-40, 5e-324])
+def test_the_smallest_temperatures_are_greedy(model, pictures, temperature):
+    greedy = model.ask(pictures[0], "Is it blurry?", max_new_tokens=3)
+    assert model.ask(pictures[0], "Is it blurry?", max_new_tokens=3, temperature=temperature) == greedy
+
+
+def test_a_look_that_is_dropped_gives_its_memory_back_at_once(model, pictures):
+    """Not when Python next looks for cycles: that counts objects, and a large photo's cache may be 426 MB of a GPU."""
+    look = model.encode(pictures[0])
+    look.ask("Is it blurry?", max_new_tokens=2)
+    list(look.stream(max_new_tokens=2))
+    look.attributes()
+    dropped, cache = weakref.ref(look), weakref.ref(look.prefix(model.prompt("Is it blurry?").before, model.engine))
+    gc.disable()
+    try:
+        del look
+        assert dropped() is None
+        assert cache() is None
+    finally:
+        gc.enable()

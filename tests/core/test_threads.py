@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import qsit_plugin as qsit
@@ -60,3 +61,19 @@ def test_threads_with_questions_of_their_own_get_the_same_tokens(model):
     asked = [f"Is it blurry, case {number}?" for number in range(600)]  # more than the model remembers
     alone = [model.conversation.prompt(question) for question in asked]
     assert together(lambda i: model.prompt(asked[i]), 600) == alone
+
+
+def test_threads_that_open_checkpoints_get_whole_ones_and_leave_torchs_default_dtype(tmp_path):
+    """transformers sets torch's default dtype, and what it initialises, for the whole process while it opens one."""
+    folder, dtypes = tiny_checkpoint(tmp_path, official=False), ["float32", "bfloat16", "float16"] * 3
+    with ThreadPoolExecutor(len(dtypes)) as pool:
+        opened = list(pool.map(lambda dtype: qsit.load(folder, device="cpu", dtype=dtype), dtypes))
+    assert [str(model.dtype) for model in opened] == [f"torch.{dtype}" for dtype in dtypes]
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_threads_that_overflow_at_once_share_one_second_engine(tmp_path, pictures):
+    model = qsit.load(tiny_checkpoint(tmp_path, official=False), device="cpu", dtype="float16")
+    with ThreadPoolExecutor(THREADS) as pool:
+        engines = list(pool.map(lambda _: model.bfloat16_engine(), range(THREADS)))
+    assert len(set(engines)) == 1

@@ -32,7 +32,7 @@ COMFYUI = {"--novram", "--disable-metadata"}
 PYIQAS = {"tests/test_metric_general.py"}
 """Files of pyiqa's own sdist."""
 
-OTHERS = {"mkdocs", "pip", "torchrun", "accelerate", "pytest", "pyiqa"}
+OTHERS = {"pip", "torchrun", "accelerate", "pytest", "pyiqa", "mkdocs"}
 """Programs whose options are not ours."""
 
 

@@ -56,7 +56,8 @@ def copy_peer_tests(sdist: Path, folder: Path) -> Path:
     """The sdist's tests and calibration files, and nothing else of it."""
     with tarfile.open(sdist) as archive:
         wanted = [m for m in archive.getmembers() if m.name.split("/")[1:2] in (["tests"], ["ResultsCalibra"])]
-        archive.extractall(folder, members=wanted, filter="data")
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 and later
+        archive.extractall(folder, members=wanted, **safe)
     (root,) = folder.iterdir()
     return root
 

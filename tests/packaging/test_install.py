@@ -1,12 +1,15 @@
 """Normal and editable installs, uninstalling, and a bare clone as ComfyUI loads it."""
 
 import shutil
+import tomllib
 
 import pytest
 
 from tests.packaging.environments import CHECKOUT, Environment, copy_checkout
 
 START_UP_FILES = {"qsit_plugin.pth", "qsit_pyiqa_hook.py"}
+VERSION = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+PRINT_VERSION = "import qsit_plugin\nprint(qsit_plugin.__version__)"
 
 WHERE = """
 import importlib.util, qsit_plugin.nodes, qsit_plugin.training, qsit_plugin.weights
@@ -55,15 +58,34 @@ def test_python_starts_silently_when_an_editable_checkout_is_gone(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_an_installed_package_knows_the_version_that_the_project_file_states(installed):
+    done = installed.execute(PRINT_VERSION)
+    assert (done.stdout.strip(), done.stderr) == (VERSION, "")
+
+
+def test_a_clone_gives_the_version_of_its_own_project_file_whatever_is_installed(installed, tmp_path):
+    clone = copy_clone(tmp_path / "clone")
+    project = clone / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    project.write_text(text.replace(f'version = "{VERSION}"', 'version = "9.8.7"'), encoding="utf-8")
+    done = installed.execute(PRINT_VERSION, PYTHONPATH=str(clone))
+    assert (done.stdout.strip(), done.stderr) == ("9.8.7", "")
+
+
+def copy_clone(folder):
+    """What ComfyUI's door needs of a clone."""
+    folder.mkdir(parents=True)
+    for part in ("__init__.py", "pyproject.toml"):
+        shutil.copy(CHECKOUT / part, folder / part)
+    for part in ("qsit_plugin", "nodes", "training"):
+        shutil.copytree(CHECKOUT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @pytest.mark.parametrize("name", ["qsit_plugin", "comfyui-q-sit.v1"])
 def test_a_bare_clone_opens_comfyuis_door_without_touching_the_import_path(name, tmp_path):
     """The loading of ComfyUI's custom nodes, in short: by file, under a module name made of the folder's path."""
-    clone = tmp_path / "custom_nodes" / name
-    for part in ("__init__.py", "pyproject.toml"):
-        clone.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CHECKOUT / part, clone / part)
-    for part in ("qsit_plugin", "nodes", "training"):
-        shutil.copytree(CHECKOUT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
+    clone = copy_clone(tmp_path / "custom_nodes" / name)
     code = f"""
 import importlib.util, sys
 before = list(sys.path)

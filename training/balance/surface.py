@@ -14,6 +14,8 @@ from itertools import combinations
 
 import numpy as np
 
+from qsit_plugin.errors import QSiTError
+
 RATES = (2.0, 4.0, 8.0, 16.0, 32.0)
 """k of the saturating form."""
 POWERS = (0.25, 0.5)
@@ -22,7 +24,7 @@ DRAWS = 1000
 CONFIDENCE = 0.95
 
 
-class TooFewTrials(ValueError):
+class TooFewTrials(QSiTError, ValueError):
     """Not enough different mixtures to fit a curve; the message says how many there must be."""
 
 

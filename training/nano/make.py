@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsit_plugin.errors import QSiTError
+
 from ..synthetic import photos
 from . import evidence, joint, language, tower
 from .average import WEIGHTS, AverageStage, average
@@ -24,7 +26,7 @@ from .average import WEIGHTS, AverageStage, average
 RECIPE = Path(__file__).with_name("recipe.yaml")
 
 
-class RecipeError(ValueError):
+class RecipeError(QSiTError, ValueError):
     """A recipe that cannot be followed; the message says what to do."""
 
 
