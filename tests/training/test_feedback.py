@@ -112,7 +112,7 @@ def test_a_run_whose_history_is_lost_does_not_go_on(tuning: Data, mixture: Path,
 
 SHARES_OF_A_PROCESS = """
 import json, os, sys
-from qsit_plugin.training import finetune
+from qsit_plugin.training import run as finetune
 from qsit_plugin.training.config import read_config
 
 prepared = finetune.prepare(read_config(sys.argv[1]), say=print)

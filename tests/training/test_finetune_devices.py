@@ -101,7 +101,7 @@ def tell(when):
     print(f"{when}: {names.count('pt_gloo_runloop')} threads of rank {os.environ['RANK']}", flush=True)
 
 atexit.register(tell, "exit")  # before the run registers anything, so called after that
-from qsit_plugin.training import finetune
+from qsit_plugin.training import run as finetune
 from qsit_plugin.training.config import read_config
 
 prepared = finetune.prepare(read_config(sys.argv[1]))
