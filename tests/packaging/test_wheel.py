@@ -37,8 +37,10 @@ def test_the_wheel_puts_only_the_package_and_the_start_up_files_into_site_packag
     assert top == {"qsit_plugin", "qsit_plugin.pth", "qsit_pyiqa_hook.py", about}
 
 
-def test_every_module_of_the_source_tree_is_in_the_wheel(wheel, source):
-    assert installed_names(source, "*.py") - contents(wheel) == set()
+def test_every_module_of_the_source_tree_is_in_the_wheel_but_the_recipe_of_the_embedded_model(wheel, source):
+    left_out = installed_names(source, "*.py") - contents(wheel)
+    assert left_out
+    assert {name for name in left_out if not name.startswith("qsit_plugin/training/nano/")} == set()
 
 
 def test_the_demo_photos_are_in_the_wheel(wheel, source):
