@@ -9,6 +9,7 @@ import atexit
 import logging
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +234,8 @@ def _disconnect() -> None:
     """
     import torch.distributed
 
+    for name in ("last_exc", "last_value", "last_traceback"):  # the frames of a failed collective hold the group, too
+        vars(sys).pop(name, None)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -93,12 +93,14 @@ def test_two_processes_give_what_one_gives_with_twice_the_batch(tuning: Data, tm
 
 
 GLOO_THREADS = """
-import atexit, os, sys
+import atexit, os, signal, sys
 from pathlib import Path
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun would end the second process after the first one's error
 
 def tell(when):
     names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
-    print(f"{when}: {names.count('pt_gloo_runloop')} threads of rank {os.environ['RANK']}", flush=True)
+    os.write(1, f"{when}: {names.count('pt_gloo_runloop')} threads of rank {os.environ['RANK']}\\n".encode())
 
 atexit.register(tell, "exit")  # before the run registers anything, so called after that
 from qsit_plugin.training import run as finetune
@@ -117,15 +119,16 @@ finetune.train(prepared)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
-@pytest.mark.parametrize(("end", "ranks"), [("done", (0, 1)), ("error", (0,))])
-def test_no_thread_of_the_process_group_outlives_the_run(tuning: Data, tmp_path: Path, end: str, ranks: tuple) -> None:
-    """Even where the script, or the traceback of an error, still holds the trainer. A thread that is left frees its
-    tensors at some time, needs the GIL for that, and aborts the process if the interpreter is already ending."""
+@pytest.mark.parametrize("end", ["done", "error"])
+def test_no_thread_of_the_process_group_outlives_the_run(tuning: Data, tmp_path: Path, end: str) -> None:
+    """Even where the script, the traceback of an error, or that of a collective whose other process is gone still holds
+    the trainer or the group. A thread that is left needs the GIL to free its tensors, and aborts the process if the
+    interpreter is ending by then: now and then, so what is tested is its cause."""
     (tmp_path / "run.py").write_text(GLOO_THREADS, encoding="utf-8")
     config_file = write_config(tmp_path / "run.yaml", tuning.config(tmp_path / "out", max_steps=1))
     status, out, err = by_torchrun([str(tmp_path / "run.py"), str(config_file), end], tmp_path)
     assert (status == 0) == (end == "done"), err
-    assert "SIGABRT" not in err
-    for rank in ranks:
+    assert ("Connection closed by peer" in err) == (end == "error")
+    for rank in (0, 1):
         assert f"training: 2 threads of rank {rank}\n" in out
         assert f"exit: 0 threads of rank {rank}\n" in out
