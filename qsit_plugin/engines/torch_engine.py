@@ -10,7 +10,7 @@ import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -313,12 +313,8 @@ def _recomputing(module: nn.Module) -> nn.Module:
     """A module with the same weights whose ``layers`` are recomputed in the backward pass."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
-    twin.layers = nn.ModuleList(_Recomputed(layer) for layer in _layers(module))
+    twin.layers = nn.ModuleList(_Recomputed(layer) for layer in module.layers)  # type: ignore[union-attr]
     return twin
-
-
-def _layers(module: nn.Module) -> Iterable[nn.Module]:
-    return module.layers  # type: ignore[return-value]
 
 
 class _Recomputed(nn.Module):
