@@ -1,13 +1,15 @@
-"""Checkpoints on the way: what is trained, by its own names, so that a resumed run goes on bit for bit.
+"""The resume state of a run on disk, from which it goes on bit for bit, and the record of what it was begun with.
 
-Trainer's own way loses the weights for this architecture without an error (seen with transformers 5.23): it saves them
-by the names of the published files and reads them back as if they had the model's, so nothing matches.
+A checkpoint holds what is trained by its own names (``trained.safetensors``), the optimizer, the random states of every
+process, and the number of steps; the place in the mixture follows from that. transformers' Trainer saves this
+architecture under the published names and reads nothing back, without an error (seen with transformers 5.23).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,23 +19,109 @@ from .config import ConfigError, RunConfig
 if TYPE_CHECKING:  # what is saved is also looked for by a command that was stopped while it imported torch
     import torch
 
-WEIGHTS = "trained.safetensors"
-COMPLETE = "complete.json"
+    from .loop import Loop
+
+WEIGHTS, OPTIMIZER, STATE, COMPLETE = "trained.safetensors", "optimizer.pt", "trainer_state.json", "complete.json"
+"""``COMPLETE`` is written last: without it, the run was killed while the checkpoint was written."""
 FREE = {
-    *("save_every", "keep_checkpoints", "log_every", "tensorboard", "workers", "memory_probe", "max_tokens"),
-    *("result", "result_dtype", "scope", "output", "images", "base", "data", "profile", "validation"),
+    *("epochs", "max_steps", "early_stopping", "save_every", "keep_checkpoints", "log_every", "tensorboard"),
+    *("report_to", "workers", "memory_probe", "max_tokens", "result", "result_dtype", "scope", "output", "images"),
+    *("base", "adapter", "data", "profile", "validation", "verify_images"),
 }
-"""Settings that may differ when a run goes on: the steps that are left stay the same. Folders may have been moved, so
-what they hold is compared instead: the rows by their hashes, the base by its fingerprint."""
+"""Settings that may differ when a run goes on. Folders may have been moved, so what they hold is compared instead: the
+rows by their hashes, the base by its fingerprint. With more epochs or steps the rest follows the longer schedule."""
 
 
-def save_trained(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Write the trainable weights, or those of a gathered ``state``."""
+def save(loop: Loop, folder: Path) -> Path:
+    """Write ``checkpoint-STEP`` below a folder, from all processes, and keep the newest ``keep_checkpoints`` of it."""
+    import torch
+    from accelerate.utils import save_fsdp_model, save_fsdp_optimizer
+
+    target, accelerator = folder / f"checkpoint-{loop.done}", loop.accelerator
+    if accelerator.is_main_process:
+        shutil.rmtree(target, ignore_errors=True)  # of a run that was killed here
+        target.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    if accelerator.distributed_type == "FSDP":
+        plugin = accelerator.state.fsdp_plugin
+        save_fsdp_model(plugin, accelerator, loop.wrapped, str(target))
+        save_fsdp_optimizer(plugin, accelerator, loop.optimizer, loop.wrapped, str(target))
+    elif accelerator.is_main_process:
+        save_trained(loop.model, target)
+        torch.save(loop.optimizer.state_dict(), target / OPTIMIZER)
+    torch.save(_random_states(), target / _random_file(loop))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        state = {"global_step": loop.done, "max_steps": loop.total}
+        (target / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        (target / COMPLETE).write_text("{}\n", encoding="utf-8")
+        for old in _checkpoints(folder)[: -loop.config.keep_checkpoints]:
+            shutil.rmtree(old)
+    return target
+
+
+def load(loop: Loop, checkpoint: Path) -> int:
+    """Put a loop that has begun back to where it was saved; returns the steps that the run then had in all."""
+    import torch
+    from accelerate.utils import load_fsdp_model, load_fsdp_optimizer
+
+    if loop.accelerator.distributed_type == "FSDP":
+        plugin = loop.accelerator.state.fsdp_plugin
+        load_fsdp_model(plugin, loop.accelerator, loop.wrapped, str(checkpoint))
+        load_fsdp_optimizer(plugin, loop.accelerator, loop.optimizer, loop.wrapped, str(checkpoint))
+    else:
+        load_trained(loop.model, checkpoint)
+        loop.optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
+    _set_random_states(torch.load(checkpoint / _random_file(loop), weights_only=False))  # written by this program
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    loop.done = int(state["global_step"])
+    return int(state["max_steps"])
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run; None where there is none."""
+    return next(reversed(_checkpoints(folder)), None)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The complete ones, oldest first."""
+    found = (path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}"))
+    return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]))
+
+
+def _random_file(loop: Loop) -> str:
+    several = loop.accelerator.num_processes > 1
+    return f"rng_state_{loop.accelerator.process_index}.pth" if several else "rng_state.pth"
+
+
+def _random_states() -> dict[str, Any]:
+    import random
+
+    import numpy as np
+    import torch
+
+    states = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _set_random_states(states: Mapping[str, Any]) -> None:
+    import random
+
+    import numpy as np
+    import torch
+
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def save_trained(model: torch.nn.Module, folder: Path) -> None:
+    """Write the trainable weights."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    if state is None:
-        state = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    state = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     save_file(
         {name: weight.detach().to("cpu").contiguous().clone() for name, weight in state.items()}, folder / WEIGHTS
     )
@@ -59,6 +147,9 @@ def load_trained(model: torch.nn.Module, folder: Path) -> None:
             weight.copy_(saved[name])
 
 
+# ---- the record of a run ----
+
+
 def fingerprint(model: torch.nn.Module) -> str:
     """A hash of the names, shapes and first values of all weights: enough to tell one checkpoint from another."""
     digest = hashlib.sha256()
@@ -66,17 +157,6 @@ def fingerprint(model: torch.nn.Module) -> str:
         values = weight.detach().flatten()[:64].float().tolist()
         digest.update(f"{name} {tuple(weight.shape)} {values}".encode())
     return digest.hexdigest()
-
-
-def mark_complete(folder: Path) -> None:
-    """The last file of a checkpoint: without it, the run was killed while it was written."""
-    (folder / COMPLETE).write_text("{}\n", encoding="utf-8")
-
-
-def newest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run; None where there is none."""
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
 def check_same(record: Path, config: RunConfig, facts: Mapping[str, Any]) -> None:
@@ -89,10 +169,11 @@ def check_same(record: Path, config: RunConfig, facts: Mapping[str, Any]) -> Non
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise ConfigError(f"{record} of the run to go on with is not readable ({error}): start a new output") from None
     was, now = begun["config"], config.to_dict()
+    # a setting that an older version did not have was at its default then
     changed = [
-        f"{name} was {was.get(name)!r}, is {now[name]!r}"
+        f"{name} was {was[name]!r}, is {now[name]!r}"
         for name in now
-        if name not in FREE and was.get(name) != now[name]
+        if name not in FREE and name in was and was[name] != now[name]
     ]
     changed += [
         f"{name} was {begun['facts'].get(name)!r}, is {facts[name]!r}"

@@ -132,6 +132,12 @@ class RunConfig:
     keep_checkpoints: int = 2
     log_every: int = 10
     tensorboard: bool = False
+    report_to: tuple[str, ...] = ()
+    early_stopping: int | None = None
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        return self.report_to
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -13,7 +13,7 @@ OLDEST_TRANSFORMERS = "5.18"
 INSTALL = 'pip install "qsit-plugin[train]"'
 
 
-def require_training(tensorboard: bool = False) -> None:
+def require_training() -> None:
     """Raise ConfigError where transformers is too old to train, or a package is missing."""
     found = importlib.metadata.version("transformers")
     if Version(found) < Version(OLDEST_TRANSFORMERS):
@@ -24,10 +24,6 @@ def require_training(tensorboard: bool = False) -> None:
     missing = [name for name in ("peft", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"fine-tuning needs {' and '.join(missing)}: run {INSTALL}")
-    if tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError(
-            "tensorboard: true needs the tensorboard package: run pip install tensorboard, or take it out"
-        )
 
 
 def versions(*names: str) -> dict[str, str]:

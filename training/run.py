@@ -1,52 +1,55 @@
-"""A fine-tuning run from its config to its result. ``qsit train run`` and ``run`` do the same.
+"""A fine-tuning run from its configuration to its result. ``qsit train run`` and ``run`` do the same.
 
-One process a device: alone, or under ``torchrun`` or ``accelerate launch``, which set the number of processes.
+From top to bottom: configuration, data, model and trained parameters, loop, result.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
-import math
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ConfigError, RunConfig
+from .devices import connect, is_first
 from .requirements import require_training, versions
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from qsit_plugin.checkpoint import Checkpoint
 
     from .data.dataset import QualityDataset
     from .data.mixture import Mixture
-    from .feedback import Balance
-    from .trainer import QSiTTrainer
+    from .loop import Loop
+    from .validation_callback import Validation
 
 log = logging.getLogger(__name__)
 RECORD = "run.json"
+Say = Callable[[str], None]
 
 
 @dataclass
 class Run:
-    """A run that is ready to begin: everything has been checked but the memory."""
+    """A run that is ready to begin: everything has been checked but the memory.
+
+    ``facts``: what must be the same for it to go on. ``model``: that of ``checkpoint``, under its adapter for lora.
+    """
 
     config: RunConfig
-    trainer: QSiTTrainer
     checkpoint: Checkpoint
     model: Any
+    dataset: QualityDataset
+    loop: Loop
+    validation: Validation | None
     facts: dict[str, Any]
+    say: Say
 
 
 def run(
-    config: RunConfig,
-    *,
-    resume: bool = False,
-    say: Callable[[str], None] = log.info,
-    ratio: Mapping[str, Any] | None = None,
+    config: RunConfig, *, resume: bool = False, say: Say = log.info, ratio: Mapping[str, Any] | None = None
 ) -> Path:
     """Fine-tune, and return the folder of the result: ``model`` or ``adapter`` below ``config.output``.
 
@@ -55,114 +58,142 @@ def run(
     kept in run.json.
 
     Raises ConfigError for everything that is wrong before the first step, WeightsError and ProfileError for a base
-    checkpoint that cannot be opened. Sets the random generators of torch, NumPy and Python.
+    checkpoint that cannot be opened, and Stopped, a KeyboardInterrupt, after Ctrl-C or SIGTERM, with the state saved.
+    Sets the random generators of torch, NumPy and Python.
     """
     prepared = prepare(config, resume=resume, say=say)
     if ratio is not None:
         prepared.facts["ratio"] = dict(ratio)
-    return finish(prepared, train(prepared, resume=resume))
+    train(prepared, resume=resume)
+    return finish(prepared)
 
 
-def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], None] = log.info) -> Run:
-    """Open, read and check everything that a run needs; the first half of ``run``."""
-    require_training(config.tensorboard)
+def prepare(config: RunConfig, *, resume: bool = False, say: Say = log.info) -> Run:
+    """Open, read and check everything that a run needs."""
+    require_training()
     _check_output(config, resume)
-    arguments = _arguments(config)
-    tell = say if arguments.process_index == 0 else silent
+    from qsit_plugin.checkpoint.adapter import import_peft
+
+    import_peft()  # which transformers would import in a less quiet way
+    accelerator = connect(config)
+    say = say if accelerator.is_main_process else silent
     from .checkpoints import fingerprint
     from .data.collator import Collator
     from .data.inputs import dataset_of, rows_of, validation_of
     from .data.tokens import check_profile
     from .feedback import Balance
+    from .loop import Loop
+    from .model import make_trainable, open_base
     from .ranking import check_pairs
-    from .trainer import QSiTTrainer
+    from .validation_callback import Validation
 
-    checkpoint = _open(config, arguments)
+    checkpoint = open_base(config, bf16=accelerator.mixed_precision == "bf16")
     check_profile(checkpoint.profile, checkpoint.tokenizer)
     mixture = rows_of("data", config.data, config.seed)
-    try:
-        sampler = mixture.sampler(
-            count=config.rows_per_epoch,
-            shares=config.shares,
-            rank=arguments.process_index,
-            world_size=arguments.world_size,
-        )
-    except ValueError as error:
-        raise ConfigError(f"shares: {error}") from None
+    sampler = _sampler(config, mixture, accelerator)
     dataset = dataset_of(config, checkpoint, mixture)
     balance = None if config.balance is None else Balance(config, mixture, sampler)
-    validation = None if config.validation is None else validation_of(config.validation, config, checkpoint)
-    compared = None if config.level_loss != "soft+rank" else check_pairs(mixture, config, arguments.world_size)
-    base = fingerprint(checkpoint.model)
-    model = _trainable(config, checkpoint)
-    _tell_begin(config, checkpoint, mixture, dataset, arguments, tell)
-    if compared is not None:
-        tell(compared)
-    trainer = QSiTTrainer(
-        model,
-        _with_warmup(arguments, config, len(sampler)),
-        dataset=dataset,
-        sampler=sampler,
-        collator=Collator(checkpoint.model.config.image_token_id, checkpoint.tokenizer.eos_token_id, config),
-        config=config,
-        profile=checkpoint.profile,
-        tiling=checkpoint.tiling,
-        say=tell,
-    )
-    _set_callbacks(trainer, config, tell)
-    if validation is not None:
-        _add_validation(trainer, checkpoint, validation, balance, tell)
+    held = None if config.validation is None else validation_of(config.validation, config, checkpoint)
+    compared = None
+    if config.level_loss == "soft+rank":
+        compared = check_pairs(mixture, config, accelerator.num_processes)
     facts = {
-        "devices": arguments.world_size,
-        "base": base,
+        "devices": accelerator.num_processes,
+        "base": fingerprint(checkpoint.model),
         "rows": {source.name: source.selection_sha256 for source in mixture.sources},
-        "validation": None if validation is None else {s.name: s.selection_sha256 for s in validation.sources},
+        "validation": None if held is None else {s.name: s.selection_sha256 for s in held.sources},
         "question": checkpoint.profile.question,
         "answer_prefix": checkpoint.profile.answer_prefix,
     }
-    return Run(config, trainer, checkpoint, model, facts)
+    model = make_trainable(config, checkpoint)
+    loop = Loop(
+        config,
+        accelerator,
+        model,
+        dataset=dataset,
+        sampler=sampler,
+        collator=Collator(checkpoint.model.config.image_token_id, checkpoint.tokenizer.eos_token_id, config),
+        level_ids=checkpoint.profile.level_token_ids,
+        say=say,
+    )
+    _describe(config, checkpoint, mixture, loop)
+    if compared is not None:
+        say(compared)
+    validation = None
+    if held is not None:
+        _check_unsharded(accelerator)
+        validation = Validation(loop, checkpoint, held.rows(), balance, say)
+        _describe_validation(validation, dataset)
+    return Run(config, checkpoint, model, dataset, loop, validation, facts, say)
 
 
-def train(prepared: Run, *, resume: bool = False) -> QSiTTrainer:
-    """The training itself; writes run.json and checkpoints into the output folder."""
-    from .checkpoints import check_same, newest, write_record
+def train(prepared: Run, *, resume: bool = False) -> None:
+    """The training itself; writes run.json, logs and checkpoints into the output folder."""
+    from . import checkpoints
+    from .run_log import RunLog
+    from .signals import Stopped, StopSignals
 
-    output, trainer = Path(prepared.config.output), prepared.trainer
-    found = newest(Path(trainer.args.output_dir)) if resume else None
+    config, loop, validation = prepared.config, prepared.loop, prepared.validation
+    output = Path(config.output)
+    found = checkpoints.newest(output / "checkpoints") if resume else None
     if found is not None:
-        check_same(output / RECORD, prepared.config, prepared.facts)
-        trainer.say(f"going on from {found}")
-    elif trainer.args.process_index == 0:
-        _check_output(prepared.config, resume)  # another run may have begun there meanwhile
+        checkpoints.check_same(output / RECORD, config, prepared.facts)
+        prepared.say(f"going on from {found}")
+    elif is_first():
+        _check_output(config, resume)  # another run may have begun there meanwhile
         output.mkdir(parents=True, exist_ok=True)
         packages = versions("torch", "transformers", "peft", "accelerate")
-        write_record(output / RECORD, prepared.config, prepared.facts, packages)
-    if prepared.config.tensorboard and trainer.args.process_index == 0:
-        _log_to_tensorboard(trainer, output)
+        checkpoints.write_record(output / RECORD, config, prepared.facts, packages)
     try:
-        trainer.train(resume_from_checkpoint=None if found is None else str(found))
+        loop.begin()
+        planned = loop.total if found is None else checkpoints.load(loop, found)
+        if planned != loop.total:
+            prepared.say(f"{loop.total:,} steps in all, {planned:,} before: the learning rate follows the new schedule")
+        report = RunLog(config, loop, prepared.say)
+        if validation is not None:
+            validation.begin(report, planned)
+        with StopSignals() as signals:
+            for step in loop.steps() if not (validation and validation.exhausted()) else ():
+                if validation is not None:
+                    validation.after(step.number)
+                report.step(step)
+                stopped, early = loop.any_device(signals.number), validation is not None and validation.exhausted()
+                if stopped or early or step.number % config.save_every == 0 or step.number == loop.total:
+                    checkpoints.save(loop, output / "checkpoints")
+                if stopped:
+                    raise Stopped(stopped)
+                if early:
+                    prepared.say(
+                        f"stopped at step {step.number}: no better validation in the last {config.early_stopping}"
+                    )
+                    break
+        if validation is not None:
+            validation.end()
+        report.close()
     finally:
-        _unwrap(trainer)
-    return trainer
+        loop.end()
 
 
-def finish(prepared: Run, trainer: QSiTTrainer) -> Path:
+def finish(prepared: Run) -> Path:
     """Write the result."""
     from .export import export
+    from .plots import draw_curves
 
-    config = prepared.config
+    config, accelerator = prepared.config, prepared.loop.accelerator
     folder = Path(config.output) / ("model" if config.merged else "adapter")
-    gathered = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
-    if trainer.args.process_index == 0:
-        export(trainer.accelerator.unwrap_model(trainer.model), prepared.checkpoint, config, folder, gathered)
-        trainer.say(f"written: {folder}")
-    trainer.accelerator.wait_for_everyone()
+    sharded = accelerator.distributed_type == "FSDP"
+    gathered = accelerator.get_state_dict(prepared.loop.wrapped) if sharded else None
+    if accelerator.is_main_process:
+        export(prepared.model, prepared.checkpoint, config, folder, gathered)
+        if (picture := draw_curves(Path(config.output))) is not None:
+            prepared.say(f"written: {picture}")
+        prepared.say(f"written: {folder}")
+    accelerator.wait_for_everyone()
     return folder
 
 
-def is_first() -> bool:
-    """Whether this process is the first of its run, the one that writes and speaks."""
-    return int(os.environ.get("RANK", 0)) == 0
+def silent(message: str) -> None:
+    """Say nothing: the other processes of a run, and the runs of a search."""
 
 
 def _check_output(config: RunConfig, resume: bool) -> None:
@@ -176,144 +207,36 @@ def _check_output(config: RunConfig, resume: bool) -> None:
         raise ConfigError(f"output is {output}, but nothing can be written into {there}: give another folder")
 
 
-def _arguments(config: RunConfig) -> Any:
-    """The settings of Trainer. Making them also connects the processes of a distributed run."""
-    import torch
-
-    from qsit_plugin.checkpoint.adapter import import_peft
-
-    import_peft()  # which transformers would import in a less quiet way
-    from transformers import TrainingArguments
-
-    output, cuda = Path(config.output), torch.cuda.is_available() and config.device != "cpu"
-    arguments = TrainingArguments(
-        output_dir=str(output / "checkpoints"),
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps or -1,
-        learning_rate=config.rates()["language"],
-        lr_scheduler_type=config.schedule,
-        max_grad_norm=config.max_grad_norm,
-        bf16=config.precision == "bf16" or (config.precision == "auto" and cuda),
-        use_cpu=config.device == "cpu",
-        seed=config.seed,
-        logging_steps=config.log_every,
-        logging_nan_inf_filter=False,  # a loss that is not a number is shown as it is
-        save_steps=config.save_every,
-        save_total_limit=config.keep_checkpoints,
-        report_to=[],
-        log_level="error",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        ddp_find_unused_parameters=False,  # what gets no gradient is frozen, see groups.is_read
-        dataloader_num_workers=config.workers,
-    )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        atexit.register(_disconnect)
-    return arguments
-
-
-def _unwrap(trainer: QSiTTrainer) -> None:
-    """Take the model out of DDP, and the group out of DDP, which a traceback or a script may hold to the very end."""
-    from torch.nn.parallel import DistributedDataParallel
-
-    wrapped = trainer.model_wrapped
-    if isinstance(wrapped, DistributedDataParallel):
-        trainer.model_wrapped = trainer.model
-        for name in ("logger", "reducer", "process_group"):  # the logger holds the reducer, and that the group
-            vars(wrapped).pop(name, None)
-
-
-def _disconnect() -> None:
-    """Leave the other processes of a distributed run, at the end of this one: another run in it needs the group.
-
-    Gloo's threads are joined when nothing holds the group any longer, not by destroy_process_group itself. A thread
-    that is left needs the GIL to free the tensors of its last collective, and where the interpreter is ending by then
-    the process is aborted ("terminate called without an active exception"), so that torchrun calls the run failed.
-    """
-    import torch.distributed
-
-    for name in ("last_exc", "last_value", "last_traceback"):  # the frames of a failed collective hold the group, too
-        vars(sys).pop(name, None)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def _with_warmup(arguments: Any, config: RunConfig, rows: int) -> Any:
-    per_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.gradient_accumulation)
-    arguments.warmup_steps = math.ceil(config.warmup * (config.max_steps or per_epoch * config.epochs))
-    return arguments
-
-
-def _open(config: RunConfig, arguments: Any) -> Checkpoint:
-    import torch
-
-    from qsit_plugin.checkpoint import open_checkpoint
-    from qsit_plugin.weights import resolve
-
-    frozen_half = config.method == "lora" and arguments.bf16
-    return open_checkpoint(
-        resolve(config.base),
-        name=config.base,
-        device=torch.device("cpu"),
-        dtype=torch.bfloat16 if frozen_half else torch.float32,
-        profile=config.profile,
-    )
-
-
-def _add_validation(
-    trainer: QSiTTrainer, checkpoint: Checkpoint, found: Mixture, balance: Balance | None, say: Callable[[str], None]
-) -> None:
-    from .validation_callback import Validation
-
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+def _check_unsharded(accelerator: Accelerator) -> None:
+    if accelerator.distributed_type == "FSDP":
         raise ConfigError(
-            "validation needs the whole model on one device, which FSDP and DeepSpeed do not leave there: take it out "
-            "(and balance), and measure the result with qsit train evaluate"
+            "validation needs the whole model on one device, which FSDP does not leave there: take it out (and "
+            "balance), and measure the result with qsit train evaluate"
         )
-    rows = found.rows()
-    callback = Validation(trainer, checkpoint, rows, trainer.config, balance, say)
-    trainer.add_callback(callback)
-    images, seen = {row.image for row in rows}, {row.image for row in trainer.dataset.rows}
-    say(f"validation: {len(rows):,} rows of {len(images):,} images, {len(callback.some):,} rows on the way")
-    if common := images & seen:
-        say(f"{len(common):,} of the {len(images):,} validation images are trained on: figures on them say little")
 
 
-def _trainable(config: RunConfig, checkpoint: Checkpoint) -> Any:
-    """The model with what is to be trained released, under an adapter for lora."""
-    from .lora import with_adapter
-    from .parameters import release
-
-    model = checkpoint.model
-    if config.gradient_checkpointing:
-        if hasattr(model, "activation_checkpointing_enable"):  # its name in later transformers
-            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if config.method == "lora":
-        return with_adapter(model, config, config.base)
-    release(model, config.trained_parts)
-    return model
+def _sampler(config: RunConfig, mixture: Mixture, accelerator: Accelerator) -> Any:
+    try:
+        return mixture.sampler(
+            count=config.rows_per_epoch,
+            shares=config.shares,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+    except ValueError as error:
+        raise ConfigError(f"shares: {error}") from None
 
 
-def _tell_begin(
-    config: RunConfig,
-    checkpoint: Checkpoint,
-    mixture: Mixture,
-    dataset: QualityDataset,
-    arguments: Any,
-    say: Callable[[str], None],
-) -> None:
+def _describe(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture, loop: Loop) -> None:
+    """What the run is about to do: the plan of the mixture, a text of each task, warnings of its labels, the device."""
     from .data.contradiction import contradiction_text
     from .data.dataset import soft_label_gap, supervised_texts
     from .data.label_error import off_range_texts
     from .data.plan import plan_lines, plan_of
 
-    for line in plan_lines(
-        plan_of(mixture, count=config.rows_per_epoch, shares=config.shares, world_size=arguments.world_size)
-    ):
+    accelerator, dataset, say = loop.accelerator, loop.dataset, loop.say
+    devices = accelerator.num_processes
+    for line in plan_lines(plan_of(mixture, count=config.rows_per_epoch, shares=config.shares, world_size=devices)):
         say(line)
     for text in supervised_texts(dataset, checkpoint.tokenizer):
         say(text)
@@ -324,28 +247,17 @@ def _tell_begin(
         odd = contradiction_text(dataset.rows, checkpoint.profile)
         for text in [*off_range_texts(dataset.rows), *([odd] if odd else [])]:
             say(f"warning: {text}")
-    devices = f"{arguments.world_size} x {arguments.device.type}"
-    say(f"{config.method} of {checkpoint.name} on {devices}, in {'bfloat16' if arguments.bf16 else 'float32'}")
+    precision = "bfloat16" if accelerator.mixed_precision == "bf16" else "float32"
+    say(f"{config.method} of {checkpoint.name} on {devices} x {accelerator.device.type}, in {precision}")
 
 
-def _set_callbacks(trainer: QSiTTrainer, config: RunConfig, say: Callable[[str], None]) -> None:
-    from transformers.trainer_callback import PrinterCallback
-
-    from .progress import Progress
-
-    trainer.remove_callback(PrinterCallback)
-    rows = config.batch_size * config.gradient_accumulation * trainer.args.world_size
-    trainer.add_callback(Progress(say, rows))
-
-
-def _log_to_tensorboard(trainer: QSiTTrainer, output: Path) -> None:
-    """Into the run's own folder: the callback alone takes it from the environment, for all runs of a process."""
-    from torch.utils.tensorboard import SummaryWriter
-    from transformers.integrations import TensorBoardCallback
-
-    folder = os.environ.get("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
-    trainer.add_callback(TensorBoardCallback(SummaryWriter(folder)))
-
-
-def silent(message: str) -> None:
-    """Say nothing: the other processes of a run, and the runs of a search."""
+def _describe_validation(validation: Validation, dataset: QualityDataset) -> None:
+    images, seen = {row.image for row in validation.rows}, {row.image for row in dataset.rows}
+    validation.say(
+        f"validation: {len(validation.rows):,} rows of {len(images):,} images, {len(validation.some):,} rows during "
+        "training"
+    )
+    if common := images & seen:
+        validation.say(
+            f"{len(common):,} of the {len(images):,} validation images are trained on: figures on them say little"
+        )

@@ -1,0 +1,55 @@
+"""The curves of a run: losses, learning rates and validation figures over its steps. Needs matplotlib."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qsit_plugin.row_file import read_rows
+
+PICTURE = "training.png"
+FIGURES = ("srcc", "plcc", "accuracy")
+LOSSES = ("score_loss", "interpret_loss")
+
+
+def draw_curves(output: Path) -> Path | None:
+    """Write training.png beside log.jsonl; None where matplotlib is not installed or nothing was logged."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot would look for a screen
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return None
+    steps, checks = (
+        [json.loads(row) for row in read_rows(output / name)] for name in ("log.jsonl", "validation.jsonl")
+    )
+    if not steps:
+        return None
+    checks = [check for check in checks if check["rows"] == checks[0]["rows"]]  # all rows at the end: another measure
+    panels: list[tuple[str, dict[str, Sequence[tuple[int, float]]]]] = [
+        ("training loss", {"loss": [(row["step"], row["loss"]) for row in steps]}),
+        (
+            "learning rate",
+            {name: [(row["step"], row["learning_rate"][name]) for row in steps] for name in steps[0]["learning_rate"]},
+        ),
+    ]
+    for title, names in (("validation loss", LOSSES), ("validation", FIGURES)):
+        curves = {name: [(row["step"], row[name]) for row in checks if row.get(name) is not None] for name in names}
+        panels += [(title, {name: curve for name, curve in curves.items() if curve})] if any(curves.values()) else []
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _panel(axes, title, curves)
+    path = output / PICTURE
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _panel(axes: Any, title: str, curves: dict[str, Sequence[tuple[int, float]]]) -> None:
+    for name, curve in curves.items():
+        axes.plot(*zip(*curve, strict=True), label=name, marker="." if len(curve) < 30 else None)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)

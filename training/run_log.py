@@ -1,0 +1,103 @@
+"""What a run reports while it trains: a line for people, a row of log.jsonl, and trackers such as TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qsit_plugin.row_file import append_row, read_rows, write_whole
+
+from .config import ConfigError, RunConfig
+from .loop import Loop, Step
+
+LOG = "log.jsonl"
+
+
+class RunLog:
+    """Collects the losses of the steps, and reports their mean every ``log_every`` steps, by the first process."""
+
+    def __init__(self, config: RunConfig, loop: Loop, say: Callable[[str], None]):
+        self.config, self.loop, self.say = config, loop, say
+        self.path = Path(config.output) / LOG
+        self._losses: list[Any] = []
+        self._begun, self._first = time.monotonic(), loop.done
+        if loop.accelerator.is_main_process:
+            cut(self.path, loop.done)
+        self._trackers = _trackers(config) if loop.accelerator.is_main_process else []
+
+    def step(self, step: Step) -> None:
+        self._losses.append(step.loss)
+        if step.number % self.config.log_every:
+            return
+        loss = float(self.loop.accelerator.gather(sum(self._losses)).mean()) / len(self._losses)
+        self._losses = []
+        if not self.loop.accelerator.is_main_process:
+            return
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        speed = (step.number - self._first) / seconds
+        rows = self.config.batch_size * self.config.gradient_accumulation * self.loop.accelerator.num_processes
+        self.say(
+            f"step {step.number}/{self.loop.total}  loss {loss:.4f}  gradient {step.grad_norm:.3g}  learning rate "
+            f"{_rates(step.rates)}  {speed * rows:.2g} rows/s  {_span((self.loop.total - step.number) / speed)} left"
+        )
+        epoch = step.number / self.loop.steps_per_epoch
+        figures = {"loss": loss, "grad_norm": step.grad_norm, "epoch": epoch}
+        append_row(self.path, json.dumps({"step": step.number, **figures, "learning_rate": step.rates}))
+        rates = {f"learning_rate/{name}": rate for name, rate in step.rates.items()}
+        self.track(step.number, {f"train/{name}": value for name, value in (figures | rates).items()})
+
+    def track(self, step: int, values: Mapping[str, float]) -> None:
+        """Hand figures to the trackers alone."""
+        for tracker in self._trackers:
+            tracker.log(dict(values), step=step)
+
+    def close(self) -> None:
+        for tracker in self._trackers:
+            tracker.finish()
+
+
+def cut(path: Path, step: int) -> list[dict[str, Any]]:
+    """Keep the rows of a log up to a step, since a run that goes on writes the later ones again; returns them."""
+    rows = [json.loads(row) for row in read_rows(path)]
+    kept = [row for row in rows if row["step"] <= step]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+    return kept
+
+
+def _rates(rates: Mapping[str, float]) -> str:
+    """``1e-05``, or by part where they differ: ``language 1e-05, vision 2e-06``."""
+    parts = {name.removesuffix(", decaying"): f"{rate:.3g}" for name, rate in rates.items()}
+    if len(set(parts.values())) == 1:
+        return next(iter(parts.values()))
+    return ", ".join(f"{name} {rate}" for name, rate in parts.items())
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _trackers(config: RunConfig) -> list[Any]:
+    """Those of ``report_to``, begun, with the configuration of the run. Raises ConfigError for one not installed."""
+    if not config.trackers:
+        return []
+    from accelerate import tracking
+
+    installed, begun = {str(one) for one in tracking.get_available_trackers()}, []
+    plain = (int, float, str)
+    settings = {n: value if isinstance(value, plain) else str(value) for n, value in config.to_dict().items()}
+    for name in config.trackers:
+        if name not in installed:
+            raise ConfigError(f"report_to: {name} is not installed: pip install {name}, or take it out")
+        kind = tracking.LOGGER_TYPE_TO_CLASS[name]
+        places = {"logging_dir": config.output} if kind.requires_logging_directory else {}
+        tracker = kind(name if places else "qsit", **places)
+        tracker.start()
+        tracker.store_init_configuration(settings)
+        begun.append(tracker)
+    return begun

@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM during training: the step under way is finished and saved before the run ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that was asked to stop, and has saved its state. ``number``: of the signal."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StopSignals:
+    """While it is entered, the first SIGINT or SIGTERM only sets ``number``; a second one stops at once.
+
+    Signals reach the main thread of a process only, so in another thread nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            raise Stopped(number)
+        self.number = number
+        # not print(): the signal may have come in the middle of one, and a buffer cannot be entered twice
+        os.write(2, b"stopping: the step under way is finished and saved first (once more: at once, without saving)\n")
+
+
+def ignore_interrupts(worker: int) -> None:
+    """For the workers of a DataLoader: the terminal sends Ctrl-C to them too, but the step under way needs its rows."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
