@@ -137,7 +137,7 @@ class RunConfig:
 
     @property
     def trackers(self) -> tuple[str, ...]:
-        return self.report_to
+        return tuple(dict.fromkeys((*self.report_to, *(["tensorboard"] if self.tensorboard else []))))
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -28,7 +28,7 @@ from .losses import level_shares, rank_losses, token_losses, total_loss
 from .parameters import group_lines, parameter_groups
 from .ranking import padded_sources, pair_count, rank_part
 from .schedule import factor
-from .signals import ignore_interrupts
+from .signals import ignore_signals
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class Loop:
         """Make the steps that are left, from ``done`` on; the caller may save or measure between two of them."""
         self.wrapped.train()
         while self.done < self.total:
-            for batches in self._epoch(*divmod(self.done, self.steps_per_epoch)):
+            for batches in self.epoch(*divmod(self.done, self.steps_per_epoch)):
                 yield self._step(batches)
                 if self.done >= self.total:
                     break
 
-    def _epoch(self, epoch: int, begun: int) -> Iterator[list[Batch]]:
+    def epoch(self, epoch: int, begun: int = 0) -> Iterator[list[Batch]]:
         """The batches of every step of an epoch that are left after ``begun`` steps of it."""
         self.sampler.set_epoch(epoch)
         rows = begun * self.config.batch_size * self.config.gradient_accumulation
@@ -112,7 +112,7 @@ class Loop:
                 sampler=self.sampler,  # deals its rows out to the ranks itself: accelerate must not do so once more
                 collate_fn=self.collator,
                 num_workers=self.config.workers,
-                worker_init_fn=ignore_interrupts,
+                worker_init_fn=ignore_signals,
                 pin_memory=self.accelerator.device.type == "cuda",
                 generator=torch.Generator().manual_seed(0),  # else every epoch draws from the generator of dropout
             )

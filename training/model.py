@@ -1,9 +1,12 @@
 """tmp"""
 
 from __future__ import annotations
+
 from typing import Any
-from .config import RunConfig
+
 from qsit_plugin.checkpoint import Checkpoint
+
+from .config import RunConfig
 
 
 def open_base(config: RunConfig, *, bf16: bool) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Sequence
 
 from packaging.version import Version
 
@@ -13,8 +14,8 @@ OLDEST_TRANSFORMERS = "5.18"
 INSTALL = 'pip install "qsit-plugin[train]"'
 
 
-def require_training() -> None:
-    """Raise ConfigError where transformers is too old to train, or a package is missing."""
+def require_training(trackers: Sequence[str] = ()) -> None:
+    """Raise ConfigError where transformers is too old to train, or a package is missing, one of ``report_to`` too."""
     found = importlib.metadata.version("transformers")
     if Version(found) < Version(OLDEST_TRANSFORMERS):
         raise ConfigError(
@@ -24,6 +25,13 @@ def require_training() -> None:
     missing = [name for name in ("peft", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"fine-tuning needs {' and '.join(missing)}: run {INSTALL}")
+    if trackers:
+        from accelerate.tracking import get_available_trackers
+
+        installed = [str(name) for name in get_available_trackers()]
+        for name in trackers:
+            if name not in installed:
+                raise ConfigError(f"report_to: {name} is not installed: pip install {name}, or take it out")
 
 
 def versions(*names: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from qsit_plugin.row_file import append_row, read_rows, write_whole
 
-from .config import ConfigError, RunConfig
+from .config import RunConfig
 from .loop import Loop, Step
 
 LOG = "log.jsonl"
@@ -83,18 +83,15 @@ def _span(seconds: float) -> str:
 
 
 def _trackers(config: RunConfig) -> list[Any]:
-    """Those of ``report_to``, begun, with the configuration of the run. Raises ConfigError for one not installed."""
+    """Those of ``report_to``, begun, with the configuration of the run."""
     if not config.trackers:
         return []
-    from accelerate import tracking
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    installed, begun = {str(one) for one in tracking.get_available_trackers()}, []
-    plain = (int, float, str)
+    plain, begun = (int, float, str), []
     settings = {n: value if isinstance(value, plain) else str(value) for n, value in config.to_dict().items()}
     for name in config.trackers:
-        if name not in installed:
-            raise ConfigError(f"report_to: {name} is not installed: pip install {name}, or take it out")
-        kind = tracking.LOGGER_TYPE_TO_CLASS[name]
+        kind = LOGGER_TYPE_TO_CLASS[name]
         places = {"logging_dir": config.output} if kind.requires_logging_directory else {}
         tracker = kind(name if places else "qsit", **places)
         tracker.start()

@@ -46,6 +46,8 @@ class StopSignals:
         os.write(2, b"stopping: the step under way is finished and saved first (once more: at once, without saving)\n")
 
 
-def ignore_interrupts(worker: int) -> None:
-    """For the workers of a DataLoader: the terminal sends Ctrl-C to them too, but the step under way needs its rows."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignore_signals(worker: int) -> None:
+    """For the workers of a DataLoader: terminals and schedulers send a stop to every process of a run, but the step
+    under way still needs its rows. A worker ends with the process that made it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -53,23 +55,27 @@ def test_an_output_that_is_a_file_or_below_one_is_refused(qsit, tuned: Data) -> 
         assert "0.png is a file: give a folder" in result.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process on Windows")
-def test_ctrl_c_names_the_saved_step_and_how_to_go_on(tuned: Data) -> None:
-    config = settings(tuned, max_steps=100_000, save_every=2, batch_size=1)
-    with start("train", "run", config, code=LISTENING + START) as process:
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal to another process on Windows")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_saves_the_step_under_way_and_says_how_to_go_on(tuned: Data, number: int, status: int) -> None:
+    """With workers, which the terminal's Ctrl-C reaches as well: the signal goes to the whole process group."""
+    config = settings(tuned, max_steps=100_000, save_every=90_000, batch_size=1, gradient_accumulation=2, workers=2)
+    with start("train", "run", config, code=LISTENING + START, start_new_session=True) as process:
         assert process.stderr is not None
         seen = []
         for line in process.stderr:
             seen.append(line)
             if line.startswith("step 5/"):
                 break
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, number)
         rest = process.stderr.read()
-    assert process.returncode == 130, "".join(seen) + rest
+    assert process.returncode == status, "".join(seen) + rest
     assert "Traceback" not in rest
-    last = rest.splitlines()[-1]
-    assert last.startswith(f"qsit: interrupted. Saved in {tuned.folder / 'out'} is step ")
-    assert last.endswith(": the same command with --resume goes on from it")
+    step = int(re.findall(r"^step (\d+)/", rest, re.MULTILINE)[-1]) if "\nstep " in f"\n{rest}" else 5
+    assert rest.splitlines()[-1] == (
+        f"qsit: interrupted. Saved in {tuned.folder / 'out'} is step {step}: the same command with --resume goes on "
+        "from it"
+    )
 
 
 def test_what_is_saved_is_told_without_importing_torch(tmp_path: Path) -> None:

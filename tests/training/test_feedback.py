@@ -74,7 +74,7 @@ def test_every_epoch_has_the_share_that_the_one_before_led_to(tuning, mixture, t
     config = tuning.config(tmp_path, **settings(mixture, balance_lambda=target, balance_bounds=bounds))
     lines: list[str] = []
     prepared = finetune.prepare(config, say=lines.append)
-    seen = rows_read(prepared.trainer.dataset)
+    seen = rows_read(prepared.dataset)
     finetune.train(prepared)
     ratings = [sum(index < 5 for index in seen[start : start + 10]) for start in range(0, 40, 10)]
     assert ratings == [round(10 * share) for share in shares]
@@ -118,7 +118,7 @@ from qsit_plugin.training.config import read_config
 prepared = finetune.prepare(read_config(sys.argv[1]), say=print)
 finetune.train(prepared)
 with open(sys.argv[2] + os.environ["RANK"], "w", encoding="utf-8") as stream:
-    json.dump(prepared.trainer.sampler.state_dict()["shares"], stream)
+    json.dump(prepared.loop.sampler.state_dict()["shares"], stream)
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qsit_plugin.row_file import read_rows
 from tests.training.runs import Data, require_training
 
 require_training()
@@ -29,8 +30,7 @@ def write_config(path: Path, config: RunConfig) -> Path:
 
 
 def steps_of(output: Path) -> list[tuple[float, float]]:
-    state = json.loads((output / "checkpoints" / "checkpoint-4" / "trainer_state.json").read_text(encoding="utf-8"))
-    return [(step["loss"], step["grad_norm"]) for step in state["log_history"] if "loss" in step]
+    return [(row["loss"], row["grad_norm"]) for row in map(json.loads, read_rows(output / "log.jsonl"))]
 
 
 def finished(command: list[str], environment: dict[str, str], folder: Path) -> tuple[int, str, str]:
@@ -108,11 +108,14 @@ from qsit_plugin.training.config import read_config
 
 prepared = finetune.prepare(read_config(sys.argv[1]))
 
-def stop_the_first(args, state, control, **kwargs):
-    if args.process_index == 0 and sys.argv[2] == "error":
-        raise RuntimeError("stopped in a step")
+loss = prepared.loop.loss
 
-prepared.trainer.callback_handler.callbacks[0].on_step_end = stop_the_first
+def failing(batch, amounts):
+    if os.environ["RANK"] == "0" and sys.argv[2] == "error":
+        raise RuntimeError("stopped in a step")
+    return loss(batch, amounts)
+
+prepared.loop.loss = failing
 tell("training")
 finetune.train(prepared)
 """

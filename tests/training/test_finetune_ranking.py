@@ -82,7 +82,7 @@ def test_soft_rank_is_refused_where_ratings_are_too_rare_to_meet(tuning: Data, t
 def test_planned_pairs_are_those_of_the_batches_that_are_trained_on(tuning: Data, tmp_path: Path) -> None:
     config = tuning.config(tmp_path / "out", level_loss="soft+rank", batch_size=2)
     prepared = finetune.prepare(config)
-    found = [int(batch["amounts"][2]) for batch in prepared.trainer.get_train_dataloader()]
+    found = [int(batch["amounts"][2]) for [batch] in prepared.loop.epoch(0)]
     assert planned_pairs(read_data(config.data), config, devices=1).tolist() == found
     assert sum(found) == 2
 

@@ -26,14 +26,14 @@ def quiet(message: str) -> None:
 def run_until(config: RunConfig, step: int) -> None:
     """A run that dies in the middle of a step."""
     prepared = finetune.prepare(config, say=quiet)
-    compute = prepared.trainer.compute_loss
+    loss = prepared.loop.loss
 
-    def dying(*arguments, **options):
-        if prepared.trainer.state.global_step == step:
+    def dying(batch, amounts):
+        if prepared.loop.done == step:
             raise Killed
-        return compute(*arguments, **options)
+        return loss(batch, amounts)
 
-    prepared.trainer.compute_loss = dying
+    prepared.loop.loss = dying
     with pytest.raises(Killed):
         finetune.train(prepared)
 

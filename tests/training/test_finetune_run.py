@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qsit_plugin.row_file import read_rows
 from tests.training.runs import RATINGS, Data, require_training, rows_read
 
 require_training()
@@ -23,11 +24,14 @@ def lines_of(config, **options) -> tuple[Path, list[str]]:
     return finetune.run(config, say=lines.append, **options), lines
 
 
+def logged(output: Path) -> list[dict]:
+    return [json.loads(row) for row in read_rows(output / "log.jsonl")]
+
+
 def steps_of(config) -> list[tuple[float, float]]:
     """(loss, norm of the gradient) of every step."""
-    prepared = finetune.prepare(config, say=print)
-    history = finetune.train(prepared).state.log_history
-    return [(step["loss"], step["grad_norm"]) for step in history if "loss" in step]
+    finetune.run(config, say=print)
+    return [(row["loss"], row["grad_norm"]) for row in logged(Path(config.output))]
 
 
 def losses_in(lines: list[str]) -> list[float]:
@@ -65,9 +69,9 @@ def test_full_fine_tuning_makes_the_model_score_as_the_images_are_rated(tuning: 
 
 def test_every_row_is_trained_on_once_an_epoch(tuning: Data, tmp_path: Path) -> None:
     prepared = finetune.prepare(tuning.config(tmp_path, epochs=2, batch_size=1, gradient_accumulation=2), say=print)
-    seen = rows_read(prepared.trainer.dataset)
+    seen = rows_read(prepared.dataset)
     finetune.train(prepared)
-    assert prepared.trainer.state.global_step == 6
+    assert prepared.loop.done == 6
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
     assert seen[:6] != seen[6:]
 
@@ -134,7 +138,8 @@ def test_bf16_keeps_what_is_trained_in_float32(tuning: Data, tmp_path: Path) -> 
     prepared = finetune.prepare(config, say=print)
     kinds = {(weight.requires_grad, weight.dtype) for weight in prepared.model.parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
-    folder = finetune.finish(prepared, finetune.train(prepared))
+    finetune.train(prepared)
+    folder = finetune.finish(prepared)
     assert all(weight.isfinite().all() for weight in weights_of(folder).values())
 
 
@@ -144,12 +149,12 @@ def test_memory_that_will_not_do_stops_the_run_before_the_first_step(tuning: Dat
     def exhausted(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    prepared.trainer.compute_loss = exhausted
+    prepared.loop.loss = exhausted
     with pytest.raises(
         ConfigError, match=r"the longest batch \(3 rows, up to 2\d\d tokens\) does not fit .* batch_size"
     ):
         finetune.train(prepared)
-    assert prepared.trainer.state.global_step == 0
+    assert prepared.loop.done == 0
 
 
 def test_tensorboard_gets_the_losses(tuning: Data, tmp_path: Path) -> None:

@@ -52,15 +52,14 @@ def test_agreement_is_that_of_the_scores_with_the_ratings(tuning: Data, model: Q
 def test_losses_are_those_of_training(tuning: Data, model: QSiT, tmp_path: Path) -> None:
     """Soft levels at the level word, and the mean over the tokens of all answers of a conversation."""
     from qsit_plugin.training import run as finetune
+    from qsit_plugin.training.forward import forward
     from qsit_plugin.training.losses import token_losses
-    from qsit_plugin.training.trainer import forward
 
     prepared = finetune.prepare(tuning.config(tmp_path), say=print)
-    trainer = prepared.trainer
-    batch = trainer.data_collator([trainer.dataset[index] for index in range(6)])
+    batch = prepared.loop.collator([prepared.dataset[index] for index in range(6)])
     level_ids = prepared.checkpoint.profile.level_token_ids
     with torch.no_grad():
-        losses = token_losses(forward(prepared.model, batch, trainer.tiling), batch, level_ids, soft=True)
+        losses = token_losses(forward(prepared.model, batch, prepared.dataset.tiling), batch, level_ids, soft=True)
     figures = validate(model, tuning.rows, tuning.folder)
     assert figures.score_loss == pytest.approx(float(losses[batch["level_row"], batch["level_place"]].mean()), rel=1e-4)
     assert figures.interpret_loss == pytest.approx(float((losses * batch["weights"]).sum(-1)[5]), rel=1e-4)

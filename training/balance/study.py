@@ -120,7 +120,7 @@ def open_study(
         "validation_limit": limit,
     }
     shared = {row.image for row in rows} & {row.image for row in mixture.rows()}
-    tokens = _tokens_per_row(mixture, prepared.trainer.dataset.tokens)
+    tokens = _tokens_per_row(mixture, prepared.dataset.tokens)
     record = {
         "facts": facts,
         "settings": dict(settings or {}),

@@ -290,7 +290,7 @@ def run(
     with ends_in_words(lambda: what_a_run_has_saved(chosen.output)):
         from qsit_plugin.training.requirements import require_training
 
-        require_training(chosen.tensorboard)
+        require_training()
         from qsit_plugin.training import run as finetune
 
         if ratio is not None and finetune.is_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, stop
+from ..failures import SOME_FAILED, WRONG_USAGE, stop
 
 
 def say(text: str) -> None:
@@ -19,15 +20,17 @@ def say(text: str) -> None:
 
 @contextmanager
 def ends_in_words(how_to_go_on: Callable[[], str]) -> Iterator[None]:
-    """Every error that a user can cause ends the program with its message; Ctrl-C with ``how_to_go_on()``."""
+    """Every error that a user can cause ends the program with its message; Ctrl-C and SIGTERM with ``how_to_go_on()``
+    and the status that shells give to a program that such a signal ended: 130 and 143."""
     from qsit_plugin.images.reading import ImageError
     from qsit_plugin.training.config import ConfigError
     from qsit_plugin.training.data.mixture import MixtureError
 
     try:
         yield
-    except KeyboardInterrupt:
-        stop(f"interrupted. {how_to_go_on()}", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)  # that of training.signals.Stopped
+        stop(f"interrupted. {how_to_go_on()}", 128 + number)
     except (ConfigError, MixtureError, ModuleNotFoundError) as error:
         _stop_lines(str(error))
     except ImageError as error:

@@ -71,7 +71,7 @@ def test_modes_and_random_states_are_as_before(tuning: Data, held: Path, tmp_pat
     model.get_submodule("base_model.model.model.vision_tower").eval()
     modes = [module.training for module in model.modules()]
     before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())
-    with reading(prepared.trainer, prepared.checkpoint) as live:
+    with reading(prepared.loop, prepared.checkpoint) as live:
         validate(live, tuning.rows, tuning.folder)
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == modes

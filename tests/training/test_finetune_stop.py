@@ -1,0 +1,140 @@
+"""What ends a run before its last step, and what goes on after it."""
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from qsit_plugin.row_file import read_rows
+from tests.training.runs import Data, require_training
+
+require_training()
+
+from qsit_plugin.training import run as finetune  # noqa: E402
+from qsit_plugin.training.checkpoints import newest  # noqa: E402
+from qsit_plugin.training.config import ConfigError, RunConfig  # noqa: E402
+from qsit_plugin.training.data.rows import write_rows  # noqa: E402
+from qsit_plugin.training.signals import Stopped, StopSignals  # noqa: E402
+from tests.training.test_finetune_resume import quiet, weights_of  # noqa: E402
+
+
+def stopped_at(config: RunConfig, step: int, number: int) -> Stopped:
+    """A run that gets a signal while it computes a step."""
+    prepared = finetune.prepare(config, say=quiet)
+    loss, sent = prepared.loop.loss, []
+
+    def interrupted(batch, amounts):
+        if prepared.loop.done == step - 1 and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+        return loss(batch, amounts)
+
+    prepared.loop.loss = interrupted
+    with pytest.raises(Stopped) as caught:
+        finetune.train(prepared)
+    return caught.value
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_saves_the_step_under_way_and_the_run_goes_on_bit_for_bit(tuning: Data, tmp_path, number: int) -> None:
+    options = {"max_steps": 5, "save_every": 100, "batch_size": 1, "gradient_accumulation": 2}
+    whole = finetune.run(tuning.config(tmp_path / "whole", **options), say=quiet)
+    config = tuning.config(tmp_path / "stopped", **options)
+    before = signal.getsignal(number)
+    assert stopped_at(config, 3, number).number == number
+    assert signal.getsignal(number) is before
+    assert newest(tmp_path / "stopped" / "checkpoints").name == "checkpoint-3"
+    resumed = finetune.run(config, resume=True, say=quiet)
+    expected, found = weights_of(whole), weights_of(resumed)
+    assert all(torch.equal(weight, found[name]) for name, weight in expected.items())
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    with pytest.raises(Stopped), StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.number == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second signal was ignored")
+
+
+def test_a_run_in_another_thread_leaves_the_signals_alone(tuning: Data, tmp_path: Path) -> None:
+    before, results = signal.getsignal(signal.SIGINT), []
+    config = tuning.config(tmp_path, max_steps=1)
+    thread = threading.Thread(target=lambda: results.append(finetune.run(config, say=quiet)))
+    thread.start()
+    thread.join()
+    assert results == [tmp_path / "model"] and signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_finished_run_is_given_more_epochs(tuning: Data, tmp_path: Path) -> None:
+    """With a constant rate the schedule is the same, so the longer run must be the one that was never stopped."""
+    whole = finetune.run(tuning.config(tmp_path / "whole", epochs=3), say=quiet)
+    finetune.run(tuning.config(tmp_path / "more", epochs=1), say=quiet)
+    lines: list[str] = []
+    more = finetune.run(tuning.config(tmp_path / "more", epochs=3), resume=True, say=lines.append)
+    assert "6 steps in all, 2 before: the learning rate follows the new schedule" in lines
+    expected, found = weights_of(whole), weights_of(more)
+    assert all(torch.equal(weight, found[name]) for name, weight in expected.items())
+    rows = [json.loads(row)["step"] for row in read_rows(tmp_path / "more" / "log.jsonl")]
+    assert rows == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_longer_cosine_goes_on_at_the_rate_of_the_longer_one(tuning: Data, tmp_path: Path) -> None:
+    options = {"schedule": "cosine", "learning_rate": 1e-3}
+    finetune.run(tuning.config(tmp_path / "short", epochs=1, **options), say=quiet)
+    finetune.run(tuning.config(tmp_path / "short", epochs=2, **options), resume=True, say=quiet)
+    finetune.run(tuning.config(tmp_path / "long", epochs=2, **options), say=quiet)
+    short, long = (
+        [json.loads(row)["learning_rate"]["language"] for row in read_rows(tmp_path / name / "log.jsonl")]
+        for name in ("short", "long")
+    )
+    assert short[:2] == pytest.approx([1e-3, 5e-4]) and short[2:] == long[2:] != []
+
+
+def test_more_epochs_of_a_run_with_feedback_keep_its_last_share(tuning: Data, tmp_path: Path) -> None:
+    write_rows(tmp_path / "ratings.jsonl", tuning.rows[:5])
+    write_rows(tmp_path / "talks.jsonl", tuning.rows[5:])
+    held = write_rows(tmp_path / "held.jsonl", tuning.rows)
+    (tmp_path / "mix.yaml").write_text("datasets: [{json_path: ratings.jsonl}, {json_path: talks.jsonl}]")
+    options = {"data": str(tmp_path / "mix.yaml"), "validation": str(held), "balance": "feedback"}
+    options |= {"balance_lambda": 0.01, "learning_rate": 1e-4}
+    for epochs in (2, 4):
+        finetune.run(tuning.config(tmp_path / "out", epochs=epochs, **options), resume=epochs > 2, say=quiet)
+    history = json.loads((tmp_path / "out" / "balance.json").read_text(encoding="utf-8"))["history"]
+    assert [entry["epoch"] for entry in history] == [0, 2]
+    assert history[1]["share"] == history[0]["next_share"]
+
+
+def test_a_run_ends_early_where_validation_gets_no_better(tuning: Data, tmp_path: Path) -> None:
+    """A learning rate that ruins the model: its first validations are its best."""
+    held = write_rows(tmp_path / "held.jsonl", tuning.rows)
+    options = {"max_steps": 40, "validation": str(held), "validate_every": 1, "learning_rate": 5e-2}
+    config = tuning.config(tmp_path / "out", **options, early_stopping=2)
+    lines: list[str] = []
+    folder = finetune.run(config, say=lines.append)
+    journal = [json.loads(row) for row in read_rows(tmp_path / "out" / "validation.jsonl")]
+    assert len(journal) < 40 and [row["best"] for row in journal[-3:]] == [True, False, False]
+    assert f"stopped at step {len(journal)}: no better validation in the last 2" in lines
+    assert newest(tmp_path / "out" / "checkpoints").name == f"checkpoint-{len(journal)}"
+    before = load_file(folder / "model.safetensors")
+    again = load_file(finetune.run(config, resume=True, say=quiet) / "model.safetensors")
+    assert all(torch.equal(weight, again[name]) for name, weight in before.items())
+    assert len(read_rows(tmp_path / "out" / "validation.jsonl")) == len(journal)
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("ACCELERATE_USE_FSDP", "FSDP needs GPUs, and this run is on the CPU: use torchrun or ddp.yaml there"),
+        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed is not supported: shard the model with FSDP"),
+    ],
+)
+def test_what_would_silently_be_something_else_is_refused(tuning, tmp_path, monkeypatch, variable, message) -> None:
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(ConfigError, match=message):
+        finetune.run(tuning.config(tmp_path / "out"), say=quiet)
