@@ -131,7 +131,7 @@ def test_no_thread_of_the_process_group_outlives_the_run(tuning: Data, tmp_path:
     config_file = write_config(tmp_path / "run.yaml", tuning.config(tmp_path / "out", max_steps=1))
     status, out, err = by_torchrun([str(tmp_path / "run.py"), str(config_file), end], tmp_path)
     assert (status == 0) == (end == "done"), err
-    assert ("Connection closed by peer" in err) == (end == "error")
+    assert ("by peer" in err) == (end == "error")  # Gloo: the connection is closed or reset, as the race goes
     for rank in (0, 1):
         assert f"training: 2 threads of rank {rank}\n" in out
         assert f"exit: 0 threads of rank {rank}\n" in out

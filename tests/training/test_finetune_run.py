@@ -54,9 +54,9 @@ def in_order(folder: Path, tuning: Data, **options) -> list[float]:
 def test_full_fine_tuning_makes_the_model_score_as_the_images_are_rated(tuning: Data, tmp_path: Path) -> None:
     before = in_order(tuning.base, tuning)
     assert before != sorted(before, reverse=True)
-    folder, lines = lines_of(tuning.config(tmp_path, max_steps=60, level_loss="soft+rank"))
+    folder, lines = lines_of(tuning.config(tmp_path, max_steps=90, level_loss="soft+rank"))
     losses = losses_in(lines)
-    assert len(losses) == 60
+    assert len(losses) == 90
     assert sum(losses[-5:]) < 0.2 * sum(losses[:5])
     after = in_order(folder, tuning)
     assert after == sorted(after, reverse=True)
