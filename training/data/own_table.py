@@ -28,7 +28,7 @@ def read_columns_of(file: str | Path, columns: Columns, folder: Path, problems: 
         return read_table(Path(file), required)
     records = read_any(file, folder, problems, (columns.image, *IMAGE_KEYS))
     held = dict.fromkeys(name for record in records for name in record if name != SPLIT)
-    if absent := [name for name in required if name not in held]:
+    if records and (absent := [name for name in required if name not in held]):
         raise DatasetError(
             f"{file} has no column {', '.join(map(repr, absent))}; it holds {', '.join(map(repr, held))}"
         )

@@ -42,7 +42,10 @@ def _turns(record: dict[str, Any], reading: Reading) -> list[dict[str, str]]:
     """The turns as LLaVA has them, without the system's."""
     messages = record.get("messages")
     if messages is None and "query" in record and "response" in record:
-        texts = [*sum(record.get("history") or [], []), record["query"], record["response"]]
+        history = record.get("history") or []
+        if not isinstance(history, list) or not all(isinstance(pair, list) for pair in history):
+            raise RowError(f"its history must be a list of pairs, got {history!r:.60}")
+        texts = [*sum(history, []), record["query"], record["response"]]
         messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
     if not isinstance(messages, list) or not all(isinstance(turn, dict) for turn in messages):
         raise RowError("it has neither messages nor query and response")
