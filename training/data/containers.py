@@ -17,7 +17,7 @@ from .embedded import ImageFolder
 from .problems import BAD_ROW, Problems
 from .rows import RowError
 from .tables import hub_dataset, parquet, saved_dataset
-from .webdataset import tar
+from .webdataset import FAULT, tar
 
 SPLIT = "__split__"
 """The key of a record's split, where the container has some: training, validation, test."""
@@ -60,6 +60,8 @@ def read_any(
     images, records = ImageFolder(folder), []
     for position, record in enumerate(_records(file)):
         try:
+            if FAULT in record:
+                raise RowError(record[FAULT])
             for key in record.keys() & {*image_keys}:
                 record[key] = images.unpacked(record[key])
         except RowError as error:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import lzma
 import tarfile
@@ -21,17 +20,29 @@ from qsit_plugin.images.formats import SUFFIXES
 
 from .embedded import Embedded
 
-LARGEST_TEXT = 1 << 24
-"""Bytes of a member that is no picture."""
-LARGEST_IMAGE = 1 << 28
-"""Bytes of a picture: a record's pictures are in memory until it is whole."""
+LARGEST = 1 << 28
+"""Bytes of all members of a record, which are in memory until it is whole."""
+FAULT = "__fault__"
+"""The key of what is wrong with a record, in words."""
 
 
 @dataclass
 class _Sample:
     key: str
+    size: int = 0
     fields: dict[str, Any] = field(default_factory=dict)
     pictures: list[Embedded] = field(default_factory=list)
+
+    def add(self, name: str, ending: str, content: bytes) -> None:
+        if PurePosixPath(name).suffix.lower() in SUFFIXES:
+            self.pictures.append(Embedded(content, name.removeprefix("./")))
+        elif ending != "json":
+            self.fields[ending] = content.decode("utf-8", "replace").strip()
+        else:
+            try:
+                self.fields.update(json.loads(content))
+            except (ValueError, TypeError, RecursionError) as error:
+                self.fields[FAULT] = f"{name} is not a JSON object: {error}"
 
     def record(self) -> dict[str, Any]:
         """The pictures in the place of the paths that the JSON names: in ``images`` where it has that, or ``image``."""
@@ -46,8 +57,8 @@ class _Sample:
 def tar(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a tar file, packed or not; ``id`` is the shared name where the JSON has none.
 
-    Links, devices and folders are passed over. Raises DatasetError for a file that is torn, a member that is too large,
-    and JSON that is no object.
+    Links, devices and folders are passed over. Raises DatasetError for a file that is torn, and for a record that is
+    too large.
     """
     try:
         with tarfile.open(path, "r|*") as file:
@@ -62,35 +73,12 @@ def tar(path: Path) -> Iterator[dict[str, Any]]:
                     yield sample.record()
                     sample = None
                 sample = sample or _Sample(key)
-                _add(sample, ending, member.name, _content(member, file, path), path)
+                sample.size += member.size
+                stream = file.extractfile(member)
+                if sample.size > LARGEST or stream is None:
+                    raise DatasetError(f"{path}: {key} has {sample.size:,} bytes, allowed are {LARGEST:,}")
+                sample.add(member.name, ending, stream.read())
             if sample is not None:
                 yield sample.record()
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DatasetError(f"{path} is not a whole tar file: {error}") from None
-
-
-def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _content(member: tarfile.TarInfo, file: tarfile.TarFile, path: Path) -> bytes:
-    largest = LARGEST_IMAGE if _is_picture(member.name) else LARGEST_TEXT
-    if member.size > largest:
-        raise DatasetError(f"{path}: {member.name} has {member.size:,} bytes, allowed are {largest:,}")
-    stream = file.extractfile(member)
-    return b"" if stream is None else stream.read()
-
-
-def _add(sample: _Sample, ending: str, name: str, content: bytes, path: Path) -> None:
-    if _is_picture(name):
-        sample.pictures.append(Embedded(io.BytesIO(content), name.removeprefix("./")))
-    elif ending == "json":
-        try:
-            fields = json.loads(content)
-        except ValueError as error:
-            raise DatasetError(f"{path}: {name} is not valid JSON: {error}") from None
-        if not isinstance(fields, dict):
-            raise DatasetError(f"{path}: {name} must be a JSON object, it is {fields!r:.60}")
-        sample.fields.update(fields)
-    else:
-        sample.fields[ending] = content.decode("utf-8", "replace").strip()
