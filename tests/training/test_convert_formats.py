@@ -8,6 +8,7 @@ from PIL import Image
 
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import OFFICIAL, TRAINING_CONSISTENT
+from qsit_plugin.training.data.choices import choice_of
 from qsit_plugin.training.data.conversations import convert_conversations, row_of
 from qsit_plugin.training.data.conversion import Conversion, Images, ScaleWarning, score_messages
 from qsit_plugin.training.data.rows import RowError, to_llava, to_record, write_rows
@@ -258,3 +259,15 @@ def test_training_on_such_a_file_itself_is_refused_with_the_command_that_makes_r
 def test_json_has_no_splits_to_choose(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no split 'test': give one of all"):
         converted(tmp_path, "swift", swift("Why?", "So."), split="test")
+
+
+def test_lettered_options_about_several_images_or_none_are_no_question_of_q_bench(tmp_path: Path) -> None:
+    asked = "Which is sharper?\nA. the first\nB. the second"
+    records = [
+        swift(f"<image>{asked}", "A", images=["1.jpg"]),
+        swift(f"<image><image>{asked}", "A", images=["1.jpg", "2.jpg"]),
+        swift(asked, "A"),
+    ]
+    one, two, none = (choice_of(row) for row in converted(tmp_path, "swift", *records).rows)
+    assert one is not None
+    assert (one.image, two, none) == ("1.jpg", None, None)

@@ -44,11 +44,12 @@ def hub_dataset(name: str) -> dict[str, Iterator[dict[str, Any]]]:
     """The rows of each split of a dataset of the Hugging Face hub, which is downloaded."""
     try:
         from datasets import load_dataset
+        from datasets.exceptions import DatasetsError
     except ModuleNotFoundError as error:
         raise _needs(error, "datasets", f"hf:{name}") from None
     try:
         return _splits(load_dataset(name))
-    except (OSError, ValueError) as error:
+    except (DatasetsError, OSError, ValueError) as error:
         raise DatasetError(
             f"the dataset {name} cannot be had from the Hugging Face hub: {' '.join(str(error).split())}. Without a "
             "connection, give the folder of a copy written by save_to_disk, or of its parquet files"
