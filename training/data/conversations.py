@@ -1,26 +1,51 @@
-"""From files of conversations to training rows: Q-SiT's JSON, Q-Instruct, LLaVA-Instruct-150K, rows of this package."""
+"""From files of conversations and worded ratings to training rows: one table of formats, one loop over the records."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qsit_plugin.evaluation.datasets.json_records import read_records
 from qsit_plugin.evaluation.datasets.locate import FileTree
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
 from ..levels import SCALES, LevelScale
+from . import deqa, llava, qalign, swift
+from .containers import SPLIT, read_any
 from .contradiction import contradiction_text
-from .conversion import Conversion, Images, ScaleWarning, level_said, rounded
+from .conversion import Conversion, Images, ScaleWarning, check_wording
 from .problems import BAD_ROW, DISAGREEMENT, MISSING_IMAGE, OUT_OF_RANGE
-from .rows import RowError, TrainingRow, from_record, messages_of
+from .reading import Reading, level_of_answer, one_or_many
+from .rows import RowError, TrainingRow, from_record
 
-QSIT, Q_INSTRUCT, LLAVA, ROWS = "qsit", "q_instruct", "llava", "jsonl"
-NAMES = (QSIT, Q_INSTRUCT, LLAVA, ROWS)
+QSIT, Q_INSTRUCT, LLAVA, QALIGN, DEQA, SWIFT, ROWS = "qsit", "q_instruct", "llava", "qalign", "deqa", "swift", "jsonl"
+ROW_SCALES = {**SCALES, deqa.SCALE.name: deqa.SCALE}
+"""What the ratings of a row are on, by its source."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a record is read (it, its place in the file, and with what); whether ``--range`` means something to it; and
+    whether its ratings are put into the profile's words."""
+
+    read: Callable[[dict[str, Any], int, Reading], TrainingRow]
+    ranged: bool = True
+    rewords: bool = False
+
+
+FORMATS = {
+    QSIT: Format(llava.published_rating),
+    Q_INSTRUCT: Format(llava.conversation, ranged=False),
+    LLAVA: Format(llava.conversation, ranged=False),
+    QALIGN: Format(qalign.read, rewords=True),
+    DEQA: Format(deqa.read, rewords=True),
+    SWIFT: Format(swift.read, ranged=False, rewords=True),
+    ROWS: Format(lambda record, position, reading: from_record(record)),
+}
+NAMES = tuple(FORMATS)
 
 
 def convert_conversations(
@@ -30,48 +55,79 @@ def convert_conversations(
     *,
     scale: LevelScale | None = None,
     profile: ScoreProfile = TRAINING_CONSISTENT,
+    split: str | None = None,
 ) -> Conversion:
     """A file of conversations as rows, in its order.
 
     Args:
-        name: "qsit": every row is a rating, its ``id`` is ``file->mos``. "q_instruct", "llava": LLaVA-style
-            conversations. "jsonl": what this package has written.
+        name: one of ``FORMATS``. "qsit": every row is a rating, its ``id`` is ``file->mos``. "q_instruct", "llava":
+            LLaVA-style conversations. "qalign", "deqa", "swift": as Q-Align, DeQA-Score and ms-swift have them.
+            "jsonl": what this package has written.
+        path: JSON, JSON lines, or a container of such records; see ``containers.read_any``.
         scale: by which a rating and the level in its text are compared; by default named by the first folder of the
-            image's path ("qsit": koniq, spaq) or by ``source`` ("jsonl"; not compared where that names no scale).
-        profile: how ratings are worded in the file.
+            image's path ("qsit", "qalign": koniq, spaq) or by ``source`` ("jsonl"; not compared where that names no
+            scale).
+        profile: how ratings are worded in the file; for "qalign" and "deqa", how they are to be worded.
+        split: of a container that has some; by default the training split, or all where there is none.
 
     Gives a ``ScaleWarning`` for a range that does not fit the ratings, and for rows whose soft labels do not amount to
     their ratings, as those of KonIQ's votes; it is in the result's ``warnings``, too.
-    Raises DatasetError for a file that is missing or holds no JSON objects.
+    Raises DatasetError for a file that is missing or holds no JSON objects; ModuleNotFoundError for a container whose
+    library is missing.
     """
-    try:
-        records = read_records(path)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file") from None
-    except ValueError as error:
-        raise DatasetError(str(error)) from None
-    result, prefix, on_disk = Conversion(), images.prefix, _finder(images)
-    for number, record in enumerate(records):
-        label = f"row {number} ({record.get('id', 'without id')})"
+    if FORMATS[name].rewords:
+        check_wording(profile)
+    result = Conversion()
+    records = _of_split(read_any(path, images.folder, result.problems), split, path)
+    on_disk, reading = _finder(images), Reading(name, scale, profile, images.folder)
+    for position, record in enumerate(records):
+        label = f"row {position} ({record.get('id', 'without id')})"
         try:
-            row, level = read_row(name, record, number, scale, profile)
+            row = FORMATS[name].read(record, position, reading)
+            level = level_of_answer(row.answer, profile) if row.task == "score" else None
         except RowError as error:
             result.problems.add(BAD_ROW, f"{label}: {error}")
             continue
-        rated_on = None if level is None or row.mos is None else scale or SCALES.get(row.source)
-        if rated_on is not None and row.mos is not None:
-            result.rating(rated_on, row.mos)
-        if problem := _level_problem(row, level, rated_on):
-            result.problems.add(problem[0], f"{label}: {problem[1]}")
-        elif (image := on_disk(row.image)) is None:
-            result.problems.add(MISSING_IMAGE, f"{label}: {row.image} is not in {images.folder}")
-        else:
-            result.add(replace(row, image=prefix + image), level, rated_on)
+        _take(result, row, level, scale or ROW_SCALES.get(row.source), label, images, on_disk)
+    result.notes += [f"{what}: left out of {count:,} rows" for what, count in reading.left_out.items() if count]
     result.check_scales()
-    if scale is None and (text := contradiction_text(result.rows, profile)):
+    if text := contradiction_text(result.unscaled, profile):
         result.warnings.append(text)
         warnings.warn(text, ScaleWarning, stacklevel=2)
     return result
+
+
+def _of_split(records: list[dict[str, Any]], split: str | None, path: str | Path) -> list[dict[str, Any]]:
+    """The records of a container's split. Test rows must not slip into training because nobody named a split."""
+    found = [record.pop(SPLIT, None) for record in records]
+    wanted = split or ("training" if "training" in found else "all")
+    if wanted != "all" and wanted not in found:
+        splits = ", ".join([*sorted({name for name in found if name}), "all"])
+        raise DatasetError(f"{path} has no split {wanted!r}: give one of {splits}")
+    return [record for record, name in zip(records, found, strict=True) if wanted in ("all", name)]
+
+
+def _take(
+    result: Conversion,
+    row: TrainingRow,
+    level: str | None,
+    scale: LevelScale | None,
+    label: str,
+    images: Images,
+    on_disk: Callable[[str], str | None],
+) -> None:
+    """Add the row, or what is wrong with it. ``scale``: of its rating, where that is known."""
+    rated_on = None if level is None or row.mos is None else scale
+    if rated_on is not None and row.mos is not None:
+        result.rating(rated_on, row.mos)
+        row = replace(row, quality=rated_on.score(row.mos))
+    found = [on_disk(path) for path in row.images]
+    if problem := _level_problem(row, level, rated_on):
+        result.problems.add(problem[0], f"{label}: {problem[1]}")
+    elif None in found:
+        result.problems.add(MISSING_IMAGE, f"{label}: {row.images[found.index(None)]} is not in {images.folder}")
+    else:
+        result.add(replace(row, image=one_or_many([f"{images.prefix}{path}" for path in found])), level, rated_on)
 
 
 def _finder(images: Images) -> Callable[[str], str | None]:
@@ -94,77 +150,27 @@ def _finder(images: Images) -> Callable[[str], str | None]:
     return on_disk
 
 
-def read_row(
-    name: str,
-    record: dict[str, Any],
-    number: int,
-    scale: LevelScale | None = None,
-    profile: ScoreProfile = TRAINING_CONSISTENT,
-) -> tuple[TrainingRow, str | None]:
-    """One record as a row, and the level that its text says (None for "interpret"). Raises RowError."""
-    if name == ROWS:
-        row = from_record(record)
-    elif name == QSIT:
-        row = _rating(record, scale)
-    else:
-        row = _conversation(record, number, name)
-    if row.task != "score":
-        return row, None
-    level = level_said(row.answer, profile)
-    if level is None:
-        raise RowError(f"the answer {row.answer!r:.80} is not {profile.answer_prefix!r} and a level")
-    return row, level
-
-
-def row_of(record: dict[str, Any], number: int, source: str) -> TrainingRow:
-    """A record of any of these forms, told by its keys and its id. Raises RowError.
+def row_of(record: dict[str, Any], position: int, source: str) -> TrainingRow:
+    """A record of a file that is trained on as it is: ours or LLaVA's, told by its keys and its id. Raises RowError.
 
     ``source``: named in rows that do not say where they come from.
     """
+    name = _format_of(record)
+    if FORMATS[name].rewords:
+        raise RowError(f"it has the form of {name}: make rows of the file first, by qsit train convert {name}")
+    return FORMATS[name].read(record, position, Reading(source))
+
+
+def _format_of(record: dict[str, Any]) -> str:
     if "messages" in record:
-        return from_record(record)
-    if "->" in str(record.get("id")):
-        return _rating(record, None)
-    return _conversation(record, number, source)
-
-
-def _conversation(record: dict[str, Any], number: int, source: str) -> TrainingRow:
-    return TrainingRow(
-        id=str(record.get("id") or f"{source}-{number}"),
-        image=_image(record),
-        task="interpret",
-        messages=messages_of(record.get("conversations")),
-        source=source,
-    )
-
-
-def _image(record: dict[str, Any]) -> str:
-    image = record.get("image")
-    if not isinstance(image, str) or not image:
-        raise RowError("it names no image")
-    return image.replace("\\", "/")
-
-
-def _rating(record: dict[str, Any], scale: LevelScale | None) -> TrainingRow:
-    """A row of Q-SiT's JSON."""
-    image, identity = _image(record), str(record.get("id"))
-    try:
-        mos = float(identity.rsplit("->", 1)[1])
-    except (IndexError, ValueError):
-        raise RowError(f"its id must be like photo.jpg->63.6, got {identity!r}") from None
-    scale = scale or SCALES.get(image.split("/")[0])
-    if scale is None:
-        raise RowError(f"{image!r} is in no folder named like a level scale ({', '.join(SCALES)}): give --scale")
-    return TrainingRow(
-        id=identity,
-        image=image,
-        task="score",
-        messages=messages_of(record.get("conversations")),
-        mos=mos,
-        level_probs=rounded(scale.soft(mos)) if scale.is_possible(mos) else None,
-        source=scale.name,
-        split="training",
-    )
+        return ROWS if "task" in record else SWIFT
+    if "query" in record:
+        return SWIFT
+    if "gt_score_norm" in record:
+        return DEQA
+    if "<|image|>" in str(record.get("conversations")):
+        return QALIGN
+    return QSIT if "->" in str(record.get("id")) else LLAVA
 
 
 def _level_problem(row: TrainingRow, said: str | None, scale: LevelScale | None) -> tuple[str, str] | None:

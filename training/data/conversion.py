@@ -32,7 +32,7 @@ class Conversion:
     ``levels``: how many rows say each level. ``dropped``: rated images outside the range that is cut into levels, left
     out as the published data leaves them out; no fault of theirs. ``problems``: what is wrong with a row. ``ratings``:
     all that the file holds, by the scale that cuts them. ``warnings``: ranges that do not fit the ratings, and soft
-    labels that are not on the range, in words.
+    labels that are not on the range, in words. ``notes``: what else a reader of the figures must know.
     """
 
     rows: list[TrainingRow] = field(default_factory=list)
@@ -43,6 +43,9 @@ class Conversion:
     problems: Problems = field(default_factory=Problems)
     ratings: dict[LevelScale, list[float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unscaled: list[TrainingRow] = field(default_factory=list)
+    """Rows without a rating, or whose scale is not known."""
     _scored: dict[LevelScale, list[TrainingRow]] = field(default_factory=dict, repr=False)
 
     def rating(self, scale: LevelScale, mos: float) -> None:
@@ -54,8 +57,7 @@ class Conversion:
         self.rows.append(row)
         if level is not None:
             self.levels[level] += 1
-        if scale is not None:
-            self._scored.setdefault(scale, []).append(row)
+        (self.unscaled if scale is None else self._scored.setdefault(scale, [])).append(row)
 
     def label_errors(self) -> dict[LevelScale, LabelError]:
         """What the soft labels keep of the ratings, for each scale that has some."""

@@ -22,8 +22,9 @@ class LabelError:
     ``mos``, ``labels``: mean of the ratings, and of the numbers that their soft labels amount to, as shares of the
     range (0 bad end, 1 excellent end), the ruler of Q-SiT's score. ``error``: root mean square of the difference, in
     steps (quarters of the range). ``same``: share of the rows whose likeliest soft level is the level of the word.
-    ``apart``: the most levels that the two are apart. ``on_range``: whether the labels lie on the ruler of the
-    ratings: means within .01 of the range and an error of at most .06 of a step.
+    ``apart``: the most levels that the two are apart. ``turned``: the error of the labels read from bad to excellent.
+    ``on_range``: whether the labels lie on the ruler of the ratings: means within .01 of the range and an error of at
+    most .06 of a step.
 
     Words cut the range into fifths while soft levels stand at quarters, so ``same`` is about .8 for good labels, and
     ``apart`` 1.
@@ -35,6 +36,7 @@ class LabelError:
     error: float
     same: float
     apart: int
+    turned: float
 
     @property
     def on_range(self) -> bool:
@@ -49,9 +51,11 @@ class LabelError:
 
 def off_range_text(scale: LevelScale, error: LabelError) -> str:
     """What is said of soft labels that are not ``on_range``."""
+    turned = "they fit better as bad to excellent, so turn level_probs to excellent to bad"
+    cure = turned if error.turned < error.error else "convert the annotation file again"
     return (
         f"the soft labels are not on the range of the ratings ({scale.name}): {error}. A model trained on them learns "
-        "other scores than the level words say; convert the annotation file again"
+        f"other scores than the level words say; {cure}"
     )
 
 
@@ -80,13 +84,18 @@ def label_error(scale: LevelScale, rows: Sequence[TrainingRow]) -> LabelError | 
     if not found:
         return None
     ratings, labels, apart = zip(*found, strict=True)
-    count, steps = len(found), len(LEVELS) - 1
-    squares = sum((soft - rated) ** 2 for rated, soft in zip(ratings, labels, strict=True))
+    count = len(found)
     return LabelError(
         rows=count,
         mos=sum(ratings) / count,
         labels=sum(labels) / count,
-        error=steps * math.sqrt(squares / count),
+        error=_steps(ratings, labels),
         same=apart.count(0) / count,
         apart=max(apart),
+        turned=_steps(ratings, [1 - soft for soft in labels]),
     )
+
+
+def _steps(ratings: Sequence[float], labels: Sequence[float]) -> float:
+    """Root mean square of the difference, in steps."""
+    return (len(LEVELS) - 1) * math.dist(ratings, labels) / math.sqrt(len(ratings))

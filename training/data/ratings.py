@@ -13,7 +13,10 @@ from qsit_plugin.evaluation.datasets.published import CUSTOM, DATASETS, Ratings,
 from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
-from ..levels import SCALES, LevelScale
+from ..levels import LevelScale
+from . import votes
+from .containers import is_container, stem
+from .conversations import ROW_SCALES
 from .conversion import (
     RATING,
     SOFT_LABELS,
@@ -25,11 +28,14 @@ from .conversion import (
     rounded,
     score_messages,
 )
+from .own_table import own_ratings, rated_images, read_columns_of
 from .problems import BAD_ROW, MISSING_IMAGE, OUT_OF_RANGE, OUTSIDE_ROOT
 from .rows import TrainingRow
 
 TRAINING_SPLIT = "training"
-NAMES = (*DATASETS, CUSTOM)
+TABLES = (CUSTOM, votes.NAME)
+"""Ratings of one's own, whose columns and range the user names."""
+NAMES = (*DATASETS, *TABLES)
 
 
 def convert_ratings(
@@ -41,6 +47,7 @@ def convert_ratings(
     soft: str = RATING,
     split: str | None = None,
     columns: Columns | None = None,
+    rater: str | None = None,
     profile: ScoreProfile = TRAINING_CONSISTENT,
     partial: bool = False,
     holdout: float | None = None,
@@ -49,14 +56,17 @@ def convert_ratings(
     """A rated dataset as score rows, in the order of its annotation file.
 
     Args:
-        name: a dataset that ``read_ratings`` knows, or "csv".
+        name: a dataset that ``read_ratings`` knows; "csv": a table of one's own, one row an image; "votes": one row a
+            vote, see ``votes.averaged``.
+        annotations: the file as published; of one's own also a container, whose embedded images are written to the
+            image folder: see ``containers.read_any``.
         scale: the cut into levels; by default that of the dataset's name.
         soft: from what ``level_probs`` are made. "rating": from MOS and deviation, on the range that the words are cut
             from, so that their mean is the MOS. "votes": the shares of the votes, which only KonIQ-10k publishes. They
             lie on another ruler: their mean is .541 where KonIQ's ratings stand at .662 of the range, and the likeliest
             level is the word in a third of the rows only.
         split: an official split, or "all"; by default the training split where the dataset has splits, else all.
-        columns: which columns a csv has.
+        columns: which columns a table of one's own has; ``rater``: that of the raters among votes.
         profile: the wording; see ``check_wording``.
         partial: accept another number of images than the dataset has.
         holdout: this share of the training split is the split "validation" instead, by scene (``holdout.hold_out``).
@@ -69,23 +79,35 @@ def convert_ratings(
     """
     if soft not in SOFT_LABELS:
         raise ValueError(f"soft labels are made from one of {', '.join(SOFT_LABELS)}, not from {soft!r}")
-    if scale is None and name == CUSTOM:
+    if scale is None and name in TABLES:
         raise ValueError("a table of your own needs the range of its ratings, or the name of a level scale")
     scale = scale or LevelScale.named(name)
     check_wording(profile)
-    bad: list[str] = []
     result = Conversion()
-    ratings = read_ratings(name, annotations, split="all", columns=columns, partial=partial, bad=bad, holdout=holdout)
-    for message in bad:
-        result.problems.add(BAD_ROW, message)
-    if name == CUSTOM:
+    if name == votes.NAME or (name == CUSTOM and is_container(annotations)):
+        columns = columns or Columns(mos=votes.RATING if name == votes.NAME else Columns.mos)
+        records = read_columns_of(annotations, columns, images.folder, result.problems)
+        if name == votes.NAME:
+            own, note = votes.averaged(records, columns, rater, scale, result.problems)
+            result.notes.append(note)
+        else:
+            own = list(rated_images(records, columns, result.problems))
+        ratings = own_ratings(annotations, own, holdout)
+    else:
+        bad: list[str] = []
+        ratings = read_ratings(
+            name, annotations, split="all", columns=columns, partial=partial, bad=bad, holdout=holdout
+        )
+        for message in bad:
+            result.problems.add(BAD_ROW, message)
+    if name in TABLES:
         check_whole(ratings.rows)
     rows = _chosen(ratings, split)
     if soft == VOTES and any(row.votes is None for row in rows):
         raise DatasetError(f"{ratings.title} has no vote shares for soft labels: only KonIQ-10k has; take {RATING!r}")
     if without_twins:
         rows, result.twins = _alone(ratings, rows)
-    source = name if name in DATASETS else _own_source(Path(annotations))
+    source = name if name in DATASETS else _own_source(annotations)
     for row, (path, fault) in zip(rows, _paths(images, rows), strict=True):
         result.rating(scale, row.mos)
         if path is None:
@@ -93,19 +115,27 @@ def convert_ratings(
             result.problems.add(
                 fault, f"{row.image} is not {f'in {images.folder}' if fault == MISSING_IMAGE else cure}"
             )
-        elif not scale.is_possible(row.mos):
-            result.problems.add(OUT_OF_RANGE, f"{row.image}: {row.mos} is not on the scale {range_text(scale)}")
-        elif (level := scale.level(row.mos)) is None:
-            result.dropped += 1
         else:
-            try:
-                converted = _row(row, path, level, source, scale, soft, profile)
-            except ValueError as error:  # a negative standard deviation, a path that leads out of the folder
-                result.problems.add(BAD_ROW, f"{row.image}: {error}")
-            else:
-                result.add(converted, level, scale)
+            _take(result, row, path, source, scale, soft, profile)
     result.check_scales(soft)
     return result
+
+
+def _take(
+    result: Conversion, row: RatedImage, path: str, source: str, scale: LevelScale, soft: str, profile: ScoreProfile
+) -> None:
+    """Add the image as a row, or what is wrong with its rating."""
+    if not scale.is_possible(row.mos):
+        result.problems.add(OUT_OF_RANGE, f"{row.image}: {row.mos} is not on the scale {range_text(scale)}")
+    elif (level := scale.level(row.mos)) is None:
+        result.dropped += 1
+    else:
+        try:
+            converted = _row(row, path, level, source, scale, soft, profile)
+        except ValueError as error:  # a negative standard deviation, a path that leads out of the folder
+            result.problems.add(BAD_ROW, f"{row.image}: {error}")
+        else:
+            result.add(converted, level, scale)
 
 
 def _chosen(ratings: Ratings, split: str | None) -> list[RatedImage]:
@@ -125,9 +155,10 @@ def _chosen(ratings: Ratings, split: str | None) -> list[RatedImage]:
     return [row for row in ratings.rows if wanted in ("all", row.split)]
 
 
-def _own_source(table: Path) -> str:
+def _own_source(table: str | Path) -> str:
     """The name of a table of one's own. One that is called as a published dataset must not get that one's range."""
-    return table.name if table.stem in SCALES else table.stem
+    name, whole = stem(table), Path(table).name
+    return name if name not in ROW_SCALES else whole if whole != name else f"{name}-table"
 
 
 def _alone(ratings: Ratings, rows: list[RatedImage]) -> tuple[list[RatedImage], int]:
@@ -158,7 +189,7 @@ def _row(
     """Raises ValueError for a standard deviation that is negative or larger than ratings on the scale can have, and for
     a path that leads out of the folder."""
     low, high = scale.possible or (scale.low, scale.high)
-    if row.sd is not None and row.sd > (high - low) / math.sqrt(2):
+    if row.sd is not None and row.sd > (high - low) / math.sqrt(2) * (1 + 1e-9):  # that of one vote at each end
         raise ValueError(f"a standard deviation of {row.sd:g} is impossible for ratings from {low:g} to {high:g}")
     name = path if Path(row.image).is_absolute() else row.image
     labels = scale.soft(row.mos, votes=row.votes) if soft == VOTES else scale.soft(row.mos, row.sd)
@@ -171,4 +202,6 @@ def _row(
         level_probs=rounded(labels),
         source=source,
         split=row.split,
+        quality=scale.score(row.mos),
+        group=row.source if row.source != row.image else None,
     )

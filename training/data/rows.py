@@ -1,9 +1,10 @@
 """One training sample: its JSONL form, which everything here reads and writes, and LLaVA's form.
 
-The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``. ``messages`` is what
-chat templates of transformers take: turns of ``user`` and ``assistant``, whose ``content`` is a list of
-``{"type": "text", "text": …}`` and ``{"type": "image"}``. LLaVA's form, in which Q-SiT's data is published:
-``{"id", "image", "conversations"}`` with turns of ``human`` and ``gpt``, and the image as ``<image>`` in the text.
+The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``, and ``quality`` and
+``group`` where they are known. ``messages`` is what chat templates of transformers take: turns of ``user`` and
+``assistant``, whose ``content`` is a list of ``{"type": "text", "text": …}`` and ``{"type": "image"}``. LLaVA's form,
+in which Q-SiT's data is published: ``{"id", "image", "conversations"}`` with turns of ``human`` and ``gpt``, and the
+image as ``<image>`` in the text.
 """
 
 from __future__ import annotations
@@ -32,32 +33,48 @@ class RowError(QSiTError, ValueError):
 class TrainingRow:
     """One sample.
 
-    ``image``: path with forward slashes, relative to a folder that the user names. ``task``: "score" (an answer with a
-    level) or "interpret" (any other). ``mos``: as published, on the dataset's own scale; None where ``task`` is
-    "interpret". ``level_probs``: excellent to bad, or None. ``source``: where the row comes from. ``split``: the
-    official one, or None. Raises RowError for anything else.
+    ``image``: path with forward slashes, relative to a folder that the user names; several as a tuple, in the order of
+    their places in the text; None for a text without images. ``task``: "score" (an answer with a level) or "interpret"
+    (any other). ``mos``: as published, on the dataset's own scale; None where ``task`` is "interpret". ``level_probs``:
+    excellent to bad, or None. ``source``: where the row comes from. ``split``: the official one, or None. ``quality``:
+    where the rating stands on its range, in [0, 1], higher is better, or None. ``group``: the photo or scene that the
+    image was made from, or None. Raises RowError for anything else.
     """
 
     id: str
-    image: str
+    image: str | tuple[str, ...] | None
     task: str
     messages: list[dict[str, Any]]
     mos: float | None = None
     level_probs: tuple[float, ...] | None = None
     source: str = ""
     split: str | None = None
+    quality: float | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
-        _check_path(self.image)
+        if isinstance(self.image, list):  # as JSON has it
+            object.__setattr__(self, "image", tuple(self.image))
+        for path in self.images:
+            _check_path(path)
         if self.task not in TASKS:
             raise RowError(f"the task is {self.task!r}: it must be one of {', '.join(TASKS)}")
-        _check_messages(self.messages)
+        _check_messages(self.messages, len(self.images))
+        if self.task == "score" and len(self.images) != 1:
+            raise RowError(f"a rating is of one image, this is of {len(self.images)}")
         if not isinstance(self.id, str) or not self.id:
             raise RowError(f"its id must be a text, got {self.id!r}")
         if self.mos is not None and not (isinstance(self.mos, int | float) and math.isfinite(self.mos)):
             raise RowError(f"its MOS must be a finite number, got {self.mos!r}")
         if self.level_probs is not None:
             object.__setattr__(self, "level_probs", _distribution(self.level_probs))
+        if self.quality is not None and not (isinstance(self.quality, int | float) and 0 <= self.quality <= 1):
+            raise RowError(f"its quality must be a number from 0 to 1, got {self.quality!r}")
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The paths of its images, none for a text."""
+        return () if self.image is None else (self.image,) if isinstance(self.image, str) else self.image
 
     @property
     def answer(self) -> str:
@@ -73,11 +90,11 @@ def _check_path(image: Any) -> None:
         raise RowError(f"the image path must be relative, with forward slashes and without '..'; got {image!r}")
 
 
-def _check_messages(messages: Any) -> None:
-    """Turns of user and assistant, every one with text, and exactly one image, in the user's first."""
+def _check_messages(messages: Any, images: int) -> None:
+    """Turns of user and assistant, every one with text, and the images shown by the user, as many as are named."""
     if not isinstance(messages, list) or not messages or len(messages) % 2:
         raise RowError("its conversation must be pairs of a question and an answer")
-    images = []
+    shown = 0
     for number, turn in enumerate(messages):
         role = ("user", "assistant")[number % 2]
         parts = turn.get("content") if isinstance(turn, dict) and turn.get("role") == role else None
@@ -89,9 +106,11 @@ def _check_messages(messages: Any) -> None:
             raise RowError(f"turn {number + 1} of its conversation has a part that is neither text nor image")
         if not "".join(texts).strip():
             raise RowError(f"turn {number + 1} of its conversation ({role}) has no text")
-        images += [number] * len(marks)
-    if images != [0]:
-        raise RowError(f"its conversation must show one image, in the first turn; it shows {len(images)} in {images}")
+        if marks and role == "assistant":
+            raise RowError(f"turn {number + 1} of its conversation (assistant) shows an image: only the user can")
+        shown += len(marks)
+    if shown != images:
+        raise RowError(f"it names {images or 'no'} image{'s' * (images > 1)}, and its conversation shows {shown}")
 
 
 def _distribution(values: Any) -> tuple[float, ...]:
@@ -113,7 +132,8 @@ def from_record(record: dict[str, Any]) -> TrainingRow:
 
 def to_record(row: TrainingRow) -> dict[str, Any]:
     """As a row of our JSONL, JSON-ready."""
-    return vars(row) | {"level_probs": None if row.level_probs is None else list(row.level_probs)}
+    record = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(row).items()}
+    return {name: value for name, value in record.items() if value is not None or name not in ("quality", "group")}
 
 
 def messages_of(conversations: Any) -> list[dict[str, Any]]:
@@ -142,9 +162,10 @@ def _parts(value: str) -> list[dict[str, Any]]:
 def to_llava(row: TrainingRow) -> dict[str, Any]:
     """As a row of the published JSON files, which LLaVA-NeXT's trainer reads."""
     speaker = {role: name for name, role in ROLES.items()}
+    image = {} if row.image is None else {"image": row.image if isinstance(row.image, str) else list(row.image)}
     return {
         "id": row.id,
-        "image": row.image,
+        **image,
         "conversations": [
             {
                 "from": speaker[turn["role"]],
