@@ -1,13 +1,17 @@
 """The settings of a run: what is read, and what stops it with which words."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qsit_plugin.training.balance.settings import read_settings
-from qsit_plugin.training.config import ConfigError, RunConfig, read_config
-
 yaml = pytest.importorskip("yaml", reason="settings are YAML")
+pytest.importorskip("pydantic", reason="pydantic checks the settings")
+
+from qsit_plugin.training.balance.settings import read_settings  # noqa: E402
+from qsit_plugin.training.config import ConfigError, RunConfig, read_config  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 NEEDED = {"base": "qsit-nano", "data": "rows.jsonl", "images": ".", "output": "out"}
@@ -81,6 +85,7 @@ def test_accelerate_reads_the_shipped_launch_files(name: str) -> None:
         ({"parts": []}, r"parts is \[\]: give one or more"),
         ({"shares": [1, 2]}, "shares is .*: it must be names with numbers"),
         ({"method": "full", "result": "adapter"}, "full fine-tuning has none"),
+        ({"epochs": 0, "batch_size": 0}, "epochs is 0: it must be from 1 to 1e\\+06; batch_size is 0: it must be"),
         ({"result": "adapter", "result_dtype": "float32"}, "result_dtype is that of a merged result"),
     ],
 )
@@ -89,6 +94,20 @@ def test_a_wrong_setting_is_named_with_its_cure(tmp_path: Path, settings: dict, 
     with pytest.raises(ConfigError, match=message) as caught:
         read_config(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_wrong_setting_of_a_config_from_python_has_the_same_words() -> None:
+    with pytest.raises(ConfigError, match="^method is 'qlora': give one of lora, full$"):
+        RunConfig(**NEEDED, method="qlora")
+    with pytest.raises(ConfigError, match="^it lacks data, images: add them, as in 'base: qsit-nano'$"):
+        RunConfig(base="qsit-nano", output="out")
+    with pytest.raises(ConfigError, match="epochs is 0: it must be from 1"):
+        replace(RunConfig(**NEEDED), epochs=0)
+
+
+def test_settings_are_read_without_torch() -> None:
+    code = "import sys, qsit_plugin.training.config; assert 'torch' not in sys.modules and 'peft' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_file_that_is_no_config_says_so(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def say(text: str) -> None:
 def ends_in_words(how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """Every error that a user can cause ends the program with its message; Ctrl-C with ``how_to_go_on()``."""
     from qsit_plugin.images.reading import ImageError
-    from qsit_plugin.training.config import ConfigError
     from qsit_plugin.training.data.mixture import MixtureError
+    from qsit_plugin.training.errors import ConfigError
 
     try:
         yield
