@@ -26,8 +26,11 @@ from .settings_file import (
 __all__ = ["ConfigError", "RunConfig", "read_config"]
 
 Part = Literal["language", "projector", "vision"]
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
+"""Those of accelerate.tracking."""
 PARTS: tuple[Part, ...] = get_args(Part)
 LEARNING_RATES = {"lora": 1e-4, "full": 1e-5}
+LORA = {"lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}
 VISION_SHARE = 0.2
 """The vision tower's learning rate as a share of the others', where none is given: 2e-6 of 1e-5, as in
 LLaVA-OneVision's own fine-tuning script."""
@@ -36,6 +39,9 @@ Parts = Annotated[
     tuple[Part, ...],
     Field(min_length=1, description=f"give one or more of {', '.join(PARTS)}, each once"),
     EachOnce,
+]
+Trackers = Annotated[
+    tuple[Tracker, ...], Field(description=f"give some of {', '.join(get_args(Tracker))}, each once"), EachOnce
 ]
 Positive = Annotated[Number, Field(gt=0, le=1e6)]
 Many = Annotated[Count, Field(le=65536)]
@@ -73,9 +79,16 @@ class RunConfig:
     parts: Parts | None = None
     """What is trained. By default language for lora, everything for full. With lora the projector is trained as it is,
     without low rank."""
-    lora_rank: Annotated[Count, Field(le=4096)] = 16
-    lora_alpha: Positive = 32.0
-    lora_dropout: Annotated[Share, Field(le=0.9)] = 0.05
+    adapter: Text | None = None
+    """Folder of an adapter that lora goes on from, instead of a new one. Its parts, rank, alpha and dropout hold."""
+    lora_rank: Annotated[Count, Field(le=4096)] | None = None
+    """16. With ``adapter`` these three stay None where they are not given."""
+    lora_alpha: Positive | None = None
+    """32."""
+    lora_dropout: Annotated[Share, Field(le=0.9)] | None = None
+    """0.05."""
+    load_in_4bit: Flag = False
+    """QLoRA: keeps the language model's frozen matrices in 4-bit NormalFloat, by bitsandbytes. For adapters of lora."""
     result: Literal["adapter", "merged"] | None = None
     """adapter (the default for lora) or merged: a whole checkpoint (the only one for full)."""
     result_dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -116,6 +129,8 @@ class RunConfig:
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """bf16: computes in bfloat16; what is trained stays in float32, what is frozen is kept in bfloat16. auto: bf16 on
     CUDA, else float32."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    """How attention is computed; transformers' choice by default, sdpa. flash_attention_2 needs flash-attn, CUDA."""
     gradient_checkpointing: Flag = True
     """Computes activations again in the backward pass instead of keeping them: a third slower, far less memory."""
     memory_probe: Flag = True
@@ -125,6 +140,10 @@ class RunConfig:
     device: Literal["auto", "cpu"] = "auto"
     workers: Annotated[Whole, Field(ge=0, le=1024)] = 2
     """Processes that open and cut images, on each device."""
+    verify_images: Flag = False
+    """Decodes every image before the first step; otherwise only its head is read there."""
+    skip_damaged: Flag = False
+    """Leaves the rows of a damaged image out and counts them, instead of ending the run."""
 
     validation: Text | None = None
     """Rows or a mixture, as ``data``, on which the model is measured during training; images are below ``images``."""
@@ -132,6 +151,8 @@ class RunConfig:
     """Steps; at the end of each epoch by default. The last step is always validated."""
     validate_rows: Annotated[Whole, Field(ge=2)] = 200
     """How many of the rows are measured during training, always the same ones; after the last step all."""
+    early_stopping: Count | None = None
+    """Ends the run after so many validations in a row without a better one."""
     balance: Literal["feedback"] | None = None
     """feedback: after each epoch the share of ratings moves towards the task whose validation loss is too high."""
     balance_lambda: Positive | None = None
@@ -148,14 +169,41 @@ class RunConfig:
     """Steps from one checkpoint to the next."""
     keep_checkpoints: Count = 2
     log_every: Count = 10
+    report_to: Trackers = ()
+    """Trackers that get losses and figures, by accelerate; each needs its package."""
     tensorboard: Flag = False
+    """True adds tensorboard to ``report_to``."""
 
     def __post_init__(self) -> None:
         if self.method == "full" and self.result == "adapter":
             raise ConfigError("result is 'adapter', but full fine-tuning has none: take the line out, or method: lora")
         if self.result == "adapter" and self.result_dtype is not None:
             raise ConfigError("result_dtype is that of a merged result: take it out, or give result: merged")
+        if self.tensorboard and "tensorboard" not in self.report_to:
+            object.__setattr__(self, "report_to", (*self.report_to, "tensorboard"))
+        self._check_lora()
+        self._check_attention()
         self._check_validation()
+
+    def _check_lora(self) -> None:
+        for name in ("adapter", "load_in_4bit"):
+            if getattr(self, name) and self.method == "full":
+                raise ConfigError(f"{name} is for method: lora, and this is full: give lora, or take {name} out")
+        if self.load_in_4bit and self.merged:
+            raise ConfigError(
+                "load_in_4bit goes with result: adapter: merging would keep the errors of 4 bits. Take result out, and "
+                "open the base in full with the adapter: qsit_plugin.load(base, adapter=...)"
+            )
+        for name, value in LORA.items():
+            if self.adapter is None and getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def _check_attention(self) -> None:
+        if self.attn_implementation == "flash_attention_2" and (self.device == "cpu" or self.precision == "float32"):
+            given = "device: cpu" if self.device == "cpu" else "precision: float32"
+            raise ConfigError(
+                f"flash_attention_2 needs CUDA and bf16, and this is {given}: give sdpa, or take that out"
+            )
 
     def _check_validation(self) -> None:
         if self.validation is None and self.balance is not None:
@@ -163,8 +211,9 @@ class RunConfig:
                 "balance: feedback needs validation, a file of rows (ratings and conversations) on which the losses of "
                 "the two tasks are compared"
             )
-        if self.validation is None and self.validate_every is not None:
-            raise ConfigError("validate_every needs validation, a file of rows: give it, or take validate_every out")
+        for name in ("validate_every", "early_stopping"):
+            if self.validation is None and getattr(self, name) is not None:
+                raise ConfigError(f"{name} needs validation, a file of rows: give it, or take {name} out")
         if self.balance is None:
             given = [name for name in ("balance_lambda", "scoring_sources") if getattr(self, name) is not None]
             if given:
@@ -218,8 +267,11 @@ def _below(config: RunConfig, folder: Path) -> RunConfig:
     """Paths relative to the file made relative to the current folder; names of checkpoints and profiles stay."""
     names = ("data", "images", "output", *(("validation",) if config.validation else ()))
     paths: dict[str, Any] = {name: str(folder / getattr(config, name)) for name in names}
-    if (folder / config.base).is_dir():
-        paths["base"] = str(folder / config.base)
+    paths |= {
+        name: str(folder / value)
+        for name in ("base", "adapter")
+        if (value := getattr(config, name)) and (folder / value).is_dir()
+    }
     if config.profile is not None and (folder / config.profile).exists():
         paths["profile"] = str(folder / config.profile)
     return replace(config, **paths)
