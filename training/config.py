@@ -10,18 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BeforeValidator, Field
 from pydantic_core import to_jsonable_python
 
-from .settings_file import (
-    ConfigError,
-    Count,
-    EachOnce,
-    Flag,
-    Number,
-    Share,
-    Text,
-    Whole,
-    read_file,
-    settings,
-)
+from .settings_file import ConfigError, Count, EachOnce, Flag, Number, Share, Text, Whole, read_file, settings
 
 __all__ = ["ConfigError", "RunConfig", "read_config"]
 
@@ -36,9 +25,7 @@ VISION_SHARE = 0.2
 LLaVA-OneVision's own fine-tuning script."""
 
 Parts = Annotated[
-    tuple[Part, ...],
-    Field(min_length=1, description=f"give one or more of {', '.join(PARTS)}, each once"),
-    EachOnce,
+    tuple[Part, ...], Field(min_length=1, description=f"give one or more of {', '.join(PARTS)}, each once"), EachOnce
 ]
 Trackers = Annotated[
     tuple[Tracker, ...], Field(description=f"give some of {', '.join(get_args(Tracker))}, each once"), EachOnce
@@ -181,6 +168,9 @@ class RunConfig:
             raise ConfigError("result_dtype is that of a merged result: take it out, or give result: merged")
         if self.tensorboard and "tensorboard" not in self.report_to:
             object.__setattr__(self, "report_to", (*self.report_to, "tensorboard"))
+        for name, value in LORA.items():
+            if self.adapter is None and getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         self._check_lora()
         self._check_attention()
         self._check_validation()
@@ -194,16 +184,13 @@ class RunConfig:
                 "load_in_4bit goes with result: adapter: merging would keep the errors of 4 bits. Take result out, and "
                 "open the base in full with the adapter: qsit_plugin.load(base, adapter=...)"
             )
-        for name, value in LORA.items():
-            if self.adapter is None and getattr(self, name) is None:
-                object.__setattr__(self, name, value)
 
     def _check_attention(self) -> None:
-        if self.attn_implementation == "flash_attention_2" and (self.device == "cpu" or self.precision == "float32"):
-            given = "device: cpu" if self.device == "cpu" else "precision: float32"
-            raise ConfigError(
-                f"flash_attention_2 needs CUDA and bf16, and this is {given}: give sdpa, or take that out"
-            )
+        for name, value in (("device", "cpu"), ("precision", "float32")):
+            if self.attn_implementation == "flash_attention_2" and getattr(self, name) == value:
+                raise ConfigError(
+                    f"flash_attention_2 needs CUDA and bf16, and {name} is {value}: give sdpa, or change it"
+                )
 
     def _check_validation(self) -> None:
         if self.validation is None and self.balance is not None:

@@ -74,10 +74,11 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     from .data.inputs import dataset_of, rows_of, validation_of
     from .data.tokens import check_profile
     from .feedback import Balance
+    from .model import make_trainable, open_base
     from .ranking import check_pairs
     from .trainer import QSiTTrainer
 
-    checkpoint = _open(config, arguments)
+    checkpoint = open_base(config, bf16=arguments.bf16)
     check_profile(checkpoint.profile, checkpoint.tokenizer)
     mixture = rows_of("data", config.data, config.seed)
     try:
@@ -94,7 +95,7 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Callable[[str], Non
     validation = None if config.validation is None else validation_of(config.validation, config, checkpoint)
     compared = None if config.level_loss != "soft+rank" else check_pairs(mixture, config, arguments.world_size)
     base = fingerprint(checkpoint.model)
-    model = _trainable(config, checkpoint)
+    model = make_trainable(config, checkpoint)
     _tell_begin(config, checkpoint, mixture, dataset, arguments, tell)
     if compared is not None:
         tell(compared)
@@ -246,22 +247,6 @@ def _with_warmup(arguments: Any, config: RunConfig, rows: int) -> Any:
     return arguments
 
 
-def _open(config: RunConfig, arguments: Any) -> Checkpoint:
-    import torch
-
-    from qsit_plugin.checkpoint import open_checkpoint
-    from qsit_plugin.weights import resolve
-
-    frozen_half = config.method == "lora" and arguments.bf16
-    return open_checkpoint(
-        resolve(config.base),
-        name=config.base,
-        device=torch.device("cpu"),
-        dtype=torch.bfloat16 if frozen_half else torch.float32,
-        profile=config.profile,
-    )
-
-
 def _add_validation(
     trainer: QSiTTrainer, checkpoint: Checkpoint, found: Mixture, balance: Balance | None, say: Callable[[str], None]
 ) -> None:
@@ -279,23 +264,6 @@ def _add_validation(
     say(f"validation: {len(rows):,} rows of {len(images):,} images, {len(callback.some):,} rows on the way")
     if common := images & seen:
         say(f"{len(common):,} of the {len(images):,} validation images are trained on: figures on them say little")
-
-
-def _trainable(config: RunConfig, checkpoint: Checkpoint) -> Any:
-    """The model with what is to be trained released, under an adapter for lora."""
-    from .lora import with_adapter
-    from .parameters import release
-
-    model = checkpoint.model
-    if config.gradient_checkpointing:
-        if hasattr(model, "activation_checkpointing_enable"):  # its name in later transformers
-            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if config.method == "lora":
-        return with_adapter(model, config, config.base)
-    release(model, config.trained_parts)
-    return model
 
 
 def _tell_begin(

@@ -59,9 +59,9 @@ def settings(kind: type[Kind]) -> type[Kind]:
     ``kind.example``: a line of its YAML file. ``kind.removed``, if any: what to say of settings ("margin") and values
     ("mode: joint") that it once had.
     """
-    checked = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(kind)
+    checked: Any = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(kind)
     check = checked.__init__
-    required = {field.name for field in fields(checked) if field.default is MISSING}  # type: ignore[arg-type]
+    required = {field.name for field in fields(checked) if field.default is MISSING}
 
     @functools.wraps(check)
     def __init__(self: Any, /, **values: Any) -> None:
@@ -71,7 +71,7 @@ def settings(kind: type[Kind]) -> type[Kind]:
         except ValidationError as error:
             raise ConfigError(_report(checked, given, error)) from None
 
-    checked.__init__ = __init__  # type: ignore[method-assign, assignment]
+    checked.__init__ = __init__
     return checked
 
 

@@ -90,7 +90,7 @@ def test_accelerate_reads_the_shipped_launch_files(name: str) -> None:
         ({"method": "full", "load_in_4bit": True}, "load_in_4bit is for method: lora, and this is full"),
         ({"load_in_4bit": True, "result": "merged"}, "load_in_4bit goes with result: adapter: merging would keep the"),
         ({"attn_implementation": "flash"}, "attn_implementation is 'flash': give one of eager, sdpa, flash"),
-        ({"attn_implementation": "flash_attention_2", "device": "cpu"}, "needs CUDA and bf16, and this is device: cpu"),
+        ({"attn_implementation": "flash_attention_2", "device": "cpu"}, "needs CUDA and bf16, and device is cpu: give"),
         ({"early_stopping": 2}, "early_stopping needs validation, a file of rows: give it, or take early_stopping out"),
         ({"early_stopping": 0}, "early_stopping is 0: it must be a whole number from 1 up"),
         ({"report_to": ["wand"]}, r"report_to is \['wand'\]: give some of tensorboard, wandb, .*, each once"),

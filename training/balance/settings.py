@@ -36,9 +36,7 @@ Grid = Annotated[
 ]
 Sources = Annotated[
     dict[str, Annotated[tuple[Text, ...], Field(min_length=1)]],
-    Field(
-        description="it must be lists of file names for scoring, quality and, if there is any, general data",
-    ),
+    Field(description="it must be lists of file names for scoring, quality and, if there is any, general data"),
     AfterValidator(_scoring_and_quality),
 ]
 
