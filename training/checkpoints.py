@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,12 +169,10 @@ def check_same(record: Path, config: RunConfig, facts: Mapping[str, Any]) -> Non
         begun = json.loads(record.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise ConfigError(f"{record} of the run to go on with is not readable ({error}): start a new output") from None
-    was, now = begun["config"], config.to_dict()
-    # a setting that an older version did not have was at its default then
+    # what an older version had no setting for was at its default
+    was, now = {field.name: field.default for field in fields(config)} | begun["config"], config.to_dict()
     changed = [
-        f"{name} was {was[name]!r}, is {now[name]!r}"
-        for name in now
-        if name not in FREE and name in was and was[name] != now[name]
+        f"{name} was {was[name]!r}, is {now[name]!r}" for name in now if name not in FREE and was[name] != now[name]
     ]
     changed += [
         f"{name} was {begun['facts'].get(name)!r}, is {facts[name]!r}"

@@ -1,164 +1,196 @@
-"""What a fine-tuning run is told: one YAML file, read into one dataclass. Needs pyyaml only."""
+"""The configuration of a fine-tuning run: one YAML file, read into one dataclass. Needs pydantic and pyyaml only."""
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from .settings_file import ConfigError, check_names, parse_overrides, read_yaml
+from pydantic import BeforeValidator, Field
+from pydantic_core import to_jsonable_python
+
+from .settings_file import ConfigError, Count, EachOnce, Flag, Number, Share, Text, Whole, read_file, settings
 
 __all__ = ["ConfigError", "RunConfig", "read_config"]
 
-METHODS = ("lora", "full")
-PARTS = ("language", "projector", "vision")
-RESULTS = ("adapter", "merged")
-LEVEL_LOSSES = ("hard", "soft", "soft+rank")
-NORMALIZATIONS = ("token", "sample", "task")
-SCHEDULES = ("cosine", "linear", "constant")
-PRECISIONS = ("auto", "float32", "bf16")
-DTYPES = ("float32", "bfloat16", "float16")
-DEVICES = ("auto", "cpu")
-BALANCES = ("feedback",)
+Part = Literal["language", "projector", "vision"]
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
+"""Those of accelerate.tracking."""
+PARTS: tuple[Part, ...] = get_args(Part)
 LEARNING_RATES = {"lora": 1e-4, "full": 1e-5}
+LORA = {"lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}
 VISION_SHARE = 0.2
 """The vision tower's learning rate as a share of the others', where none is given: 2e-6 of 1e-5, as in
 LLaVA-OneVision's own fine-tuning script."""
 
+Parts = Annotated[
+    tuple[Part, ...], Field(min_length=1, description=f"give one or more of {', '.join(PARTS)}, each once"), EachOnce
+]
+Trackers = Annotated[
+    tuple[Tracker, ...], Field(description=f"give some of {', '.join(get_args(Tracker))}, each once"), EachOnce
+]
+Positive = Annotated[Number, Field(gt=0, le=1e6)]
+Many = Annotated[Count, Field(le=65536)]
+Sources = Annotated[tuple[Text, ...], Field(description="it must be a list of texts, as in [koniq, spaq]")]
+Shares = Annotated[
+    dict[Annotated[str, BeforeValidator(str)], Number],
+    Field(description="it must be names with numbers, as in {koniq: 0.3, q_instruct: 0.7}"),
+]
+Bounds = Annotated[tuple[Number, Number], Field(description="it must be two numbers, as in [0.05, 0.95]")]
 
-EXAMPLE = "base: qsit-nano"
 
-
-@dataclass(frozen=True)
+@settings
 class RunConfig:
     """A fine-tuning run. Relative paths in a YAML file are relative to that file. Raises ConfigError for a bad value.
 
     None stands for the default that is named below.
     """
 
-    base: str
+    example: ClassVar[str] = "base: qsit-nano"
+
+    base: Text
     """The checkpoint to start from: qsit-nano, qsit-mini, qsit, a folder, or a Hub id."""
-    data: str
+    data: Text
     """Rows (.jsonl of ``qsit train convert``, .json of LLaVA's form), or a mixture of such files (.yaml)."""
-    images: str
+    images: Text
     """The folder that the rows' image paths are relative to."""
-    output: str
-    """A folder for the result, the checkpoints on the way and the records of the run."""
-    profile: str | None = None
+    output: Text
+    """A folder for the result, the checkpoints and the records of the run."""
+    profile: Text | None = None
     """How ratings are asked and read: a profile's name or file; the checkpoint's own by default. The result has it."""
-    scope: str | None = None
+    scope: Text | None = None
     """What the scores mean, "human ratings" for example; as the profile says by default."""
 
-    method: str = "lora"
-    parts: tuple[str, ...] | None = None
+    method: Literal["lora", "full"] = "lora"
+    parts: Parts | None = None
     """What is trained. By default language for lora, everything for full. With lora the projector is trained as it is,
     without low rank."""
-    lora_rank: int = 16
-    lora_alpha: float = 32.0
-    lora_dropout: float = 0.05
-    result: str | None = None
+    adapter: Text | None = None
+    """Folder of an adapter that lora goes on from, instead of a new one. Its parts, rank, alpha and dropout hold."""
+    lora_rank: Annotated[Count, Field(le=4096)] | None = None
+    """16. With ``adapter`` these three stay None where they are not given."""
+    lora_alpha: Positive | None = None
+    """32."""
+    lora_dropout: Annotated[Share, Field(le=0.9)] | None = None
+    """0.05."""
+    load_in_4bit: Flag = False
+    """QLoRA: keeps the language model's frozen matrices in 4-bit NormalFloat, by bitsandbytes. For adapters of lora."""
+    result: Literal["adapter", "merged"] | None = None
     """adapter (the default for lora) or merged: a whole checkpoint (the only one for full)."""
-    result_dtype: str | None = None
+    result_dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Of a merged result's weights; as the base checkpoint's config.json says by default."""
 
-    level_loss: str = "soft"
+    level_loss: Literal["hard", "soft", "soft+rank"] = "soft"
     """hard: the level word as it stands in the row. soft: its ``level_probs``. soft+rank: and the order of rated images
     of one source in a batch of all devices; refused where no batch has two. Batches that gradient_accumulation adds up
     are not compared."""
-    level_weight: float = 1.0
+    level_weight: Positive = 1.0
     """How much the level token counts against every other token of an answer."""
-    rank_weight: float = 1.0
-    normalize: str = "sample"
+    rank_weight: Annotated[Number, Field(ge=0, le=1e6)] = 1.0
+    normalize: Literal["token", "sample", "task"] = "sample"
     """What counts the same: every token, every sample, or the two tasks (score and interpret)."""
 
-    epochs: int = 1
-    max_steps: int | None = None
+    epochs: Annotated[Count, Field(le=1_000_000)] = 1
+    max_steps: Count | None = None
     """Ends the run after so many steps, whatever the epochs."""
-    rows_per_epoch: int | None = None
+    rows_per_epoch: Count | None = None
     """All rows by default."""
-    shares: dict[str, float] | None = None
+    shares: Shares | None = None
     """Share of each source (file name without ending) in every epoch; by their numbers of rows by default."""
-    batch_size: int = 1
+    batch_size: Many = 1
     """Images at once on each device."""
-    gradient_accumulation: int = 1
-    learning_rate: float | None = None
+    gradient_accumulation: Many = 1
+    learning_rate: Annotated[Number, Field(gt=0, le=1)] | None = None
     """1e-4 for lora, 1e-5 for full."""
-    vision_learning_rate: float | None = None
+    vision_learning_rate: Share | None = None
     """A fifth of learning_rate."""
-    projector_learning_rate: float | None = None
+    projector_learning_rate: Share | None = None
     """As learning_rate."""
-    weight_decay: float = 0.0
-    warmup: float = 0.03
+    weight_decay: Share = 0.0
+    warmup: Share = 0.03
     """Share of the steps over which the learning rate rises to its value."""
-    schedule: str = "cosine"
-    max_grad_norm: float = 1.0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    max_grad_norm: Positive = 1.0
 
-    precision: str = "auto"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     """bf16: computes in bfloat16; what is trained stays in float32, what is frozen is kept in bfloat16. auto: bf16 on
     CUDA, else float32."""
-    gradient_checkpointing: bool = True
-    """Computes activations again on the way back instead of keeping them: a third slower, far less memory."""
-    memory_probe: bool = True
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    """How attention is computed; transformers' choice by default, sdpa. flash_attention_2 needs flash-attn, CUDA."""
+    gradient_checkpointing: Flag = True
+    """Computes activations again in the backward pass instead of keeping them: a third slower, far less memory."""
+    memory_probe: Flag = True
     """Tries the longest batch before the first step."""
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
     """A longer row stops the run; the model's longest position by default."""
-    device: str = "auto"
-    workers: int = 2
+    device: Literal["auto", "cpu"] = "auto"
+    workers: Annotated[Whole, Field(ge=0, le=1024)] = 2
     """Processes that open and cut images, on each device."""
+    verify_images: Flag = False
+    """Decodes every image before the first step; otherwise only its head is read there."""
+    skip_damaged: Flag = False
+    """Leaves the rows of a damaged image out and counts them, instead of ending the run."""
 
-    validation: str | None = None
-    """Rows or a mixture, as ``data``, on which the model is measured on the way; their images are below ``images``."""
-    validate_every: int | None = None
+    validation: Text | None = None
+    """Rows or a mixture, as ``data``, on which the model is measured during training; images are below ``images``."""
+    validate_every: Count | None = None
     """Steps; at the end of each epoch by default. The last step is always validated."""
-    validate_rows: int = 200
-    """How many of the rows on the way, always the same ones; after the last step all."""
-    balance: str | None = None
+    validate_rows: Annotated[Whole, Field(ge=2)] = 200
+    """How many of the rows are measured during training, always the same ones; after the last step all."""
+    early_stopping: Count | None = None
+    """Ends the run after so many validations in a row without a better one."""
+    balance: Literal["feedback"] | None = None
     """feedback: after each epoch the share of ratings moves towards the task whose validation loss is too high."""
-    balance_lambda: float | None = None
+    balance_lambda: Positive | None = None
     """The score loss divided by the interpret loss that is aimed at: the light model's at its best mixture."""
-    balance_step: float = 0.05
+    balance_step: Annotated[Number, Field(gt=0, le=1)] = 0.05
     """By how much the share of ratings moves at most from one epoch to the next."""
-    balance_bounds: tuple[float, float] = (0.05, 0.95)
+    balance_bounds: Bounds = (0.05, 0.95)
     """Which it never leaves."""
-    scoring_sources: tuple[str, ...] | None = None
+    scoring_sources: Sources | None = None
     """The sources whose share is that of ratings; by default those whose rows are all ratings."""
 
-    seed: int = 0
-    save_every: int = 500
+    seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
+    save_every: Count = 500
     """Steps from one checkpoint to the next."""
-    keep_checkpoints: int = 2
-    log_every: int = 10
-    tensorboard: bool = False
-    report_to: tuple[str, ...] = ()
-    early_stopping: int | None = None
-
-    @property
-    def trackers(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.report_to, *(["tensorboard"] if self.tensorboard else []))))
+    keep_checkpoints: Count = 2
+    log_every: Count = 10
+    report_to: Trackers = ()
+    """Trackers that get losses and figures, by accelerate; each needs its package."""
+    tensorboard: Flag = False
+    """True adds tensorboard to ``report_to``."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value is not None and value not in allowed:
-                raise ConfigError(f"{name} is {value!r}: give one of {', '.join(allowed)}")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name} is {value}: it must be {_range_text(low, high)}")
-        for name in ("learning_rate", "level_weight", "lora_alpha", "max_grad_norm", "balance_step"):
-            if getattr(self, name) == 0:
-                raise ConfigError(f"{name} is 0: it must be above 0")
-        self._check_parts()
         if self.method == "full" and self.result == "adapter":
             raise ConfigError("result is 'adapter', but full fine-tuning has none: take the line out, or method: lora")
         if self.result == "adapter" and self.result_dtype is not None:
             raise ConfigError("result_dtype is that of a merged result: take it out, or give result: merged")
+        if self.tensorboard and "tensorboard" not in self.report_to:
+            object.__setattr__(self, "report_to", (*self.report_to, "tensorboard"))
+        for name, value in LORA.items():
+            if self.adapter is None and getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        self._check_lora()
+        self._check_attention()
         self._check_validation()
+
+    def _check_lora(self) -> None:
+        for name in ("adapter", "load_in_4bit"):
+            if getattr(self, name) and self.method == "full":
+                raise ConfigError(f"{name} is for method: lora, and this is full: give lora, or take {name} out")
+        if self.load_in_4bit and self.merged:
+            raise ConfigError(
+                "load_in_4bit goes with result: adapter: merging would keep the errors of 4 bits. Take result out, and "
+                "open the base in full with the adapter: qsit_plugin.load(base, adapter=...)"
+            )
+
+    def _check_attention(self) -> None:
+        for name, value in (("device", "cpu"), ("precision", "float32")):
+            if self.attn_implementation == "flash_attention_2" and getattr(self, name) == value:
+                raise ConfigError(
+                    f"flash_attention_2 needs CUDA and bf16, and {name} is {value}: give sdpa, or change it"
+                )
 
     def _check_validation(self) -> None:
         if self.validation is None and self.balance is not None:
@@ -166,13 +198,14 @@ class RunConfig:
                 "balance: feedback needs validation, a file of rows (ratings and conversations) on which the losses of "
                 "the two tasks are compared"
             )
-        if self.validation is None and self.validate_every is not None:
-            raise ConfigError("validate_every needs validation, a file of rows: give it, or take validate_every out")
+        for name in ("validate_every", "early_stopping"):
+            if self.validation is None and getattr(self, name) is not None:
+                raise ConfigError(f"{name} needs validation, a file of rows: give it, or take {name} out")
         if self.balance is None:
             given = [name for name in ("balance_lambda", "scoring_sources") if getattr(self, name) is not None]
             if given:
                 raise ConfigError(f"{given[0]} is that of balance: feedback: add this, or take {given[0]} out")
-        elif not self.balance_lambda:
+        elif self.balance_lambda is None:
             raise ConfigError(
                 "balance: feedback needs balance_lambda above 0: score loss divided by interpret loss of the light "
                 "model at its best mixture (qsit train evaluate gives both)"
@@ -180,13 +213,6 @@ class RunConfig:
         low, high = self.balance_bounds
         if not 0 < low < high < 1:
             raise ConfigError(f"balance_bounds is [{low:g}, {high:g}]: give two shares, 0 < low < high < 1")
-
-    def _check_parts(self) -> None:
-        if self.parts is None:
-            return
-        unknown = [part for part in self.parts if part not in PARTS]
-        if unknown or not self.parts or len(set(self.parts)) < len(self.parts):
-            raise ConfigError(f"parts is {list(self.parts)}: give one or more of {', '.join(PARTS)}, each once")
 
     @property
     def trained_parts(self) -> tuple[str, ...]:
@@ -209,49 +235,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """YAML-ready; what ``read_config`` reads."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-
-_CHOICES = {
-    "method": METHODS,
-    "result": RESULTS,
-    "result_dtype": DTYPES,
-    "level_loss": LEVEL_LOSSES,
-    "normalize": NORMALIZATIONS,
-    "schedule": SCHEDULES,
-    "precision": PRECISIONS,
-    "device": DEVICES,
-    "balance": BALANCES,
-}
-_ANY = float("inf")
-_RANGES: dict[str, tuple[float, float]] = {
-    "lora_rank": (1, 4096),
-    "lora_alpha": (0, 1e6),
-    "lora_dropout": (0, 0.9),
-    "level_weight": (0, 1e6),
-    "rank_weight": (0, 1e6),
-    "epochs": (1, 1_000_000),
-    "max_steps": (1, _ANY),
-    "rows_per_epoch": (1, _ANY),
-    "batch_size": (1, 65536),
-    "gradient_accumulation": (1, 65536),
-    "learning_rate": (0, 1),
-    "vision_learning_rate": (0, 1),
-    "projector_learning_rate": (0, 1),
-    "weight_decay": (0, 1),
-    "warmup": (0, 1),
-    "max_grad_norm": (0, 1e6),
-    "max_tokens": (1, _ANY),
-    "workers": (0, 1024),
-    "validate_every": (1, _ANY),
-    "validate_rows": (2, _ANY),
-    "balance_lambda": (0, 1e6),
-    "balance_step": (0, 1),
-    "seed": (0, 2**32 - 1),
-    "save_every": (1, _ANY),
-    "keep_checkpoints": (1, _ANY),
-    "log_every": (1, _ANY),
-}
+        return to_jsonable_python(self)
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -262,77 +246,19 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError for a missing or malformed file, an unknown or missing key, a value of the wrong kind or out of
     range; ModuleNotFoundError where pyyaml is missing.
     """
-    path = Path(path)
-    content = read_yaml(path, EXAMPLE, "no such config file; qsit train configs FOLDER writes examples")
-    content.update(parse_overrides(overrides, "learning_rate=1e-5"))
-    check_names(path, content, RunConfig, EXAMPLE)
-    try:
-        return _below(RunConfig(**content), path.parent)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    path, absent = Path(path), "no such config file; qsit train configs FOLDER writes examples"
+    return _below(read_file(RunConfig, path, overrides, absent), path.parent)
 
 
 def _below(config: RunConfig, folder: Path) -> RunConfig:
     """Paths relative to the file made relative to the current folder; names of checkpoints and profiles stay."""
     names = ("data", "images", "output", *(("validation",) if config.validation else ()))
     paths: dict[str, Any] = {name: str(folder / getattr(config, name)) for name in names}
-    if (folder / config.base).is_dir():
-        paths["base"] = str(folder / config.base)
+    paths |= {
+        name: str(folder / value)
+        for name in ("base", "adapter")
+        if (value := getattr(config, name)) and (folder / value).is_dir()
+    }
     if config.profile is not None and (folder / config.profile).exists():
         paths["profile"] = str(folder / config.profile)
     return replace(config, **paths)
-
-
-_HINTS: dict[str, Any] = {}
-
-
-def _typed(name: str, value: Any) -> Any:
-    """The value in its field's type. ``1e-5`` is a text to YAML, so texts that are numbers are taken as numbers."""
-    if not _HINTS:
-        _HINTS.update(typing.get_type_hints(RunConfig))
-    hint = _HINTS[name]
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in kinds:
-        return None
-    kind = next(kind for kind in kinds if kind is not type(None))
-    origin = typing.get_origin(kind) or kind
-    try:
-        if origin is float and not isinstance(value, bool):
-            return float(value)
-        if origin is int and isinstance(value, int | float | str) and not isinstance(value, bool):
-            number = float(value)
-            if number == int(number):
-                return int(number)
-        if origin is bool and isinstance(value, bool):
-            return value
-        if origin is str and isinstance(value, str) and value:
-            return value
-        if origin is tuple and isinstance(value, list | tuple):
-            numbers = float in typing.get_args(kind)
-            if numbers and len(value) == 2 and not any(isinstance(item, bool) for item in value):
-                return tuple(float(item) for item in value)
-            if not numbers and all(isinstance(item, str) for item in value):
-                return tuple(value)
-        if origin is dict and isinstance(value, dict):
-            return {str(key): float(share) for key, share in value.items()}
-    except (TypeError, ValueError, OverflowError):
-        pass
-    words = _PAIR if origin is tuple and float in typing.get_args(kind) else _WORDS[origin]
-    raise ConfigError(f"{name} is {value!r}: it must be {words}")
-
-
-_PAIR = "two numbers, as in [0.05, 0.95]"
-
-
-_WORDS = {
-    float: "a number",
-    int: "a whole number",
-    bool: "true or false",
-    str: "a text",
-    tuple: "a list of texts, as in [language, projector]",
-    dict: "names with numbers, as in {koniq: 0.3, q_instruct: 0.7}",
-}
-
-
-def _range_text(low: float, high: float) -> str:
-    return f"at least {low:g}" if high == _ANY else f"from {low:g} to {high:g}"

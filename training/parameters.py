@@ -35,7 +35,7 @@ def is_read(name: str, vision_feature_layer: Any) -> bool:
     )
 
 
-def release(model: Any, parts: Iterable[str]) -> None:
+def set_trainable(model: Any, parts: Iterable[str]) -> None:
     """Make the weights of these parts trainable, and no others."""
     layer = model.config.vision_feature_layer
     for name, weight in model.named_parameters():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from packaging.version import Version
 
-from .config import ConfigError
+from .errors import ConfigError
 
 OLDEST_TRANSFORMERS = "5.18"
 INSTALL = 'pip install "qsit-plugin[train]"'

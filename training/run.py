@@ -70,7 +70,7 @@ def run(
 
 def prepare(config: RunConfig, *, resume: bool = False, say: Say = log.info) -> Run:
     """Open, read and check everything that a run needs."""
-    require_training(config.trackers)
+    require_training(config.report_to)
     _check_output(config, resume)
     from qsit_plugin.checkpoint.adapter import import_peft
 

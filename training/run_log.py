@@ -84,13 +84,13 @@ def _span(seconds: float) -> str:
 
 def _trackers(config: RunConfig) -> list[Any]:
     """Those of ``report_to``, begun, with the configuration of the run."""
-    if not config.trackers:
+    if not config.report_to:
         return []
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     plain, begun = (int, float, str), []
     settings = {n: value if isinstance(value, plain) else str(value) for n, value in config.to_dict().items()}
-    for name in config.trackers:
+    for name in config.report_to:
         kind = LOGGER_TYPE_TO_CLASS[name]
         places = {"logging_dir": config.output} if kind.requires_logging_directory else {}
         tracker = kind(name if places else "qsit", **places)

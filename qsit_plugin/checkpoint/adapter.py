@@ -1,4 +1,4 @@
-"""Merges a peft adapter into a model; peft is imported only when an adapter is given."""
+"""Puts a peft adapter on a model, or into it; peft is imported only when an adapter is given."""
 
 from __future__ import annotations
 
@@ -20,13 +20,23 @@ from qsit_plugin.weights.errors import WeightsError, first_line, refusing
 from qsit_plugin.weights.json_file import check_json_files
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import LlavaOnevisionForConditionalGeneration
 
 
 def merge_adapter(
     model: LlavaOnevisionForConditionalGeneration, adapter: str | os.PathLike[str]
 ) -> LlavaOnevisionForConditionalGeneration:
-    """The model with a peft adapter merged into its weights. Only safetensors, and every tensor must find its place."""
+    """The model with a peft adapter merged into its weights; raises as ``attach_adapter``."""
+    with _fitting(Path(adapter), "merged"):
+        return attach_adapter(model, adapter).merge_and_unload(safe_merge=True)
+
+
+def attach_adapter(model: LlavaOnevisionForConditionalGeneration, adapter: str | os.PathLike[str]) -> PeftModel:
+    """The model under a peft adapter, with its weights trainable; the model's own are frozen.
+
+    Only safetensors, and every tensor must find its place: else WeightsError.
+    """
     folder = Path(adapter)
     weights = folder / "adapter_model.safetensors"
     if not (folder / "adapter_config.json").is_file() or not weights.is_file():
@@ -39,23 +49,32 @@ def merge_adapter(
     except ImportError:
         raise WeightsError("an adapter needs the peft package; run: pip install peft") from None
     check_json_files(folder)
-    with refusing(f"adapter {folder} cannot be merged"):
+    with _fitting(folder, "opened"):
         stored = _tensors(weights)
         check_adapter_config(folder, {name: tuple(tensor.shape) for name, tensor in stored.items()})
+        with wrapping(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # they are looked for below
+            config = _config(peft, folder, model, stored)
+            wrapped = peft.PeftModel.from_pretrained(
+                model, str(folder), config=config, is_trainable=True, local_files_only=True
+            )
+        # without "False" peft asks the Hub for the base's config.json, to see whether the vocabulary has grown
+        known = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+        state = {_here(name, known): tensor for name, tensor in stored.items()}
+        if state.keys() != known:
+            differing = known ^ state.keys()
+            raise ValueError(f"{len(differing)} of its tensors do not match, first: {min(differing)}")
+        if state.keys() != stored.keys():
+            peft.set_peft_model_state_dict(wrapped, state)
+        return wrapped
+
+
+@contextmanager
+def _fitting(folder: Path, done: str) -> Iterator[None]:
+    """What peft raises where an adapter is not of this model, as a WeightsError."""
+    with refusing(f"adapter {folder} cannot be {done}"):
         try:
-            with wrapping(), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Found missing adapter keys")  # they are looked for below
-                config = _config(peft, folder, model, stored)
-                wrapped = peft.PeftModel.from_pretrained(model, str(folder), config=config, local_files_only=True)
-            # without "False" peft asks the Hub for the base's config.json, to see whether the vocabulary has grown
-            known = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-            state = {_here(name, known): tensor for name, tensor in stored.items()}
-            if state.keys() != known:
-                differing = known ^ state.keys()
-                raise ValueError(f"{len(differing)} of its tensors do not match, first: {min(differing)}")
-            if state.keys() != stored.keys():
-                peft.set_peft_model_state_dict(wrapped, state)
-            return wrapped.merge_and_unload(safe_merge=True)
+            yield
         except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
             if isinstance(error, (WeightsError, torch.OutOfMemoryError)):
                 raise

@@ -69,6 +69,7 @@ def open_checkpoint(
     quantization: str | None = None,
     max_tiles: int | None = None,
     max_image_tokens: int | None = None,
+    attn_implementation: str | None = "sdpa",
 ) -> Checkpoint:
     """Open a checkpoint folder, with every load-time check.
 
@@ -78,6 +79,7 @@ def open_checkpoint(
         profile: instead of the folder's own ``qsit.json``; see ``qsit_plugin.protocol.profile_for``.
         quantization: "8bit" or "4bit"; see quantization.py.
         max_tiles, max_image_tokens: limits on what is seen of an image; see limits.py.
+        attn_implementation: as transformers takes it: sdpa, eager, flash_attention_2, or None for its own choice.
 
     Raises:
         LimitError: a limit that this checkpoint's grid cannot keep; raised before the weights are read.
@@ -100,7 +102,7 @@ def open_checkpoint(
             tiling = limited(_open_tiling(folder, config), max_tiles, max_image_tokens)
             template = find_chat_template(folder, tokenizer)
             checks.check_head(folder, config)
-            model = _load(folder, config, dtype)
+            model = _load(folder, config, dtype, attn_implementation)
             checks.check_rope(content, model)
             if adapter is not None:
                 model = merge_adapter(model, adapter)
@@ -238,7 +240,9 @@ def _open_tiling(folder: Path, config: LlavaOnevisionConfig) -> Tiling:
         raise WeightsError(f"{folder}: {what}. Copy both files from the checkpoint they were trained in") from error
 
 
-def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
+def _load(
+    folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype, attn_implementation: str | None
+) -> LlavaOnevisionForConditionalGeneration:
     try:
         # transformers 4.57 draws image_newline at random before it is read
         with _LOADING, torch.random.fork_rng(devices=[]):
@@ -246,7 +250,7 @@ def _load(folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype) -> Lla
                 str(folder),
                 config=config,
                 dtype=dtype,
-                attn_implementation="sdpa",
+                attn_implementation=attn_implementation,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,

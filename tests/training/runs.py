@@ -12,12 +12,14 @@ import pytest
 from packaging.version import Version
 from PIL import Image
 
-from qsit_plugin.protocol import ScoreProfile
-from qsit_plugin.training.config import RunConfig
-from qsit_plugin.training.data.conversion import score_messages
-from qsit_plugin.training.data.rows import TrainingRow, write_rows
-from qsit_plugin.training.levels import LevelScale
-from tests.tiny import tiny_checkpoint
+pytest.importorskip("pydantic", reason="pydantic checks the settings of a run")
+
+from qsit_plugin.protocol import ScoreProfile  # noqa: E402
+from qsit_plugin.training.config import RunConfig  # noqa: E402
+from qsit_plugin.training.data.conversion import score_messages  # noqa: E402
+from qsit_plugin.training.data.rows import TrainingRow, write_rows  # noqa: E402
+from qsit_plugin.training.levels import LevelScale  # noqa: E402
+from tests.tiny import tiny_checkpoint  # noqa: E402
 
 SCALE = LevelScale.custom(0, 100)
 RATINGS = (95.0, 75.0, 50.0, 30.0, 5.0)

@@ -146,11 +146,15 @@ def test_what_cannot_be_searched_is_said_before_the_first_trial(tuning: Data, tm
         ({"sample": 3}, r"unknown setting 'sample' \(did you mean samples\?\); there are run, output"),
         ({"samples": None}, "lacks samples: add them, as in 'samples: 4000'"),
         ({"samples": 0}, "samples is 0: it must be a whole number from 1 up"),
-        ({"mode": "both"}, "mode is 'both': it must be one of paper, joint"),
+        ({"mode": "both"}, "mode is 'both': give one of paper"),
+        ({"mode": "joint"}, "mode: joint was removed: take the line out, and the shares are found in the paper's two"),
         ({"grid": [0, 0.5, 2, 1]}, "grid is .*: it must be a list of four or more different numbers from 0 to 1"),
         ({"seeds": []}, "seeds is .*: it must be a list of whole numbers from 0 up"),
         ({"sources": {"scoring": ["a"]}}, "it must be lists of file names for scoring, quality and"),
-        ({"objective": "best"}, "objective is 'best': it must be one of harmonic, weighted, constrained"),
+        ({"objective": "best"}, "objective is 'best': give one of harmonic"),
+        ({"objective": "weighted"}, "objective: weighted was removed: take the line out, and mixtures are compared by"),
+        ({"scoring_weight": 0.5}, "scoring_weight was removed with objective: weighted: take the line out"),
+        ({"margin": 0.01}, "margin was removed with objective: constrained: take the line out"),
     ],
 )
 def test_wrong_settings_stop_with_the_cure(tmp_path: Path, changes: dict, message: str) -> None:

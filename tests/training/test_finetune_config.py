@@ -1,13 +1,18 @@
 """The settings of a run: what is read, and what stops it with which words."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from qsit_plugin.training.balance.settings import read_settings
-from qsit_plugin.training.config import ConfigError, RunConfig, read_config
-
 yaml = pytest.importorskip("yaml", reason="settings are YAML")
+pytest.importorskip("pydantic", reason="pydantic checks the settings")
+
+from qsit_plugin.training.balance.settings import read_settings  # noqa: E402
+from qsit_plugin.training.config import ConfigError, RunConfig, Tracker, read_config  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 NEEDED = {"base": "qsit-nano", "data": "rows.jsonl", "images": ".", "output": "out"}
@@ -81,6 +86,17 @@ def test_accelerate_reads_the_shipped_launch_files(name: str) -> None:
         ({"parts": []}, r"parts is \[\]: give one or more"),
         ({"shares": [1, 2]}, "shares is .*: it must be names with numbers"),
         ({"method": "full", "result": "adapter"}, "full fine-tuning has none"),
+        ({"method": "full", "adapter": "a"}, "adapter is for method: lora, and this is full: give lora, or"),
+        ({"method": "full", "load_in_4bit": True}, "load_in_4bit is for method: lora, and this is full"),
+        ({"load_in_4bit": True, "result": "merged"}, "load_in_4bit goes with result: adapter: merging would keep the"),
+        ({"attn_implementation": "flash"}, "attn_implementation is 'flash': give one of eager, sdpa, flash"),
+        ({"attn_implementation": "flash_attention_2", "device": "cpu"}, "needs CUDA and bf16, and device is cpu: give"),
+        ({"early_stopping": 2}, "early_stopping needs validation, a file of rows: give it, or take early_stopping out"),
+        ({"early_stopping": 0}, "early_stopping is 0: it must be a whole number from 1 up"),
+        ({"report_to": ["wand"]}, r"report_to is \['wand'\]: give some of tensorboard, wandb, .*, each once"),
+        ({"report_to": ["wandb", "wandb"]}, "report_to is .*: give some of tensorboard, wandb"),
+        ({"skip_damaged": "no"}, "skip_damaged is 'no': it must be true or false"),
+        ({"epochs": 0, "batch_size": 0}, "epochs is 0: it must be from 1 to 1e\\+06; batch_size is 0: it must be"),
         ({"result": "adapter", "result_dtype": "float32"}, "result_dtype is that of a merged result"),
     ],
 )
@@ -89,6 +105,39 @@ def test_a_wrong_setting_is_named_with_its_cure(tmp_path: Path, settings: dict, 
     with pytest.raises(ConfigError, match=message) as caught:
         read_config(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_wrong_setting_of_a_config_from_python_has_the_same_words() -> None:
+    with pytest.raises(ConfigError, match="^method is 'qlora': give one of lora, full$"):
+        RunConfig(**NEEDED, method="qlora")
+    with pytest.raises(ConfigError, match="^it lacks data, images: add them, as in 'base: qsit-nano'$"):
+        RunConfig(base="qsit-nano", output="out")
+    with pytest.raises(ConfigError, match="epochs is 0: it must be from 1"):
+        replace(RunConfig(**NEEDED), epochs=0)
+
+
+def test_tensorboard_true_is_one_of_the_trackers() -> None:
+    config = RunConfig(**NEEDED, tensorboard=True, report_to=["wandb"])
+    assert config.report_to == ("wandb", "tensorboard")
+    assert replace(config, epochs=2).report_to == config.report_to
+
+
+def test_accelerate_knows_every_tracker() -> None:
+    tracking = pytest.importorskip("accelerate.tracking", reason="accelerate is optional")
+    assert set(get_args(Tracker)) <= tracking.LOGGER_TYPE_TO_CLASS.keys()
+
+
+def test_lora_has_a_rank_of_16_and_with_an_adapter_the_adapters_own(tmp_path: Path) -> None:
+    plain = RunConfig(**NEEDED)
+    assert (plain.lora_rank, plain.lora_alpha, plain.lora_dropout) == (16, 32.0, 0.05)
+    (tmp_path / "mine").mkdir()
+    further = read_config(written(tmp_path, adapter="mine"))
+    assert (further.adapter, further.lora_rank, further.lora_alpha) == (str(tmp_path / "mine"), None, None)
+
+
+def test_settings_are_read_without_torch() -> None:
+    code = "import sys, qsit_plugin.training.config; assert 'torch' not in sys.modules and 'peft' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_file_that_is_no_config_says_so(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ OWN: dict[str, Any] = {
     "max_steps": None,
     "keep_checkpoints": 1,
     "tensorboard": False,
+    "report_to": (),
+    "early_stopping": None,
     "validation": None,
     "validate_every": None,
     "balance": None,
