@@ -19,11 +19,7 @@ GRID_POINTS = [[TILE * rows, TILE * columns] for rows in range(1, 7) for columns
 PREPROCESSOR = {
     "image_processor_type": "LlavaOnevisionImageProcessor",
     "processor_class": "LlavaOnevisionProcessor",
-    "do_convert_rgb": True,
-    "do_resize": True,
-    "do_pad": True,
-    "do_rescale": True,
-    "do_normalize": True,
+    **dict.fromkeys(("do_convert_rgb", "do_resize", "do_pad", "do_rescale", "do_normalize"), True),
     "resample": 3,
     "rescale_factor": 1 / 255,
     "size": {"height": TILE, "width": TILE},

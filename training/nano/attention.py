@@ -1,8 +1,8 @@
 """Attention by plain matrix products, in the number format it is given: what nano is trained with.
 
-On a CPU the way back through the fused attention takes 42 % of the vision stage's time and half of the joint stage's,
-where sequences are short. transformers' own plain path computes the softmax in float32 and is slower than the fused one
-on the joint stage's lengths.
+On a CPU the backward pass through the fused attention takes 42 % of the tower stage's time and half of the joint
+stage's, where sequences are short. transformers' own plain path computes the softmax in float32 and is slower than the
+fused one on the joint stage's lengths.
 """
 
 from __future__ import annotations

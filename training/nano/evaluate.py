@@ -1,7 +1,5 @@
 """What a nano is worth, on photos that it never saw, through the public interface.
 
-    python -m qsit_plugin.training.nano.evaluate --photos FOLDER --checkpoint nano --json figures.json
-
 - Ladder correlation: one photo, clean and at five rising strengths of one distortion: Spearman's correlation of score
   against step, sign turned; a constant ladder counts 0. Mean over photos, then over distortions.
 - Naming: the right name, chosen at the three strongest steps; one of the ten among the ten, another among eight.
@@ -13,18 +11,17 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..synthetic import photos
 from ..synthetic.distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score
+from ..synthetic.photos import apply, defects_of, find, is_colorful, load, split
 from ..synthetic.text import askable, whether
 from ..synthetic.vocabulary import NAMING
 from . import order
@@ -40,13 +37,9 @@ def ladder(photo: Image.Image, name: str, seed: int) -> list[Image.Image]:
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's correlation with mean ranks for ties; 0 where one side is constant."""
+    from scipy.stats import rankdata
 
-    def ranks(values: Sequence[float]) -> np.ndarray:
-        array = np.asarray(values, float)
-        ordered = np.sort(array)
-        return (np.searchsorted(ordered, array, "left") + np.searchsorted(ordered, array, "right") - 1) / 2
-
-    x, y = ranks(a) - np.mean(ranks(a)), ranks(b) - np.mean(ranks(b))
+    x, y = (ranks - ranks.mean() for ranks in (rankdata(a), rankdata(b)))
     norm = float(np.sqrt((x**2).sum() * (y**2).sum()))
     return float((x * y).sum()) / norm if norm > 0 else 0.0
 
@@ -80,13 +73,13 @@ def evaluate(model: Any, images: Sequence[Image.Image], seed: int = 0, kinds: It
     for name in kinds:
         ladders, named, asked = [], [], []
         for number, photo in enumerate(images):
-            if name in NEEDS_COLOR and not photos.is_colorful(photo):
+            if name in NEEDS_COLOR and not is_colorful(photo):
                 continue
             rng = np.random.default_rng([seed, number, KINDS.index(name)])
             looks = [model.encode(step) for step in ladder(photo, name, seed * 1000 + number)]
             plans = [()] + [((name, s),) for s in STRENGTHS]
             scale = shown_scale(model, photo.size)
-            values = [pool.add(v.score(), photos.defects_of(p, scale)) for v, p in zip(looks, plans, strict=True)]
+            values = [pool.add(v.score(), defects_of(p, scale)) for v, p in zip(looks, plans, strict=True)]
             ladders.append(-rank_correlation(values, range(len(values))))
             named += [_named(model, look, name, rng) for look in looks[3:]]
             asked += _answers(looks[int(rng.integers(2, 6))], name, rng)
@@ -142,27 +135,24 @@ def add_combined(model: Any, images: Sequence[Image.Image], pool: Pool, seed: in
         for _ in range(2):
             first, second = rng.choice([n for n in KINDS if n not in NEEDS_COLOR], size=2, replace=False)
             plan = ((str(first), float(rng.random())), (str(second), float(rng.random())))
-            image = photos.apply(photo, plan, int(rng.integers(2**31)))
-            pool.add(model.score(image), photos.defects_of(plan, shown_scale(model, photo.size)))
+            image = apply(photo, plan, int(rng.integers(2**31)))
+            pool.add(model.score(image), defects_of(plan, shown_scale(model, photo.size)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", required=True, help="the folder that was trained on; its held-out photos are used")
-    parser.add_argument("--all", action="store_true", help="use every photo of the folder, one never trained on")
-    parser.add_argument("--checkpoint", default="qsit-nano")
-    parser.add_argument("--limit", type=int, default=None, help="only so many photos")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", default=None, help="file for the figures")
-    args = parser.parse_args()
+def measure(
+    photos: Path,
+    checkpoint: str = "qsit-nano",
+    json: Path | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    all: bool = False,
+) -> None:
+    """Figures of a checkpoint on the held-out photos of a folder, the first ``limit`` of them; on ``all`` of a folder
+    that was never trained on."""
     import qsit_plugin
 
-    files = photos.find(args.photos)
-    files = files if args.all else photos.split(files)[1]
-    figures = evaluate(qsit_plugin.load(args.checkpoint), photos.load(files[: args.limit]), args.seed)
-    if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    files = find(photos)
+    files = files if all else split(files)[1]
+    figures = evaluate(qsit_plugin.load(checkpoint), load(files[:limit]), seed)
+    if json:
+        json.write_text(dumps(figures, indent=2) + "\n", encoding="utf-8")

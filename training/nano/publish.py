@@ -1,11 +1,7 @@
-"""Put a trained checkpoint into ``weights/nano``: weights and configs, golden values, model card with its figures.
-
-python -m qsit_plugin.training.nano.publish --checkpoint nano --figures figures.json
-"""
+"""Put a trained checkpoint into ``weights/nano``: weights and configs, golden values, model card with its figures."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -87,29 +83,20 @@ def _row(name: str, row: dict[str, float]) -> str:
     return f"| {name} | {row['ladder']:.2f} | {100 * row['named']:.0f} % | {100 * row['yes_no']:.0f} % |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="the folder that joint.py wrote")
-    parser.add_argument("--figures", required=True, help="the JSON that evaluate.py wrote")
-    parser.add_argument("--out", default=None, help="default: weights/nano of this package")
-    args = parser.parse_args()
-    source = Path(args.checkpoint)
-    target = Path(args.out) if args.out else Path(str(files("qsit_plugin.weights"))) / "nano"
-    size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
+def publish(checkpoint: Path, figures: Path, out: Path | None = None) -> None:
+    """Write ``out``, by default ``weights/nano`` of this package, from a checkpoint and the figures of ``evaluate``."""
+    target = out or Path(str(files("qsit_plugin.weights"))) / "nano"
+    size = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
     if size > LIMIT:
-        raise SystemExit(f"{source} holds {size} bytes of safetensors; the package may carry {LIMIT}")
+        raise SystemExit(f"{checkpoint} holds {size} bytes of safetensors; the package may carry {LIMIT}")
     target.mkdir(parents=True, exist_ok=True)
-    write_anew(source, target)
+    write_anew(checkpoint, target)
     write_goldens(target)
-    figures = json.loads(Path(args.figures).read_text(encoding="utf-8"))
-    card = CARD.read_text(encoding="utf-8").replace("FIGURES_TABLE", figures_table(figures))
+    found = json.loads(figures.read_text(encoding="utf-8"))
     words = json.loads((target / "config.json").read_text(encoding="utf-8"))["text_config"]["vocab_size"]
-    values = {"PHOTO_COUNT": figures["photos"], "TOKEN_COUNT": words, "WEIGHT_SIZE": f"{size / 1e6:.1f}"}
-    for place, value in values.items():
+    values = {"FIGURES_TABLE": figures_table(found), "PHOTO_COUNT": found["photos"], "TOKEN_COUNT": words}
+    card = CARD.read_text(encoding="utf-8")
+    for place, value in (values | {"WEIGHT_SIZE": f"{size / 1e6:.1f}"}).items():
         card = card.replace(place, str(value))
     (target / "README.md").write_text(card, encoding="utf-8")
-    print(f"{target}: {size / 2**20:.1f} MiB of weights, figures of {figures['photos']} photos")
-
-
-if __name__ == "__main__":
-    main()
+    print(f"{target}: {size / 2**20:.1f} MiB of weights, figures of {found['photos']} photos")
