@@ -1,4 +1,17 @@
-"""How qsit-nano is made and measured, one command each: python -m qsit_plugin.training.nano COMMAND --help"""
+"""How qsit-nano is made and measured, one command each: python -m qsit_plugin.training.nano COMMAND ...
+
+photos: folder of clean photos, of 512 pixels or more; one in eight is held out
+recipe: file with the settings of all stages
+tower, language, teacher: the results of these commands (.safetensors)
+start: the result of evidence; that of tower, where a checkpoint is given; for teacher, one of its own
+checkpoint: qsit-nano, or the folder of a checkpoint
+folder: write a checkpoint folder, too: a base for qsit train
+json, figures: file for the figures of evaluate, which publish reads
+rated, unseen: folders of BIQ2021 and LIVE-C, with ratings.csv
+cache: folder for the vectors of a network
+thumbnails: file of thumbnails that show near twins; made if missing
+out: file or folder to write
+"""
 
 from __future__ import annotations
 
@@ -29,23 +42,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 """Every parameter of the function, and every setting of its stage, is an option."""
 
-HELP = {
-    "--out": "file or folder to write",
-    "--recipe": "the settings of all stages",
-    "--json": "file for the figures",
-    "--photos": "folder of clean photos, of 512 pixels or more; one in eight is held out",
-    "--rated": "folder of BIQ2021, with ratings.csv",
-    "--unseen": "folder of LIVE-C, with ratings.csv; its validation half is measured",
-    "--start": "the result of evidence; of tower, where --checkpoint is given; of an older run of teacher",
-    "--tower": "the result of tower or imitation, for readout also a checkpoint",
-    "--language": "the result of language",
-    "--teacher": "the result of teacher, for readout also: imagenet",
-    "--folder": "write a checkpoint folder, too: a base for qsit train",
-    "--figures": "the file that evaluate --json wrote",
-    "--cache": "folder for the vectors of this network",
-    "--thumbnails": "file of thumbnails that show near twins; made if missing",
-}
-
 
 def add_options(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """An option for every parameter of the function and every setting of its stage."""
@@ -61,19 +57,17 @@ def add_options(parser: argparse.ArgumentParser, function: Callable[..., Any]) -
             parser.add_argument(option, action="store_true")
         else:
             kind = next(iter(get_args(hints[name])), hints[name])  # of "Path | None" the Path
-            text = HELP.get(option, "") + ("" if required else f" (default: {default})")
+            text = None if required else f"default: {default}"
             parser.add_argument(option, type=kind, required=required, default=default, help=text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m qsit_plugin.training.nano", description=__doc__)
+    form: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m qsit_plugin.training.nano", description=__doc__, **form)
     commands = parser.add_subparsers(dest="command", required=True)
     for command, function in COMMANDS.items():
         text = str(sys.modules[function.__module__].__doc__)
-        form = argparse.RawDescriptionHelpFormatter
-        add_options(
-            commands.add_parser(command, help=text.split("\n")[0], description=text, formatter_class=form), function
-        )
+        add_options(commands.add_parser(command, help=text.split("\n")[0], description=text, **form), function)
     given = vars(parser.parse_args())
     function = COMMANDS[given.pop("command")]
     if stage := get_type_hints(function).get("stage"):

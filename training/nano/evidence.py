@@ -23,6 +23,7 @@ from ..synthetic.photos import DOUBTFUL, HARD, load_split
 from .architecture import PATCH, TILE
 from .joint import write
 from .language import Learner, Lesson, ReadingStage, code_book, learner
+from .loop import log_means
 from .optimizers import cosine
 from .tower import CLEAN, Pairs, TowerWithHeads, load_result
 
@@ -78,7 +79,8 @@ def fit_projector(
     """Every token's features shall be projected onto the evidence at that token."""
     projector, engine = made.model.model.multi_modal_projector, made.engine
     optimizer = torch.optim.AdamW(projector.parameters(), lr=3e-3, weight_decay=0.0)
-    mean, start = None, time.monotonic()
+    print("projector:", flush=True)
+    log, begun = log_means(stage.projector_steps, 50, "{:.1f} steps/s", keep=0.95), time.monotonic()
     for step, batch in enumerate(Pairs(images, 64, stage.seed + 17, HARD).loader(0, stage.projector_steps)):
         optimizer.param_groups[0]["lr"] = 3e-3 * cosine(step, stage.projector_steps, warmup=1)
         with torch.no_grad():
@@ -88,9 +90,7 @@ def fit_projector(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        mean = loss.item() if mean is None else 0.95 * mean + 0.05 * loss.item()
-        if step % 50 == 0:
-            print(f"projector step {step} unexplained {mean:.3f} {time.monotonic() - start:.0f} s", flush=True)
+        log(step + 1, {"unexplained": loss.item()}, (step + 1) / (time.monotonic() - begun))
 
 
 def train(
@@ -102,7 +102,7 @@ def train(
     made, seer = learner(stage.layers, language), load_result(tower)
     made.take_tower(seer)
     images, book = load_split(photos)[0], code_book(stage.seed)
-    made.train(Evidence(seer, images, book, stage), replace(stage, seed=stage.seed + 1))
+    made.train(Evidence(seer, images, book, stage).lesson, replace(stage, seed=stage.seed + 1))
     fit_projector(made, seer, images, book, stage)
     made.save(out)
     if folder:

@@ -24,8 +24,7 @@ from qsit_plugin.engines.torch_engine import TorchEngine, normalise
 
 from ..synthetic.photos import load_split
 from . import tokenizer
-from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE
-from .attention import use_plain_attention
+from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE, use_plain_attention
 from .batches import Batch, Batches
 from .language import Learner, learner, take_weights
 from .loop import Loop, Stage, log_means
@@ -177,12 +176,5 @@ def train(photos: Path, start: Path, out: Path, stage: JointStage) -> None:
 def write(made: Learner, out: Path) -> None:
     """The checkpoint folder, weights in bfloat16: loaded in float32 they differ by less than training noise."""
     words: Any = made.conversation.tokenizer
-    save_portable(
-        made.model,
-        words,
-        out,
-        profile=tokenizer.profile(words),
-        preprocessor=PREPROCESSOR,
-        chat_template=CHAT_TEMPLATE,
-        dtype=torch.bfloat16,
-    )
+    form = {"preprocessor": PREPROCESSOR, "chat_template": CHAT_TEMPLATE, "dtype": torch.bfloat16}
+    save_portable(made.model, words, out, profile=tokenizer.profile(words), **form)

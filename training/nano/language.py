@@ -8,14 +8,14 @@ distortions are there and how strong. The evidence stage goes on from there with
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
 import qsit_plugin
@@ -59,13 +59,13 @@ class LanguageStage(ReadingStage):
     save_every: int = 500
 
 
-def code_book(seed: int) -> torch.Tensor:
+def code_book(seed: int) -> Tensor:
     """(22, WIDTH) orthonormal vectors: the distortions, a clean view, and the direction of strength."""
     generator = torch.Generator().manual_seed(seed)
     return torch.linalg.qr(torch.randn(WIDTH, CLEAN + 2, generator=generator)).Q.T.contiguous()
 
 
-def code(book: torch.Tensor, defects: Sequence[Defect]) -> torch.Tensor:
+def code(book: Tensor, defects: Sequence[Defect]) -> Tensor:
     """(WIDTH,) the code of a view: its kinds, each by its share of the blame, and the strength of the first.
 
     Strength has a direction of its own: as a length it would vanish in the language model's normalisation.
@@ -75,20 +75,17 @@ def code(book: torch.Tensor, defects: Sequence[Defect]) -> torch.Tensor:
     return shares @ book[: CLEAN + 1] + (2.0 * visible - 1.0) * book[-1]
 
 
-Lesson = tuple[torch.Tensor, list[tuple[Defect, ...]], list[float]]
+Lesson = tuple[Tensor, list[tuple[Defect, ...]], list[float]]
 """(N, tokens, WIDTH) codes, and the defects and the severity score of each view."""
 
-
-class Source(Protocol):
-    """Where lessons come from: ideal codes, or what a tower says."""
-
-    def lesson(self, number: int, count: int) -> Lesson: ...
+Lessons = Callable[[int, int], Lesson]
+"""Takes the number of a lesson and its number of views."""
 
 
 class Codes:
     """Ideal codes of distortions drawn at random; lesson by number."""
 
-    def __init__(self, book: torch.Tensor, seed: int):
+    def __init__(self, book: Tensor, seed: int):
         self.book, self.seed = book, seed
 
     def lesson(self, number: int, count: int) -> Lesson:
@@ -107,27 +104,16 @@ class Codes:
         return tuple(sorted(defects, key=lambda defect: -defect.harm))
 
 
-@dataclass
-class Turns:
-    """N single turns with the codes of what they are about; the last four (N, T), padded on the right."""
-
-    codes: torch.Tensor
-    scores: torch.Tensor
-    ids: torch.Tensor
-    labels: torch.Tensor
-    roles: torch.Tensor
-    marks: torch.Tensor
-
-
-def turns_of(lesson: Lesson, conversation: Conversation, rng: np.random.Generator) -> Turns:
-    """One turn about each view: mostly the lettered choice, which is the hardest to learn."""
+def turns_of(lesson: Lesson, conversation: Conversation, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """One turn about each view, mostly the lettered choice, which is the hardest to learn: (codes, scores, ids, labels,
+    roles, marks), the last four (N, T), padded on the right."""
     codes, views, scores = lesson
     rows = []
     for defects, score in zip(views, scores, strict=True):
         turns = text.turns_for(defects, score, rng)
         turn = turns[1] if rng.random() < 0.5 else text.pick(turns, rng)
         rows.append(tokens_of(turn, conversation))
-    return Turns(codes, torch.tensor(scores), *padded(rows, FILLS))
+    return codes, torch.tensor(scores), *padded(rows, FILLS)
 
 
 @dataclass
@@ -151,7 +137,7 @@ class Learner:
         made, before = inner_tower(tower.tower).state_dict(), mine.state_dict()
         mine.load_state_dict({name: before[name].lerp(weight, share) for name, weight in made.items()})
 
-    def train(self, source: Source, stage: ReadingStage, state: Path | None = None) -> None:
+    def train(self, lessons: Lessons, stage: ReadingStage, state: Path | None = None) -> None:
         """The language model and the choice heads, a lesson a step; resumes from ``state`` if it exists."""
         modules = [self.model.model.language_model, self.heads]
         optimizer = adamw(parameter for module in modules for parameter in module.parameters())
@@ -160,23 +146,25 @@ class Learner:
             done = step / stage.steps
             falling = 1.0 if done < 0.7 else (1.0 - done) / 0.3 + 0.03
             rng = np.random.default_rng([stage.seed, 2, step])
-            turns = turns_of(source.lesson(step, stage.batch), self.conversation, rng)
+            turns = turns_of(lessons(step, stage.batch), self.conversation, rng)
             with stage.autocast():
-                parts = self.losses(turns)
+                parts = self.losses(*turns)
             loop.descend(stage.learning_rate * min(1.0, (step + 1) / 100) * falling, parts)
 
-    def losses(self, turns: Turns) -> dict[str, torch.Tensor]:
-        head = self.engine.embed(self.conversation.prompt("").before).expand(len(turns.ids), -1, -1)
-        embedded = torch.cat([head, turns.codes, self.model.get_input_embeddings()(turns.ids)], dim=1)
+    def losses(
+        self, codes: Tensor, scores: Tensor, ids: Tensor, labels: Tensor, roles: Tensor, marks: Tensor
+    ) -> dict[str, Tensor]:
+        """Of the turns of ``turns_of``: soft level, letter, first word, half of the rest, and those of the heads."""
+        head = self.engine.embed(self.conversation.prompt("").before).expand(len(ids), -1, -1)
+        embedded = torch.cat([head, codes, self.model.get_input_embeddings()(ids)], dim=1)
         out = self.model.model.language_model(inputs_embeds=embedded, use_cache=False, output_hidden_states=True)
-        text_at = slice(embedded.shape[1] - turns.ids.shape[1], None)
-        keep = turns.labels >= 0
+        text_at = slice(embedded.shape[1] - ids.shape[1], None)
+        keep = labels >= 0
         logs = self.model.lm_head(out.last_hidden_state[:, text_at][keep]).float().log_softmax(-1)
-        words = word_losses(logs, turns.labels[keep], turns.roles[keep])
-        level = turns.roles[keep] == 1
-        scores = turns.scores[:, None].expand_as(turns.labels)[keep][level]
-        soft = -(soft_levels(scores) * logs[level][:, self.level_ids]).sum(-1)
-        choices = self.heads(out.hidden_states[self.choice_layer][:, text_at], turns.marks)
+        words, level = word_losses(logs, labels[keep], roles[keep]), roles[keep] == 1
+        wanted = soft_levels(scores[:, None].expand_as(labels)[keep][level])
+        soft = -(wanted * logs[level][:, self.level_ids]).sum(-1)
+        choices = self.heads(out.hidden_states[self.choice_layer][:, text_at], marks)
         return {"level": soft.mean() if len(soft) else words["rest"] * 0, **words, **choices}
 
     def save(self, out: str | Path) -> None:
@@ -219,6 +207,6 @@ def train(out: Path, stage: LanguageStage) -> None:
     new, state = learner(stage.layers), out.with_suffix(".state")
     if stage.checkpoint:
         take_weights(new, stage.checkpoint)
-    new.train(Codes(code_book(stage.seed), stage.seed), stage, state)
+    new.train(Codes(code_book(stage.seed), stage.seed).lesson, stage, state)
     new.save(out)
     state.unlink(missing_ok=True)

@@ -37,15 +37,8 @@ def golden_pictures(folder: Path) -> list[Path]:
 def write_anew(source: Path, target: Path) -> None:
     """The same weights through today's ``save_portable``, so that the package never carries an older layout."""
     opened = open_checkpoint(source, device=torch.device("cpu"), dtype=torch.bfloat16)
-    save_portable(
-        opened.model,
-        opened.tokenizer,
-        target,
-        profile=opened.profile,
-        preprocessor=PREPROCESSOR,
-        chat_template=opened.chat_template,
-        dtype=torch.bfloat16,
-    )
+    form = {"preprocessor": PREPROCESSOR, "chat_template": opened.chat_template, "dtype": torch.bfloat16}
+    save_portable(opened.model, opened.tokenizer, target, profile=opened.profile, **form)
 
 
 def write_goldens(folder: Path) -> None:

@@ -22,8 +22,7 @@ from qsit_plugin.weights import resolve
 
 from ..synthetic.distortions import KINDS, Defect
 from ..synthetic.photos import HARD, View, load_split, sample_pairs
-from .architecture import PATCH, TILE, WIDTH, new_vision_tower
-from .attention import use_plain_attention
+from .architecture import PATCH, TILE, WIDTH, new_vision_tower, use_plain_attention
 from .loop import Loop, Numbered, Stage, log_means
 from .optimizers import cosine, muon_and_adamw
 
@@ -164,19 +163,14 @@ def check(model: TowerWithHeads, images: list[Image.Image], batches: int = 8) ->
     from scipy.stats import spearmanr
 
     model.eval()
-    values, scores, hits, shown = [], [], [], []
     data = Pairs(images, 128, seed=99, weights=HARD)
-    for batch in (data[number] for number in range(batches)):
-        levels, kinds = model(batch.pixels)
-        values.append(levels.softmax(-1) @ LEVELS)
-        scores.append(batch.scores)
-        truth = batch.kinds.argmax(-1)
-        seen = torch.tensor([bool(d) and d[0].visible > 0.15 for d in batch.defects])
-        hits.append((kinds[:, :CLEAN].argmax(-1) == truth)[seen])
-        shown.append(truth[seen])
+    found = [data[number] for number in range(batches)]
+    levels, kinds = (torch.cat(parts) for parts in zip(*(model(batch.pixels) for batch in found), strict=True))
+    scores, truth = torch.cat([batch.scores for batch in found]), torch.cat([batch.kinds for batch in found]).argmax(-1)
+    seen = torch.tensor([bool(d) and d[0].visible > 0.15 for batch in found for d in batch.defects])
+    right, kind = (kinds[:, :CLEAN].argmax(-1) == truth)[seen].float(), truth[seen]
+    rho = spearmanr(levels.softmax(-1) @ LEVELS, scores).statistic
     model.train()
-    rho = spearmanr(torch.cat(values), torch.cat(scores)).statistic
-    right, kind = torch.cat(hits).float(), torch.cat(shown)
     each = {name: round(right[kind == i].mean().item(), 2) for i, name in enumerate(KINDS) if (kind == i).any()}
     return {"srcc": round(float(rho), 4), "named": round(right.mean().item(), 4), **each}
 

@@ -83,18 +83,10 @@ def _scale(rng: np.random.Generator) -> float:
     return rng.uniform(0.5, 1.0) if kind < 0.92 else rng.uniform(0.25, 0.5)
 
 
-@dataclass
-class Region:
-    """A piece of a photo; what lies left of and above (x, y) is distorted with it and then cut off."""
-
-    image: Image.Image
-    x: int
-    y: int
-    scale: float  # pixels of the view per pixel of the photo
-
-
-def _region(photo: Image.Image, rng: np.random.Generator) -> Region:
-    """A region that fills one tile at some scale. Flat regions (sky) are mostly skipped: there is nothing to see."""
+def _region(photo: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int], float]:
+    """A region that fills one tile at some scale: the image, its corner (x, y), left of and above which it is distorted
+    and then cut off, and pixels of the view per pixel of the photo. Flat regions (sky) are mostly skipped: there is
+    nothing to see."""
     for _ in range(4):
         scale = _scale(rng)
         squash = rng.uniform(1.0, 1.8) if rng.random() < 0.2 else 1.0  # the base view ignores the aspect ratio
@@ -108,7 +100,7 @@ def _region(photo: Image.Image, rng: np.random.Generator) -> Region:
             break
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return Region(image, int(dx), int(dy), TILE / max(width - dx, height - dy))
+    return image, (int(dx), int(dy)), TILE / max(width - dx, height - dy)
 
 
 def random_crop(photo: Image.Image, width: int, height: int, rng: np.random.Generator) -> Image.Image:
@@ -181,13 +173,6 @@ def defects_of(plan: Plan, scale: float) -> tuple[Defect, ...]:
     return tuple(sorted((d for d in defects if d.visible > 0), key=lambda d: -d.harm))
 
 
-def _view(region: Region, plan: Plan, seed: int) -> View:
-    inside = apply(region.image, plan, seed).crop((region.x, region.y, *region.image.size))
-    pixels = np.asarray(inside.resize((TILE, TILE), Image.Resampling.BICUBIC))
-    defects = defects_of(plan, region.scale)
-    return View(pixels, defects, severity_score(defects))
-
-
 def sample_pairs(
     photos: list[Image.Image],
     rng: np.random.Generator,
@@ -197,9 +182,15 @@ def sample_pairs(
 ) -> Iterator[tuple[View, View]]:
     """``count`` pairs of views of one region, the milder view first. ``augmentation``: share of the
     regions that ``augmented`` changes."""
-    region = _region(photos[rng.integers(len(photos))], rng)
-    region.image = augmented(region.image, photos, rng, augmentation)
+    region, corner, scale = _region(photos[rng.integers(len(photos))], rng)
+    region = augmented(region, photos, rng, augmentation)
+
+    def view(plan: Plan, seed: int) -> View:
+        inside = apply(region, plan, seed).crop((*corner, *region.size))
+        defects = defects_of(plan, scale)
+        return View(np.asarray(inside.resize((TILE, TILE), Image.Resampling.BICUBIC)), defects, severity_score(defects))
+
     for _ in range(count):
         seed = int(rng.integers(2**31))
-        mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, CLEAN_PAIRS))
-        yield mild, strong
+        mild, strong = pick_pair(region, rng, weights, CLEAN_PAIRS)
+        yield view(mild, seed), view(strong, seed)

@@ -19,8 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ...synthetic.photos import HARD, apply, find, pick_name, random_crop, split
-from ..architecture import PATCH, TILE, WIDTH, new_vision_tower
-from ..attention import use_plain_attention
+from ..architecture import PATCH, TILE, WIDTH, new_vision_tower, use_plain_attention
 from ..loop import Loop, Numbered, Stage, log_means
 from ..optimizers import muon_and_adamw, trapezoid
 from ..tower import inner_tower, read_tower

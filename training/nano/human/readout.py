@@ -10,19 +10,17 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from qsit_plugin.row_file import replacing
-
-from ..architecture import new_vision_tower
-from ..attention import use_plain_attention
+from ..architecture import new_vision_tower, use_plain_attention
 from ..tower import inner_tower, read_tower
 from . import efficientnet
 from .imitation import tiles, tower_layers
-from .rated import Rated, read, read_and_cut, within_subsets
+from .rated import Rated, cached, read, read_and_cut, within_subsets
 
 SIDE = 512
 """Photos are read at this size, as nano's processor fits LIVE-C's 500 pixels into its grid; BIQ2021's have it."""
@@ -64,27 +62,15 @@ def photo_of(path: Path) -> torch.Tensor:
     return torch.from_numpy(np.array(fitted))[None]
 
 
-@torch.inference_mode()
-def describe_all(
-    photos: Sequence[Rated], describe: Describe, cache: str | Path | None = None, bfloat16: bool = False
-) -> np.ndarray:
-    """(N, D) float16. What the file ``cache`` holds is not computed again; it is written every 200 photos."""
-    place = Path(cache) if cache else None
-    found: dict[str, np.ndarray] = {}
-    if place and place.exists():
-        with np.load(place) as stored:
-            found = dict(zip(stored["names"].tolist(), stored["vectors"], strict=True))
-    left = [photo for photo in photos if photo.path.name not in found]
-    for number, photo in enumerate(left, start=1):
+def describe_all(photos: Sequence[Rated], describe: Describe, cache: Path, bfloat16: bool) -> np.ndarray:
+    """(N, D) float16, kept in the file ``cache``."""
+
+    @torch.inference_mode()
+    def vector(path: Path) -> np.ndarray:
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            vector = describe(photo_of(photo.path))[0]
-        found[photo.path.name] = vector.half().numpy()
-        if number % 200 == 0 or number == len(left):
-            print(f"described {number} of {len(left)}", flush=True)
-            if place:
-                with replacing(place) as fresh:
-                    np.savez(fresh, names=np.array(list(found)), vectors=np.stack(list(found.values())))
-    return np.stack([found[photo.path.name] for photo in photos])
+            return describe(photo_of(path))[0].half().numpy()
+
+    return cached(cache, photos, vector)
 
 
 class Ridge:
@@ -115,36 +101,6 @@ def drawn(photos: Sequence[Rated], count: int) -> list[Rated]:
     return sorted(photos, key=lambda photo: hashlib.sha256(photo.path.name.encode()).digest())[:count]
 
 
-def figures(
-    photos: Sequence[Rated],
-    unseen: Sequence[Rated],
-    describe: Describe,
-    count: int,
-    cache: Path,
-    part: str,
-    bfloat16: bool = False,
-) -> dict[str, object]:
-    """Rank correlations of a read-out taught on ``count`` training photos, on ``part`` of both databases."""
-    training = drawn([photo for photo in photos if photo.part == "training"], count)
-    asked, away = ([photo for photo in some if photo.part == part] for some in (photos, unseen))
-    cache.mkdir(parents=True, exist_ok=True)
-    known = describe_all([*training, *asked], describe, cache / "rated.npz", bfloat16)
-    ridge = Ridge(known[: len(training)], np.array([photo.mos for photo in training]))
-    values = ridge(known[len(training) :])
-    found: dict[str, object] = {"training": len(training), "alpha": ridge.alpha, "part": part}
-    found["rated"] = _rounded(within_subsets(asked, values))
-    if part == "test":
-        found["without twins"] = _rounded(within_subsets(asked, values, lambda photo: not photo.twin))
-    if away:
-        distant = ridge(describe_all(away, describe, cache / "unseen.npz", bfloat16))
-        found["unseen"] = _rounded(within_subsets(away, distant))["all"]
-    return found
-
-
-def _rounded(figures: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in figures.items()}
-
-
 def measure(
     rated: Path,
     cache: Path,
@@ -156,11 +112,26 @@ def measure(
     part: str = "validation",
     threads: int = 1,
     bfloat16: bool = False,
-) -> None:
-    """Print the figures of a tower or of a teacher. ``part``: "validation", or once, at the end, "test"."""
+) -> dict[str, Any]:
+    """Print and return rank correlations of a read-out of a tower, or of a teacher, taught on ``training`` photos.
+    ``part``: "validation" of both databases, or once, at the end, "test"."""
     if (tower is None) == (teacher is None) or part not in ("validation", "test"):
         raise SystemExit("give either --tower or --teacher, and as --part validation or test")
     torch.set_num_threads(threads)
     describe = tower_description(tower) if tower else teacher_description(None if teacher == "imagenet" else teacher)
-    photos, others = read_and_cut(rated, thumbnails), read(unseen) if unseen else []
-    print(json.dumps(figures(photos, others, describe, training, cache, part, bfloat16), indent=2))
+    cache.mkdir(parents=True, exist_ok=True)
+    photos = read_and_cut(rated, thumbnails)
+    taught = drawn([photo for photo in photos if photo.part == "training"], training)
+    asked, away = ([p for p in some if p.part == part] for some in (photos, read(unseen) if unseen else []))
+    known = describe_all([*taught, *asked], describe, cache / f"rated-{part}.npz", bfloat16)
+    ridge = Ridge(known[: len(taught)], np.array([photo.mos for photo in taught]))
+    values = ridge(known[len(taught) :])
+    found: dict[str, Any] = {"training": len(taught), "alpha": ridge.alpha, "part": part}
+    found["rated"] = within_subsets(asked, values)
+    if part == "test":
+        found["without twins"] = within_subsets(asked, values, lambda photo: not photo.twin)
+    if away:
+        distant = ridge(describe_all(away, describe, cache / f"unseen-{part}.npz", bfloat16))
+        found["unseen"] = within_subsets(away, distant)["all"]
+    print(json.dumps(found, indent=2))
+    return found

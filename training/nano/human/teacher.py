@@ -143,7 +143,7 @@ def check(
     found = within_subsets(asked, grade(model, asked, bfloat16))
     if away:
         found["unseen"] = within_subsets(away, grade(model, away, bfloat16))["all"]
-    return {name: round(value, 4) for name, value in found.items()}
+    return found
 
 
 def train(rated: Path, out: Path, stage: TeacherStage, unseen: Path | None = None) -> None:
