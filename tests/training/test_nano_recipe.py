@@ -266,8 +266,8 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(made, folder, monkeypatch):
     stage = make.read_recipe(folder / "small.yaml").tower
     save = loop.Loop.save
 
-    def stop_after_saving(running):
-        save(running)
+    def stop_after_saving(running, path):
+        save(running, path)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -1,16 +1,18 @@
 """How qsit-nano is made and measured, one command each: python -m qsit_plugin.training.nano COMMAND ...
 
-photos: folder of clean photos, of 512 pixels or more; one in eight is held out
-recipe: file with the settings of all stages
-tower, language, teacher: the results of these commands (.safetensors)
-start: the result of evidence; that of tower, where a checkpoint is given; for teacher, one of its own
-checkpoint: qsit-nano, or the folder of a checkpoint
-folder: write a checkpoint folder, too: a base for qsit train
-json, figures: file for the figures of evaluate, which publish reads
-rated, unseen: folders of BIQ2021 and LIVE-C, with ratings.csv
-cache: folder for the vectors of a network
-thumbnails: file of thumbnails that show near twins; made if missing
-out: file or folder to write
+What the options name that are no settings of a stage:
+
+"--photos": folder of clean photos, of 512 pixels or more; one in eight is held out
+"--recipe": file with the settings of all stages
+"--tower", "--language", "--teacher": the results of these commands (.safetensors)
+"--start": the result of evidence; that of tower, where a checkpoint is given; for teacher, one of its own
+"--checkpoint": qsit-nano, or the folder of a checkpoint
+"--folder": a checkpoint folder to write, too: a base for qsit train
+"--json", "--figures": file for the figures of evaluate, which publish reads
+"--rated", "--unseen": folders of BIQ2021 and LIVE-C, with ratings.csv
+"--cache": folder for the vectors of a network
+"--thumbnails": file of thumbnails that show near twins; made if missing
+"--out": file or folder to write
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for command, function in COMMANDS.items():
         text = str(sys.modules[function.__module__].__doc__)
-        add_options(commands.add_parser(command, help=text.split("\n")[0], description=text, **form), function)
+        sub = commands.add_parser(command, help=text.split("\n")[0], description=text, epilog=__doc__, **form)
+        add_options(sub, function)
     given = vars(parser.parse_args())
     function = COMMANDS[given.pop("command")]
     if stage := get_type_hints(function).get("stage"):

@@ -176,5 +176,5 @@ def train(photos: Path, start: Path, out: Path, stage: JointStage) -> None:
 def write(made: Learner, out: Path) -> None:
     """The checkpoint folder, weights in bfloat16: loaded in float32 they differ by less than training noise."""
     words: Any = made.conversation.tokenizer
-    form = {"preprocessor": PREPROCESSOR, "chat_template": CHAT_TEMPLATE, "dtype": torch.bfloat16}
+    form: Any = {"preprocessor": PREPROCESSOR, "chat_template": CHAT_TEMPLATE, "dtype": torch.bfloat16}
     save_portable(made.model, words, out, profile=tokenizer.profile(words), **form)

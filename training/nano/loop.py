@@ -72,15 +72,14 @@ class Loop:
         self.begun = time.monotonic()
         for batch in batches(self.step, self.stage.steps):
             yield self.step, batch
-            if self.saves:
-                self.save()
+            if self.state and self.saves:
+                self.save(self.state)
             self.step += 1
 
     @property
     def saves(self) -> bool:
         """Whether this step is followed by a state."""
-        done = self.step + 1
-        return self.state is not None and (done % self.stage.save_every == 0 or done == self.stage.steps)
+        return (self.step + 1) % self.stage.save_every == 0 or self.step + 1 == self.stage.steps
 
     def descend(
         self, rate: float, losses: dict[str, torch.Tensor], items: int = 1, clipped: nn.Module | None = None
@@ -103,15 +102,15 @@ class Loop:
         speed = self.items / max(time.monotonic() - self.begun, 1e-9)
         self.log(self.step + 1, {name: loss.item() for name, loss in losses.items()}, speed)
 
-    def save(self) -> None:
-        """Write the state, beside its place and moved there, so that a kill leaves the last one whole."""
+    def save(self, path: Path) -> None:
+        """Write the state, beside ``path`` and moved there, so that a kill leaves the last one whole."""
         state = {
             "step": self.step + 1,
             "modules": [module.state_dict() for module in self.modules],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "random": torch.get_rng_state(),
         }
-        with replacing(self.state) as fresh:
+        with replacing(path) as fresh:
             torch.save(state, fresh)
 
     def load(self) -> int:
@@ -119,9 +118,9 @@ class Loop:
         if not self.state or not self.state.exists():
             return 0
         state = torch.load(self.state, weights_only=True)
-        kept = [*state["modules"], *state["optimizers"]]
-        for one, found in zip([*self.modules, *self.optimizers], kept, strict=True):
-            one.load_state_dict(found)
+        for name in ("modules", "optimizers"):
+            for one, values in zip(getattr(self, name), state[name], strict=True):
+                one.load_state_dict(values)
         torch.set_rng_state(state["random"])
         return int(state["step"])
 

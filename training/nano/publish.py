@@ -22,32 +22,23 @@ LIMIT = 16 * 2**20
 CARD = Path(__file__).with_name("MODEL_CARD.md")
 
 
-def golden_pictures(folder: Path) -> list[Path]:
-    """The demo's two photos at 256 pixels, as PNG, so that no JPEG decoder can move a golden value."""
-    made = []
-    for name in ("astronaut", "astronaut-blurred"):
-        source = files("qsit_plugin") / "demo" / f"{name}.jpg"
-        path = folder / f"golden-{name}.png"
-        with source.open("rb") as stream:
-            Image.open(stream).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path, optimize=True)
-        made.append(path)
-    return made
-
-
 def write_anew(source: Path, target: Path) -> None:
     """The same weights through today's ``save_portable``, so that the package never carries an older layout."""
     opened = open_checkpoint(source, device=torch.device("cpu"), dtype=torch.bfloat16)
-    form = {"preprocessor": PREPROCESSOR, "chat_template": opened.chat_template, "dtype": torch.bfloat16}
+    form: Any = {"preprocessor": PREPROCESSOR, "chat_template": opened.chat_template, "dtype": torch.bfloat16}
     save_portable(opened.model, opened.tokenizer, target, profile=opened.profile, **form)
 
 
 def write_goldens(folder: Path) -> None:
-    """``golden.json``: logits and score of the golden pictures, in float32 on the CPU."""
+    """``golden.json``: logits and score, in float32 on the CPU, of the demo's two photos at 256 pixels. These are
+    written as PNG, so that no JPEG decoder can move a golden value."""
     import qsit_plugin
 
-    model = qsit_plugin.load(folder, device="cpu", dtype="float32")
-    entries = []
-    for path in golden_pictures(folder):
+    model, entries = qsit_plugin.load(folder, device="cpu", dtype="float32"), []
+    for name in ("astronaut", "astronaut-blurred"):
+        path = folder / f"golden-{name}.png"
+        with (files("qsit_plugin") / "demo" / f"{name}.jpg").open("rb") as stream:
+            Image.open(stream).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path, optimize=True)
         logits, score = model.level_logits(path)[0].tolist(), model.score(path).value
         entries.append({"image": path.name, "logits": logits, "score": score, "note": "float32 on the CPU"})
     (folder / "golden.json").write_text(json.dumps({"goldens": entries}, indent=2) + "\n", encoding="utf-8")

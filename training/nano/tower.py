@@ -62,14 +62,9 @@ def soft_levels(score: torch.Tensor) -> torch.Tensor:
 
 def kind_shares(defects: Sequence[Defect]) -> list[float]:
     """21 shares of the blame: by harm among the defects that can be seen; all to CLEAN where there is none."""
-    shares = [0.0] * (CLEAN + 1)
-    for defect in defects:
-        if defect.visible > SEEN:
-            shares[KINDS.index(defect.name)] += defect.harm
+    shares = [float(sum(d.harm for d in defects if d.name == kind and d.visible > SEEN)) for kind in KINDS]
     total = sum(shares)
-    if total == 0.0:
-        shares[CLEAN] = total = 1.0
-    return [share / total for share in shares]
+    return [*(share / total for share in shares), 0.0] if total else [0.0] * CLEAN + [1.0]
 
 
 @dataclass

@@ -137,7 +137,7 @@ def on_grid(tokens: torch.Tensor, crops: int, stride: int) -> torch.Tensor:
     return F.avg_pool2d(grid, stride // PATCH) if stride > PATCH else F.pixel_shuffle(grid, PATCH // stride)
 
 
-def files_of(rated_folder: str | Path, photo_folder: str | Path, cache: str | Path, side: int) -> list[Path]:
+def files_of(rated_folder: Path, photo_folder: Path, cache: Path, side: int) -> list[Path]:
     """Rated photos of the training part, and four times the clean ones of the split's training half: there are few."""
     people = [photo.path for photo in read_and_cut(rated_folder, cache) if photo.part == "training"]
     return [path for path in people + 4 * split(find(photo_folder))[0] if _shorter_side(path) >= side]
