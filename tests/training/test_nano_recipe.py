@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from qsit_plugin.engines.torch_engine import TorchEngine
 from qsit_plugin.tiling import Tiling
 from qsit_plugin.training.nano import architecture, tokenizer
 from qsit_plugin.training.nano.evaluate import rank_correlation
+from qsit_plugin.training.nano.joint import JointStage
 from qsit_plugin.training.synthetic import distortions, photos, text, vocabulary
 from qsit_plugin.training.synthetic.distortions import Defect
 
@@ -172,8 +175,7 @@ def test_any_text_survives_the_tokenizer(words):
 
 
 def test_an_options_line_is_marked_at_its_end_with_its_letter_and_whether_it_fits(words):
-    from qsit_plugin.training.nano.choice import NO_OPTION
-    from qsit_plugin.training.nano.turns import tokens_of
+    from qsit_plugin.training.nano.turns import NO_OPTION, tokens_of
 
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
     turn = text.lettered("Which?", ["motion blur", "noise", "banding"], 1)
@@ -219,10 +221,10 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
 
 
 SMALL = """
-tower: {steps: 4, batch: 8, save_every: 2, variety: 0.5, kept: 0.5}
+tower: {steps: 4, batch: 8, save_every: 2, augmentation: 0.5, kept: 0.5}
 language: {steps: 4, batch: 8, save_every: 2, checkpoint: qsit-nano}
 evidence: {views: 64, steps: 2, batch: 8, projector_steps: 2}
-joint: {steps: 4, frozen: 0.5, early: 1.0, save_every: 2, variety: 0.5, scoring: 0.5}
+joint: {steps: 4, frozen: 0.5, early: 1.0, save_every: 2, augmentation: 0.5, scoring: 0.5}
 """
 
 
@@ -244,7 +246,7 @@ def made(folder):
     from qsit_plugin.training.nano import make
 
     threads = torch.get_num_threads()
-    nano = make.make(folder / "photos", folder / "out", make.read_recipe(folder / "small.yaml"))
+    nano = make.make(folder / "photos", folder / "out", folder / "small.yaml")
     yield nano
     torch.set_num_threads(threads)
 
@@ -262,14 +264,14 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(made, folder, monkeypatch):
 
     again = folder / "again.safetensors"
     stage = make.read_recipe(folder / "small.yaml").tower
-    state_after = loop.save_state
+    save = loop.Loop.save
 
-    def stop_after_saving(*arguments):
-        state_after(*arguments)
+    def stop_after_saving(running, path):
+        save(running, path)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_state", stop_after_saving)
+        patch.setattr(loop.Loop, "save", stop_after_saving)
         with pytest.raises(KeyboardInterrupt):
             tower.train(folder / "photos", again, stage)
     assert not again.exists()
@@ -279,30 +281,22 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(made, folder, monkeypatch):
 
 
 def test_finished_stages_are_not_done_again_and_another_recipe_needs_another_folder(made, folder, capsys):
-    from dataclasses import replace
-
     from qsit_plugin.training.nano import make
 
-    recipe = make.read_recipe(folder / "small.yaml")
-    make.make(folder / "photos", folder / "out", recipe)
+    make.make(folder / "photos", folder / "out", folder / "small.yaml")
     assert capsys.readouterr().out.count("done before") == 4
-    other = replace(recipe, joint=replace(recipe.joint, steps=5))
+    (folder / "other.yaml").write_text(SMALL.replace("joint: {steps: 4", "joint: {steps: 5"), encoding="utf-8")
     with pytest.raises(make.RecipeError, match="another recipe or other photos: give another --out"):
-        make.make(folder / "photos", folder / "out", other)
+        make.make(folder / "photos", folder / "out", folder / "other.yaml")
 
 
 def test_a_round_that_goes_on_from_a_checkpoint_needs_neither_codes_nor_evidence(made, folder, capsys):
-    from dataclasses import replace
-
     from qsit_plugin.training.nano import make
 
-    recipe = make.read_recipe(folder / "small.yaml")
-    onward = replace(
-        recipe,
-        tower=replace(recipe.tower, checkpoint="qsit-nano"),
-        joint=replace(recipe.joint, checkpoint="qsit-nano"),
-    )
-    make.make(folder / "photos", folder / "onward", onward)
+    onward = SMALL.replace("tower: {", "tower: {checkpoint: qsit-nano, ")
+    onward = onward.replace("joint: {", "joint: {checkpoint: qsit-nano, ")
+    (folder / "onward.yaml").write_text(onward, encoding="utf-8")
+    make.make(folder / "photos", folder / "onward", folder / "onward.yaml")
     stages = [line for line in capsys.readouterr().out.splitlines() if line in ("tower:", "language:", "evidence:")]
     assert stages == ["tower:"]
 
@@ -337,8 +331,48 @@ def test_the_published_recipe_is_read_and_a_wrong_setting_is_named(tmp_path):
     assert make.read_recipe(make.RECIPE).tower.learning_rate > 0
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("tower: {step: 4}", encoding="utf-8")
-    with pytest.raises(make.RecipeError, match="unknown setting step; there are steps, batch"):
+    with pytest.raises(make.RecipeError, match="wrong.yaml, tower: unknown setting step; there are steps, .*batch"):
         make.read_recipe(wrong)
+    wrong.write_text("towers: {steps: 4}", encoding="utf-8")
+    with pytest.raises(make.RecipeError, match="unknown setting towers; there are tower, language, evidence, joint"):
+        make.read_recipe(wrong)
+    wrong.write_text("tower: [4]", encoding="utf-8")
+    with pytest.raises(make.RecipeError, match="\\[4\\] is no list of settings"):
+        make.read_recipe(wrong)
+
+
+def test_the_older_name_of_augmentation_is_read(tmp_path):
+    pytest.importorskip("yaml", reason="a recipe needs pyyaml")
+    from qsit_plugin.training.nano import make
+
+    (tmp_path / "older.yaml").write_text("tower: {variety: 0.25}\njoint: {variety: 5e-1}", encoding="utf-8")
+    recipe = make.read_recipe(tmp_path / "older.yaml")
+    assert (recipe.tower.augmentation, recipe.joint.augmentation) == (0.25, 0.5)
+
+
+def test_every_setting_of_a_stage_is_an_option_of_its_command(monkeypatch):
+    from qsit_plugin.training.nano import __main__ as command_line
+
+    called = []
+
+    def stage_of_a_test(photos: Path, out: Path, stage: JointStage) -> None:
+        called.append((photos, out, stage))
+
+    monkeypatch.setitem(command_line.COMMANDS, "joint", stage_of_a_test)
+    words = "nano joint --photos a --out b --steps 7 --new-tower 0.5 --bfloat16 --checkpoint qsit-nano"
+    monkeypatch.setattr("sys.argv", words.split())
+    command_line.main()
+    expected = JointStage(steps=7, new_tower=0.5, bfloat16=True, checkpoint="qsit-nano")
+    assert called == [(Path("a"), Path("b"), expected)]
+
+
+def test_a_command_says_what_is_wrong_in_one_sentence(tmp_path, monkeypatch):
+    pytest.importorskip("yaml", reason="a recipe needs pyyaml")
+    from qsit_plugin.training.nano import __main__ as command_line
+
+    monkeypatch.setattr("sys.argv", ["nano", "make", "--photos", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="no photo below .*; give a folder of clean photos"):
+        command_line.main()
 
 
 def test_rows_from_photos_can_be_trained_on(folder):
@@ -354,25 +388,3 @@ def test_rank_correlation_knows_ties_and_constants():
     assert rank_correlation([3, 2, 1], [0, 1, 2]) == pytest.approx(-1.0)
     assert rank_correlation([1, 1, 1], [0, 1, 2]) == 0.0
     assert rank_correlation([1, 1, 2, 3], [0, 1, 2, 3]) == pytest.approx(0.9486833)
-
-
-def test_curves_are_read_from_what_the_stages_print():
-    from qsit_plugin.training.synthetic.curves import points
-
-    printed = [
-        "tower:",
-        "12 photos to train on, 2 held out",
-        "step 100 of 200 loss 4.500 90 views/s",
-        " held out {'srcc': 0.5, 'named': 0.25, 'blur': 0.9}",
-        "evidence:",
-        "step 100 of 450 level 1.250 letter 0.500 2.3 steps/s",
-        "P step 50 unexplained 0.125 20 s",
-    ]
-    assert list(points(printed)) == [
-        ("tower", 100, "loss", 4.5),
-        ("tower", 100, "held out srcc", 0.5),
-        ("tower", 100, "held out named", 0.25),
-        ("evidence", 100, "level", 1.25),
-        ("evidence", 100, "letter", 0.5),
-        ("projector", 50, "unexplained", 0.125),
-    ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qsit_plugin.training.nano import joint, optimizers
-from qsit_plugin.training.nano.attention import attend, use_plain_attention
+from qsit_plugin.training.nano.architecture import attend, use_plain_attention
 from qsit_plugin.training.nano.language import learner
 from qsit_plugin.training.nano.tower import TowerWithHeads
 
@@ -21,7 +21,7 @@ def test_plain_attention_is_attention(masked: bool) -> None:
     query, key, value = vectors()
     mask = torch.zeros(2, 1, 7, 7).masked_fill(torch.rand(2, 1, 7, 7) < 0.3, -1e9) if masked else None
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    found, _ = attend(torch.nn.Identity(), query, key, value, mask)
+    found, _ = attend(torch.nn.Identity(), query, key, value, mask, 8**-0.5)
     assert torch.allclose(found.transpose(1, 2), expected, atol=1e-6)
 
 
@@ -30,7 +30,7 @@ def test_plain_attention_without_a_mask_is_causal_where_its_module_is() -> None:
     module.is_causal = True
     query, key, value = vectors()
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-    found, _ = attend(module, query, key, value, None)
+    found, _ = attend(module, query, key, value, None, 8**-0.5)
     assert torch.allclose(found.transpose(1, 2), expected, atol=1e-6)
 
 
@@ -76,15 +76,13 @@ def test_torch_without_muon_is_refused_with_the_cure(monkeypatch: pytest.MonkeyP
         optimizers.muon_and_adamw(TowerWithHeads(0))
 
 
-def test_a_stage_logs_the_means_of_its_losses_in_the_form_that_curves_are_read_from(capsys) -> None:
-    from qsit_plugin.training.nano.loop import moving_means, recent_means
-    from qsit_plugin.training.synthetic.curves import points
+def test_a_stage_logs_the_means_of_its_losses_and_its_speed(capsys) -> None:
+    from qsit_plugin.training.nano.loop import log_means
 
-    moving, recent = moving_means(100, 2, "{:.0f} views/s"), recent_means(100, lambda means: f"losses {means}")
+    moving, recent = log_means(100, 2, "{:.0f} views/s"), log_means(100, 50, "{:.2f} steps/s", keep=None)
     for step in range(1, 51):
         moving(step, {"level": 1.0 + (step == 1), "rest": 0.5}, 90.0)
-        recent(step, {"0": float(step), "1": 2.0}, 4.0)
+        recent(step, {"a": float(step), "b": 2.0}, 4.0)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "step 2 of 100 level 1.980 rest 0.500 90 views/s"
-    assert lines[-1] == "step 50 of 100 losses [25.5, 2.0] 0.25 s"
-    assert list(points(lines[:1])) == [("", 2, "level", 1.98), ("", 2, "rest", 0.5)]
+    assert lines[-1] == "step 50 of 100 a 25.500 b 2.000 4.00 steps/s"

@@ -153,7 +153,7 @@ def test_a_stopped_teacher_goes_on_to_the_weights_of_an_uninterrupted_one(tmp_pa
             stage = teacher.TeacherStage(
                 steps=steps, batch=2, side=32, start=str(tmp_path / "start.safetensors"), save_every=2, check_every=99
             )
-            teacher.train(tmp_path, None, tmp_path / name, stage)
+            teacher.train(tmp_path, tmp_path / name, stage)
         return load_file(tmp_path / name)
 
     whole, stopped = run("whole.safetensors", 4), run("stopped.safetensors", 2, 4)

@@ -1,14 +1,11 @@
-"""Last stage: the mean of the weights of two nanos, one of which went on from the other.
+"""The last stage: the mean of the weights of two nanos, one of which went on from the other.
 
-Each of the two knows other photos by heart, their mean less of any: on new photos it puts more ladders in order than
+Each of the two overfits to other photos, their mean less to any: on new photos it puts more ladders in order than
 either (README.md has the figures; the idea is that of "Model soups", arXiv 2203.05482).
-
-    python -m qsit_plugin.training.nano.average --checkpoint made/nano --other qsit-nano --share 0.6 --out averaged
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +19,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class AverageStage:
-    """What the recipe says of this stage."""
+    """Settings of the average."""
 
     other: str | None = None
     """The checkpoint to average with (qsit-nano, or a folder); none leaves the stage out."""
@@ -30,7 +27,7 @@ class AverageStage:
     """Weight of the new checkpoint; the other has the rest."""
 
 
-def average(checkpoint: str | Path, other: str | Path, share: float, out: str | Path) -> None:
+def average(checkpoint: str | Path, other: str | Path, out: Path, share: float = AverageStage.share) -> None:
     """Write ``out``: the folder ``checkpoint`` with ``share`` of its weights and the rest of ``other``, each weight
     in its own dtype. Raises ValueError for a share outside [0, 1] and for checkpoints of other shapes."""
     if not 0.0 <= share <= 1.0:
@@ -41,18 +38,4 @@ def average(checkpoint: str | Path, other: str | Path, share: float, out: str | 
         raise ValueError(f"{checkpoint} and {other} are not of one architecture, so they have no mean")
     mean = {name: (share * w.float() + (1.0 - share) * old[name].float()).to(w.dtype) for name, w in new.items()}
     shutil.copytree(source, out, ignore=shutil.ignore_patterns(WEIGHTS), dirs_exist_ok=True)
-    save_file(mean, Path(out) / WEIGHTS, metadata={"format": "pt"})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="the new checkpoint")
-    parser.add_argument("--other", required=True, help="the one that it went on from")
-    parser.add_argument("--share", type=float, default=AverageStage.share, help="of the new one; default: %(default)s")
-    parser.add_argument("--out", required=True, help="checkpoint folder to write")
-    args = parser.parse_args()
-    average(args.checkpoint, args.other, args.share, args.out)
-
-
-if __name__ == "__main__":
-    main()
+    save_file(mean, out / WEIGHTS, metadata={"format": "pt"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,12 +14,11 @@ from qsit_plugin.chat import Conversation
 from qsit_plugin.tiling import Tiling
 
 from ..synthetic import photos, text
+from ..synthetic.augmentation import augmented
 from ..synthetic.distortions import Defect, severity_score
-from ..synthetic.variety import varied
 from .architecture import TILE
-from .choice import NO_OPTION
 from .loop import Numbered
-from .turns import Tokens, tokens_of
+from .turns import FILLS, NO_OPTION, Tokens, padded, tokens_of
 
 GRIDS = (
     ((1, 1),),
@@ -52,25 +52,21 @@ class Batch:
     position: torch.Tensor  # (B, T) place of the token inside its turn
     labels: torch.Tensor  # (B, T) token that follows, -100 where nothing is to be learned
     role: torch.Tensor  # (B, T) what the label is: 0 rest, 1 level, 2 letter, 3 first word of a text
-    mark: torch.Tensor  # (B, T) ends of options, see choice.option_marks
+    mark: torch.Tensor  # (B, T) ends of options, see turns.option_marks
 
 
+@dataclass(eq=False)
 class Batches(Numbered):
     """Batches by number, each of one tile grid; every one follows from (seed, number). The first ``early`` ones are
     mostly of small grids; in a share ``scoring`` of all only the score is asked for."""
 
-    def __init__(
-        self,
-        images: list[Image.Image],
-        conversation: Conversation,
-        tiling: Tiling,
-        seed: int,
-        early: int,
-        variety: float = 0.0,
-        scoring: float = 0.0,
-    ):
-        self.images, self.conversation, self.tiling, self.seed = images, conversation, tiling, seed
-        self.early, self.variety, self.scoring = early, variety, scoring
+    images: list[Image.Image]
+    conversation: Conversation
+    tiling: Tiling
+    seed: int
+    early: int
+    augmentation: float = 0.0
+    scoring: float = 0.0
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, number])
@@ -79,9 +75,8 @@ class Batches(Numbered):
         return self.batch(rng, shares, only_score)
 
     def batch(self, rng: np.random.Generator, shares: tuple[float, ...] = LATE, only_score: bool = False) -> Batch:
-        """The next batch of ``rng``, of five turns an image or of the score alone: a third as dear on one tile."""
-        grids = GRIDS[rng.choice(len(GRIDS), p=shares)]
-        rows, columns = grids[int(rng.integers(len(grids)))]
+        """The next batch of ``rng``: five turns an image, or the score alone, which costs a third on one tile."""
+        rows, columns = text.pick(GRIDS[rng.choice(len(GRIDS), p=shares)], rng)
         size = self._size(rows, columns, rng)
         text_tokens = 30 if only_score else 300
         pairs = max(1, min(16, TOKENS_PER_BATCH // (self.tiling.token_count(*size) + text_tokens) // 2))
@@ -92,7 +87,8 @@ class Batches(Numbered):
                 score = severity_score(defects)
                 tiles.append(torch.from_numpy(self.tiling.cut(image)))
                 scores.append(score)
-                texts.append(self._score_turn(score) if only_score else self._turns(defects, score, rng))
+                turns = [text.score_turn(score)] if only_score else text.turns_for(defects, score, rng)
+                texts.append(self._tokens(turns, rng))
         return Batch(torch.stack(tiles), size, torch.tensor(scores, dtype=torch.float32), *_pad(texts))
 
     def _size(self, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -109,9 +105,8 @@ class Batches(Numbered):
         self, size: tuple[int, int], rng: np.random.Generator, clean: float
     ) -> Iterator[tuple[Image.Image, tuple[Defect, ...]]]:
         """Two versions of one region. Three in ten are distorted larger and shrunk, as big photos are."""
-        photo = self.images[int(rng.integers(len(self.images)))]
-        region, shown = self._region(photo, size, rng)
-        region = varied(region, self.images, rng, self.variety)
+        region, shown = self._region(text.pick(self.images, rng), size, rng)
+        region = augmented(region, self.images, rng, self.augmentation)
         seed = int(rng.integers(2**31))
         for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean):
             image = photos.apply(region, plan, seed)
@@ -125,43 +120,30 @@ class Batches(Numbered):
         fit = min(1.0, photo.width / (width / scale), photo.height / (height / scale))
         box_width, box_height = int(width / scale * fit), int(height / scale * fit)
         shown = width / box_width
-        region = photo
-        for _ in range(4):
-            x, y = (int(rng.integers(most)) for most in (photo.width - box_width + 1, photo.height - box_height + 1))
-            region = photo.crop((x, y, x + box_width, y + box_height))
-            if photos.has_content(region):
-                break
+        region = photos.crop_with_content(photo, box_width, box_height, rng, tries=4)
         if rng.random() < 0.5:
             region = region.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if shown > 1.0:
             return region.resize(size, Image.Resampling.LANCZOS), 1.0  # a small photo: enlarge before distorting
         return region, shown
 
-    def _score_turn(self, score: float) -> list[Tokens]:
-        return [tokens_of(text.score_turn(score), self.conversation)]
-
-    def _turns(self, defects: tuple[Defect, ...], score: float, rng: np.random.Generator) -> list[Tokens]:
-        """Five turns as tokens. One in seven times the naming follows the description in one conversation: there the
-        answer stands in the text, which teaches how a choice is made before the image is understood."""
-        turns = text.turns_for(defects, score, rng)
-        rating, naming, aspect, describe, more = (tokens_of(turn, self.conversation) for turn in turns)
-        if rng.random() > 0.15:
-            return [rating, naming, aspect, describe, more]
+    def _tokens(self, turns: list[text.Turn], rng: np.random.Generator) -> list[Tokens]:
+        """Turns as tokens. One in seven times the naming follows the description in one conversation: there the answer
+        stands in the text, which teaches how a choice is made before the image is understood."""
+        tokens = [tokens_of(turn, self.conversation) for turn in turns]
+        if len(turns) == 1 or rng.random() > 0.15:
+            return tokens
+        rating, naming, aspect, describe, more = tokens
         glue = self.conversation.tokenizer.encode("\n<|im_start|>user", add_special_tokens=False)
-        quiet = ([-100] * len(glue), [0] * len(glue), [NO_OPTION] * len(glue))
-        joined = tuple(a + g + b for a, g, b in zip(describe, (glue, *quiet), naming, strict=True))
+        quiet = (glue, *([fill] * len(glue) for fill in FILLS[1:]))
+        joined = tuple(a + g + b for a, g, b in zip(describe, quiet, naming, strict=True))
         return [rating, joined, aspect, more]  # type: ignore[list-item]
 
 
-def _pad(texts: list[list[Tokens]]) -> tuple[torch.Tensor, ...]:
-    """(ids, turn, position, labels, role, mark), each (B, T): an image's turns in a row, padded on the right."""
-    rows: list[list[list[int]]] = []
+def _pad(texts: list[list[Tokens]]) -> list[torch.Tensor]:
+    """[ids, turn, position, labels, role, mark], each (B, T): an image's turns in a row, padded on the right."""
+    rows = []
     for turns in texts:
-        row: list[list[int]] = [[], [], [], [], [], []]
-        for number, (ids, *others) in enumerate(turns):
-            for column, values in zip(row, (ids, [number] * len(ids), range(len(ids)), *others), strict=True):
-                column.extend(values)
-        rows.append(row)
-    length = max(len(row[0]) for row in rows)
-    fill = (0, -1, 0, -100, 0, NO_OPTION)
-    return tuple(torch.tensor([row[i] + [fill[i]] * (length - len(row[i])) for row in rows]) for i in range(len(fill)))
+        parts = [(ids, [n] * len(ids), range(len(ids)), *others) for n, (ids, *others) in enumerate(turns)]
+        rows.append([list(chain.from_iterable(column)) for column in zip(*parts, strict=True)])
+    return padded(rows, (0, -1, 0, -100, 0, NO_OPTION))

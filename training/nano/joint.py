@@ -1,19 +1,16 @@
-"""Stages B and C: the whole model on whole images, cut by the processor's own tiling.
+"""The joint stage: the whole model on whole images, cut by the processor's own tiling.
 
-B trains projector and language model on the frozen tower, C everything, the tower at 0.3 of the learning rate:
-with one rate the tower forgets what stage A taught it. Each image carries five questions behind one image prefix; a
-block mask hides the questions from each other, so that none reads another's answer. In some batches (``--scoring``)
-only the score is asked for.
+First projector and language model are trained on the frozen tower, then everything, the tower at 0.3 of the learning
+rate: with one rate it forgets what the tower stage taught it. Each image carries five questions behind one image
+prefix; a block mask hides the questions from each other, so that none reads another's answer. In some batches
+(``scoring``) only the score is asked for.
 
-    python -m qsit_plugin.training.nano.joint --photos FOLDER --start start.safetensors --out nano
-
-A round that goes on from a finished checkpoint needs neither codes nor evidence: with ``--checkpoint`` its language
-model and projector are taken as they are, and ``--start`` is the tower that stage A made of its tower.
+A round that goes on from a finished checkpoint needs neither codes nor evidence: with ``checkpoint`` its language model
+and projector are taken as they are, and ``start`` is the result of the tower stage.
 """
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +22,15 @@ from torch import nn
 from qsit_plugin.checkpoint.saving import CHAT_TEMPLATE, save_portable
 from qsit_plugin.engines.torch_engine import TorchEngine, normalise
 
-from ..synthetic import photos
+from ..synthetic.photos import load_split
 from . import tokenizer
-from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE
-from .attention import use_plain_attention
+from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE, use_plain_attention
 from .batches import Batch, Batches
-from .choice import ChoiceHeads
 from .language import Learner, learner, take_weights
-from .loop import Loop, moving_means
+from .loop import Loop, Stage, log_means
 from .optimizers import BETAS, MUON, cosine, is_hidden, muon
-from .tower import LEVELS, inner_tower, load_result, parsed, rank_losses, soft_levels
+from .tower import LEVELS, inner_tower, load_result, rank_losses, soft_levels
+from .turns import ChoiceHeads, word_losses
 
 TOWER_SHARE = 0.3
 """Learning rate of the tower over that of the rest."""
@@ -44,8 +40,8 @@ GROUPS = ((0.0, TOWER_SHARE), (0.05, 1.0), (0.0, 1.0))
 
 
 @dataclass(frozen=True)
-class JointStage:
-    """What the recipe says of this stage."""
+class JointStage(Stage):
+    """Settings of the joint stage."""
 
     steps: int = 1300
     learning_rate: float = 7e-4
@@ -53,18 +49,15 @@ class JointStage:
     """Share of the steps with the tower frozen."""
     early: float = 0.45
     """Share of the steps with mostly small grids."""
-    variety: float = 0.0
-    """Share of the photos that are pieced together, turned, and given another look; see ``variety.varied``."""
+    augmentation: float = 0.0
+    """Share of the photos that are composed of several, flipped, and given another look; see ``augmented``."""
     scoring: float = 0.0
     """Share of the batches in which only the score is asked for."""
-    seed: int = 0
-    threads: int = 1
     layers: int = TEXT_LAYERS
-    bfloat16: bool = False
     checkpoint: str | None = None
-    """Go on from this checkpoint (qsit-nano, or a folder); the start is then stage A's result instead of stage P's."""
+    """Go on from this checkpoint (qsit-nano, or a folder); the start is then the tower stage's result."""
     new_tower: float = 1.0
-    """Weight of stage A's tower in its mean with the checkpoint's; see ``average``."""
+    """Weight of the tower stage's tower in its mean with the checkpoint's; see ``average``."""
     save_every: int = 100
 
 
@@ -123,18 +116,13 @@ def losses_of(
 ) -> dict[str, torch.Tensor]:
     """Soft level and order of the pairs and of all images; where more than the score is asked for, also letter, first
     word, half of the rest, and the help of the choice heads, if there are any."""
-    logs = logits.log_softmax(-1)
     known = batch.labels >= 0
-    levels = logs[known & (batch.role == 1)][:, level_ids]  # one row an image, in order
+    logs, roles = logits[known].log_softmax(-1), batch.role[known]
+    levels = logs[roles == 1][:, level_ids]  # one row an image, in order
     rank, all_ranks = rank_losses(levels.softmax(-1) @ LEVELS, batch.scores)
     parts = {"level": -(soft_levels(batch.scores) * levels).sum(-1).mean(), "rank": rank, "ranks": all_ranks}
-    if (batch.role == 2).any():
-        plain = -logs.gather(-1, batch.labels.clamp(min=0)[..., None])[..., 0]
-        parts |= {
-            "letter": plain[known & (batch.role == 2)].mean(),
-            "first": plain[known & (batch.role == 3)].mean(),
-            "rest": 0.5 * plain[known & (batch.role == 0)].mean(),
-        }
+    if (roles == 2).any():
+        parts |= word_losses(logs, batch.labels[known], roles)
         parts |= heads(states, batch.mark) if heads else {}
     return parts
 
@@ -151,8 +139,8 @@ def optimizers_for(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optim
     return [muon(hidden), torch.optim.AdamW(rest, betas=BETAS)]
 
 
-def begin(start: str | Path, stage: JointStage) -> Learner:
-    """What stage P made, or the stage's checkpoint with a mean of its tower and the one that stage A made."""
+def begin(start: Path, stage: JointStage) -> Learner:
+    """What the evidence stage made, or the checkpoint with a mean of its tower and the one of the tower stage."""
     if stage.checkpoint is None:
         return learner(stage.layers, start)
     made = learner(stage.layers)
@@ -161,23 +149,21 @@ def begin(start: str | Path, stage: JointStage) -> Learner:
     return made
 
 
-def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointStage) -> None:
-    """Train, or go on with, this stage. Writes the checkpoint folder ``out``, and a state beside it until the end."""
-    torch.set_num_threads(stage.threads)
-    torch.manual_seed(stage.seed)
-    images = photos.load(photos.split(photos.find(folder))[0])
-    made = begin(start, stage)
+def train(photos: Path, start: Path, out: Path, stage: JointStage) -> None:
+    """Train, or resume, the whole model. Writes the checkpoint folder ``out``, and a state beside it until the end."""
+    stage.begin()
+    images, made = load_split(photos)[0], begin(start, stage)
     use_plain_attention(made.model)
     before = made.conversation.prompt("").before
     heads = None if stage.checkpoint else made.heads  # a finished nano knows how a letter is chosen
-    early = round(stage.early * stage.steps)
-    data = Batches(images, made.conversation, made.engine.tiling, stage.seed, early, stage.variety, stage.scoring)
+    tiling, early = made.engine.tiling, round(stage.early * stage.steps)
+    data = Batches(images, made.conversation, tiling, stage.seed, early, stage.augmentation, stage.scoring)
     weights = sum(p.numel() for p in made.model.parameters()) / 1e6
     print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
-    state, log = Path(f"{out}.state"), moving_means(stage.steps, 50, "{:.1f} images/s")
+    state, log = Path(f"{out}.state"), log_means(stage.steps, 50, "{:.1f} images/s")
     loop = Loop(stage, [made.model, made.heads], optimizers_for(made.model, made.heads), log, state)
     for step, batch in loop.over(data.loader):
-        with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
+        with stage.autocast():
             logits, states = forward(made.engine, before, batch, made.choice_layer, step < stage.frozen * stage.steps)
         parts = losses_of(logits.float(), states.float(), batch, made.level_ids, heads)
         rate = stage.learning_rate * cosine(step, stage.steps, warmup=60)
@@ -187,28 +173,8 @@ def train(folder: str | Path, start: str | Path, out: str | Path, stage: JointSt
     state.unlink(missing_ok=True)
 
 
-def write(made: Learner, out: str | Path) -> None:
+def write(made: Learner, out: Path) -> None:
     """The checkpoint folder, weights in bfloat16: loaded in float32 they differ by less than training noise."""
     words: Any = made.conversation.tokenizer
-    save_portable(
-        made.model,
-        words,
-        Path(out),
-        profile=tokenizer.profile(words),
-        preprocessor=PREPROCESSOR,
-        chat_template=CHAT_TEMPLATE,
-        dtype=torch.bfloat16,
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", required=True, help="folder of clean photos, the same as in stage A")
-    parser.add_argument("--start", required=True, help="what evidence.py wrote, or tower.py")
-    parser.add_argument("--out", default="nano", help="checkpoint folder to write")
-    args, stage = parsed(parser, JointStage)
-    train(args.photos, args.start, args.out, stage)
-
-
-if __name__ == "__main__":
-    main()
+    form: Any = {"preprocessor": PREPROCESSOR, "chat_template": CHAT_TEMPLATE, "dtype": torch.bfloat16}
+    save_portable(made.model, words, out, profile=tokenizer.profile(words), **form)

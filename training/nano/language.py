@@ -1,28 +1,21 @@
-"""Stages L, E and P: the language model learns to talk about codes, then the projector learns to give them.
+"""The language stage: the language model learns to talk about codes, before there are images.
 
 In the joint stage an image costs a hundred times what a question costs, and reading a letter off a list of options is a
-matter of questions, not of images. So the language model first reads *codes* (L): a few noisy vectors that say which
-distortions are there and how strong. Then it reads the tower's *evidence* (E): what the heads of stage A say at every
-token of a view, written in the same vectors, so doubtful and sometimes wrong. At last the projector is fitted to turn
-the tower's features into that evidence (P).
-
-    python -m qsit_plugin.training.nano.language --out language.safetensors
-    python -m qsit_plugin.training.nano.evidence --photos FOLDER --tower tower.safetensors \\
-        --language language.safetensors --out start.safetensors
+matter of questions, not of images. So the language model first reads *codes*: a few noisy vectors that say which
+distortions are there and how strong. The evidence stage goes on from there with what a tower says, in the same vectors.
 """
 
 from __future__ import annotations
 
-import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
 import qsit_plugin
@@ -36,11 +29,10 @@ from ..synthetic.distortions import KINDS, Defect, severity_score
 from ..synthetic.photos import COMBINED
 from . import tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, WIDTH, model_config
-from .choice import LAYER, NO_OPTION, ChoiceHeads
-from .loop import Loop, moving_means
+from .loop import Loop, Stage, log_means
 from .optimizers import adamw
-from .tower import CLEAN, TowerWithHeads, inner_tower, kind_shares, parsed, soft_levels
-from .turns import tokens_of
+from .tower import CLEAN, TowerWithHeads, inner_tower, kind_shares, soft_levels
+from .turns import FILLS, LAYER, ChoiceHeads, padded, tokens_of, word_losses
 
 CODE_TOKENS = 8
 NOISE = 0.08
@@ -48,29 +40,32 @@ NOISE = 0.08
 
 
 @dataclass(frozen=True)
-class LanguageStage:
-    """What the recipe says of stage L."""
+class ReadingStage(Stage):
+    """Settings of the stages in which the language model reads codes or evidence."""
 
-    steps: int = 3000
     batch: int = 48
-    learning_rate: float = 2e-3
-    seed: int = 0
-    threads: int = 1
     layers: int = TEXT_LAYERS
     """Of the language model. A light model with fewer is what the balance is searched on."""
-    bfloat16: bool = False
+
+
+@dataclass(frozen=True)
+class LanguageStage(ReadingStage):
+    """Settings of the language stage."""
+
+    steps: int = 3000
+    learning_rate: float = 2e-3
     checkpoint: str | None = None
     """Start from the language model of this checkpoint (qsit-nano, or a folder) instead of a new one."""
     save_every: int = 500
 
 
-def code_book(seed: int) -> torch.Tensor:
+def code_book(seed: int) -> Tensor:
     """(22, WIDTH) orthonormal vectors: the distortions, a clean view, and the direction of strength."""
     generator = torch.Generator().manual_seed(seed)
     return torch.linalg.qr(torch.randn(WIDTH, CLEAN + 2, generator=generator)).Q.T.contiguous()
 
 
-def code(book: torch.Tensor, defects: Sequence[Defect]) -> torch.Tensor:
+def code(book: Tensor, defects: Sequence[Defect]) -> Tensor:
     """(WIDTH,) the code of a view: its kinds, each by its share of the blame, and the strength of the first.
 
     Strength has a direction of its own: as a length it would vanish in the language model's normalisation.
@@ -80,20 +75,17 @@ def code(book: torch.Tensor, defects: Sequence[Defect]) -> torch.Tensor:
     return shares @ book[: CLEAN + 1] + (2.0 * visible - 1.0) * book[-1]
 
 
-Lesson = tuple[torch.Tensor, list[tuple[Defect, ...]], list[float]]
+Lesson = tuple[Tensor, list[tuple[Defect, ...]], list[float]]
 """(N, tokens, WIDTH) codes, and the defects and the severity score of each view."""
 
-
-class Source(Protocol):
-    """Where lessons come from: ideal codes, or what a tower says."""
-
-    def lesson(self, number: int, count: int) -> Lesson: ...
+Lessons = Callable[[int, int], Lesson]
+"""Takes the number of a lesson and its number of views."""
 
 
 class Codes:
     """Ideal codes of distortions drawn at random; lesson by number."""
 
-    def __init__(self, book: torch.Tensor, seed: int):
+    def __init__(self, book: Tensor, seed: int):
         self.book, self.seed = book, seed
 
     def lesson(self, number: int, count: int) -> Lesson:
@@ -112,35 +104,21 @@ class Codes:
         return tuple(sorted(defects, key=lambda defect: -defect.harm))
 
 
-@dataclass
-class Turns:
-    """N single turns with the codes of what they are about; the last four (N, T), padded on the right."""
-
-    codes: torch.Tensor
-    scores: torch.Tensor
-    ids: torch.Tensor
-    labels: torch.Tensor
-    roles: torch.Tensor
-    marks: torch.Tensor
-
-
-def turns_of(lesson: Lesson, conversation: Conversation, rng: np.random.Generator) -> Turns:
-    """One turn about each view: mostly the lettered choice, which is the hardest to learn."""
+def turns_of(lesson: Lesson, conversation: Conversation, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """One turn about each view, mostly the lettered choice, which is the hardest to learn: (codes, scores, ids, labels,
+    roles, marks), the last four (N, T), padded on the right."""
     codes, views, scores = lesson
     rows = []
     for defects, score in zip(views, scores, strict=True):
         turns = text.turns_for(defects, score, rng)
-        turn = turns[1] if rng.random() < 0.5 else turns[int(rng.integers(len(turns)))]
+        turn = turns[1] if rng.random() < 0.5 else text.pick(turns, rng)
         rows.append(tokens_of(turn, conversation))
-    length = max(len(row[0]) for row in rows)
-    fills = (0, -100, 0, NO_OPTION)
-    padded = [torch.tensor([r[i] + [fills[i]] * (length - len(r[i])) for r in rows]) for i in range(4)]
-    return Turns(codes, torch.tensor(scores), *padded)
+    return codes, torch.tensor(scores), *padded(rows, FILLS)
 
 
 @dataclass
 class Learner:
-    """The whole model with what stages L and E need beside it."""
+    """The whole model with what the stages of the language model need beside it."""
 
     model: LlavaOnevisionForConditionalGeneration
     heads: ChoiceHeads
@@ -154,45 +132,40 @@ class Learner:
         return min(LAYER, len(self.model.model.language_model.layers) - 1)
 
     def take_tower(self, tower: TowerWithHeads, share: float = 1.0) -> None:
-        """The tower that stage A made, or the mean of its weights, ``share`` of it, and those of the tower so far."""
+        """The tower of the tower stage, or the mean of its weights, ``share`` of it, and those of the tower so far."""
         mine = inner_tower(self.model.model.vision_tower)
         made, before = inner_tower(tower.tower).state_dict(), mine.state_dict()
         mine.load_state_dict({name: before[name].lerp(weight, share) for name, weight in made.items()})
 
-    def train(self, source: Source, stage: LanguageStage, state: Path | None = None) -> None:
-        """The language model and the choice heads, a lesson a step; goes on from ``state`` if it exists."""
+    def train(self, lessons: Lessons, stage: ReadingStage, state: Path | None = None) -> None:
+        """The language model and the choice heads, a lesson a step; resumes from ``state`` if it exists."""
         modules = [self.model.model.language_model, self.heads]
         optimizer = adamw(parameter for module in modules for parameter in module.parameters())
-        log = moving_means(stage.steps, 100, "{:.1f} steps/s", keep=0.95)
-        loop = Loop(stage, modules, [optimizer], log, state)
+        loop = Loop(stage, modules, [optimizer], log_means(stage.steps, 100, "{:.1f} steps/s", keep=0.95), state)
         for step, _ in loop.over(range):
             done = step / stage.steps
             falling = 1.0 if done < 0.7 else (1.0 - done) / 0.3 + 0.03
             rng = np.random.default_rng([stage.seed, 2, step])
-            turns = turns_of(source.lesson(step, stage.batch), self.conversation, rng)
-            with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
-                parts = self.losses(turns)
+            turns = turns_of(lessons(step, stage.batch), self.conversation, rng)
+            with stage.autocast():
+                parts = self.losses(*turns)
             loop.descend(stage.learning_rate * min(1.0, (step + 1) / 100) * falling, parts)
 
-    def losses(self, turns: Turns) -> dict[str, torch.Tensor]:
-        head = self.engine.embed(self.conversation.prompt("").before).expand(len(turns.ids), -1, -1)
-        embedded = torch.cat([head, turns.codes, self.model.get_input_embeddings()(turns.ids)], dim=1)
+    def losses(
+        self, codes: Tensor, scores: Tensor, ids: Tensor, labels: Tensor, roles: Tensor, marks: Tensor
+    ) -> dict[str, Tensor]:
+        """Of the turns of ``turns_of``: soft level, letter, first word, half of the rest, and those of the heads."""
+        head = self.engine.embed(self.conversation.prompt("").before).expand(len(ids), -1, -1)
+        embedded = torch.cat([head, codes, self.model.get_input_embeddings()(ids)], dim=1)
         out = self.model.model.language_model(inputs_embeds=embedded, use_cache=False, output_hidden_states=True)
-        text_at = slice(embedded.shape[1] - turns.ids.shape[1], None)
-        keep = turns.labels >= 0
+        text_at = slice(embedded.shape[1] - ids.shape[1], None)
+        keep = labels >= 0
         logs = self.model.lm_head(out.last_hidden_state[:, text_at][keep]).float().log_softmax(-1)
-        target, role = turns.labels[keep], turns.roles[keep]
-        owner = torch.arange(len(turns.ids))[:, None].expand_as(turns.labels)[keep]
-        plain, level = -logs.gather(-1, target[:, None])[:, 0], role == 1
-        soft = -(soft_levels(turns.scores[owner[level]]) * logs[level][:, self.level_ids]).sum(-1)
-        nothing = plain.sum() * 0
-        return {
-            "level": soft.mean() if level.any() else nothing,
-            "letter": plain[role == 2].mean() if (role == 2).any() else nothing,
-            "first": plain[role == 3].mean() if (role == 3).any() else nothing,
-            "rest": 0.5 * plain[role == 0].mean(),
-            **self.heads(out.hidden_states[self.choice_layer][:, text_at], turns.marks),
-        }
+        words, level = word_losses(logs, labels[keep], roles[keep]), roles[keep] == 1
+        wanted = soft_levels(scores[:, None].expand_as(labels)[keep][level])
+        soft = -(wanted * logs[level][:, self.level_ids]).sum(-1)
+        choices = self.heads(out.hidden_states[self.choice_layer][:, text_at], marks)
+        return {"level": soft.mean() if len(soft) else words["rest"] * 0, **words, **choices}
 
     def save(self, out: str | Path) -> None:
         """All weights under the model's own names, the tied head left out, and the choice heads under ``choice.``."""
@@ -208,7 +181,7 @@ def learner(layers: int, result: str | Path | None = None) -> Learner:
         weights = load_file(result)
         left = model.load_state_dict({k: v for k, v in weights.items() if not k.startswith("choice.")}, strict=False)
         if left.unexpected_keys or set(left.missing_keys) - {"lm_head.weight"}:
-            raise ValueError(f"{result} is not what language.py writes with this transformers version: {left}")
+            raise ValueError(f"{result} is not what the language stage writes with this transformers version: {left}")
         model.tie_weights()
         heads.load_state_dict({k.removeprefix("choice."): v for k, v in weights.items() if k.startswith("choice.")})
     return Learner(
@@ -228,24 +201,12 @@ def take_weights(made: Learner, checkpoint: str | Path) -> None:
     made.model.load_state_dict(weights)
 
 
-def train(out: str | Path, stage: LanguageStage) -> None:
-    """Stage L. Writes ``out``, and beside it a state with the ending .state until the end."""
-    torch.set_num_threads(stage.threads)
-    torch.manual_seed(stage.seed)
-    new, state = learner(stage.layers), Path(out).with_suffix(".state")
+def train(out: Path, stage: LanguageStage) -> None:
+    """Train, or resume, the language model on codes. Writes ``out``, and beside it a state (.state) until the end."""
+    stage.begin()
+    new, state = learner(stage.layers), out.with_suffix(".state")
     if stage.checkpoint:
         take_weights(new, stage.checkpoint)
-    new.train(Codes(code_book(stage.seed), stage.seed), stage, state)
+    new.train(Codes(code_book(stage.seed), stage.seed).lesson, stage, state)
     new.save(out)
     state.unlink(missing_ok=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="language.safetensors")
-    args, stage = parsed(parser, LanguageStage)
-    train(args.out, stage)
-
-
-if __name__ == "__main__":
-    main()

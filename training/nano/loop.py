@@ -1,4 +1,7 @@
-"""The training loop of nano's stages: data, losses and learning rate are theirs, what they have in common is here."""
+"""What nano's stages have in common: settings, the training loop, its log, and the state that a stopped stage resumes.
+
+Batches follow from (seed, step) alone, so a resumed stage ends with the weights of an uninterrupted one.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,29 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
-from .optimizers import set_rate
-from .state import load_state, save_state
+from qsit_plugin.row_file import replacing
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Settings of every stage; each stage adds its own and has other defaults."""
+
+    steps: int
+    learning_rate: float
+    seed: int = 0
+    threads: int = 1
+    bfloat16: bool = False
+    """Twice as fast where the processor has AVX512-BF16 or AMX, half as fast where it has not."""
+
+    def begin(self) -> None:
+        """Set the threads and the seed of this process."""
+        torch.set_num_threads(self.threads)
+        torch.manual_seed(self.seed)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)
+
 
 Log = Callable[[int, dict[str, float], float], None]
 """Takes the number of steps that are done, the losses of the last one, and items a second in this run."""
@@ -34,10 +56,10 @@ class Loop:
     """The steps of a stage, from the last state on: the caller's body computes the losses and calls ``descend``."""
 
     stage: Any
-    """Has ``steps``, and ``save_every``: steps between two states; the last step has one, too."""
+    """A Stage, with ``save_every`` where there is a state: steps between two; the last step has one, too."""
     modules: Sequence[nn.Module]
     """What the state holds beside the optimizers and the random generator."""
-    optimizers: Sequence[Optimizer]
+    optimizers: Sequence[torch.optim.Optimizer]
     log: Log
     state: Path | None = None
     step: int = 0
@@ -46,13 +68,13 @@ class Loop:
 
     def over(self, batches: Callable[[int, int], Iterable[Any]]) -> Iterator[tuple[int, Any]]:
         """The steps that are left, from 0, each with its batch. ``batches``: those from one step up to another."""
-        first = load_state(self.state, self.modules, self.optimizers) if self.state else 0
+        self.step = self.load()
         self.begun = time.monotonic()
-        for step, batch in enumerate(batches(first, self.stage.steps), start=first):
-            self.step = step
-            yield step, batch
+        for batch in batches(self.step, self.stage.steps):
+            yield self.step, batch
             if self.state and self.saves:
-                save_state(self.state, step + 1, self.modules, self.optimizers)
+                self.save(self.state)
+            self.step += 1
 
     @property
     def saves(self) -> bool:
@@ -62,14 +84,15 @@ class Loop:
     def descend(
         self, rate: float, losses: dict[str, torch.Tensor], items: int = 1, clipped: nn.Module | None = None
     ) -> None:
-        """Minimise the sum of the losses at this learning rate, and log.
+        """Minimise the sum of the losses at this learning rate, of which every group takes its factor, and log.
 
         ``items``: how many of what the log counts the batch has. ``clipped``: whose gradients together have a norm of 1
         at most; by default all modules.
         """
-        set_rate(self.optimizers, rate)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["factor"]
         torch.stack(list(losses.values())).sum().backward()
         bounded = self.modules if clipped is None else [clipped]
         nn.utils.clip_grad_norm_([weight for module in bounded for weight in module.parameters()], 1.0)
@@ -79,28 +102,43 @@ class Loop:
         speed = self.items / max(time.monotonic() - self.begun, 1e-9)
         self.log(self.step + 1, {name: loss.item() for name, loss in losses.items()}, speed)
 
+    def save(self, path: Path) -> None:
+        """Write the state, beside ``path`` and moved there, so that a kill leaves the last one whole."""
+        state = {
+            "step": self.step + 1,
+            "modules": [module.state_dict() for module in self.modules],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "random": torch.get_rng_state(),
+        }
+        with replacing(path) as fresh:
+            torch.save(state, fresh)
 
-def moving_means(steps: int, every: int, speed: str, keep: float = 0.98) -> Log:
-    """A line every few steps: exponential means of the losses, and the ``speed``, as in ``"{:.1f} images/s"``."""
+    def load(self) -> int:
+        """Restore what ``save`` wrote; the number of steps that are done, 0 where there is no state."""
+        if not self.state or not self.state.exists():
+            return 0
+        state = torch.load(self.state, weights_only=True)
+        for name in ("modules", "optimizers"):
+            for one, values in zip(getattr(self, name), state[name], strict=True):
+                one.load_state_dict(values)
+        torch.set_rng_state(state["random"])
+        return int(state["step"])
+
+
+def log_means(steps: int, every: int, speed: str, keep: float | None = 0.98) -> Log:
+    """A line every few steps: means of the losses, and the ``speed``, as in ``"{:.1f} images/s"``. The means are
+    exponential ones, which ``keep`` so much of the last; without it they are over the steps since the last line."""
     means: dict[str, float] = {}
+    recent: deque[dict[str, float]] = deque(maxlen=every)
 
     def log(step: int, losses: dict[str, float], rate: float) -> None:
-        means.update({name: keep * means.get(name, loss) + (1 - keep) * loss for name, loss in losses.items()})
+        recent.append(losses)
+        for name, loss in losses.items():
+            old = means.get(name, loss)
+            mean = keep * old + (1 - keep) * loss if keep else np.mean([one[name] for one in recent])
+            means[name] = float(mean)
         if step % every == 0:
-            told = " ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-            print(f"step {step} of {steps} {told} {speed.format(rate)}", flush=True)
-
-    return log
-
-
-def recent_means(steps: int, told: Callable[[list[float]], str]) -> Log:
-    """A line every 50 steps: what is ``told`` of the losses' means over these, and the seconds of a step."""
-    recent = deque[list[float]](maxlen=50)
-
-    def log(step: int, losses: dict[str, float], rate: float) -> None:
-        recent.append(list(losses.values()))
-        if step % 50 == 0:
-            means = np.mean(recent, 0).round(3).tolist()
-            print(f"step {step} of {steps} {told(means)} {1 / rate:.2f} s", flush=True)
+            shown = " ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+            print(f"step {step} of {steps} {shown} {speed.format(rate)}", flush=True)
 
     return log

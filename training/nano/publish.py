@@ -1,11 +1,7 @@
-"""Put a trained checkpoint into ``weights/nano``: weights and configs, golden values, model card with its figures.
-
-python -m qsit_plugin.training.nano.publish --checkpoint nano --figures figures.json
-"""
+"""Put a trained checkpoint into ``weights/nano``: weights and configs, golden values, model card with its figures."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -26,39 +22,23 @@ LIMIT = 16 * 2**20
 CARD = Path(__file__).with_name("MODEL_CARD.md")
 
 
-def golden_pictures(folder: Path) -> list[Path]:
-    """The demo's two photos at 256 pixels, as PNG, so that no JPEG decoder can move a golden value."""
-    made = []
-    for name in ("astronaut", "astronaut-blurred"):
-        source = files("qsit_plugin") / "demo" / f"{name}.jpg"
-        path = folder / f"golden-{name}.png"
-        with source.open("rb") as stream:
-            Image.open(stream).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path, optimize=True)
-        made.append(path)
-    return made
-
-
 def write_anew(source: Path, target: Path) -> None:
     """The same weights through today's ``save_portable``, so that the package never carries an older layout."""
     opened = open_checkpoint(source, device=torch.device("cpu"), dtype=torch.bfloat16)
-    save_portable(
-        opened.model,
-        opened.tokenizer,
-        target,
-        profile=opened.profile,
-        preprocessor=PREPROCESSOR,
-        chat_template=opened.chat_template,
-        dtype=torch.bfloat16,
-    )
+    form: Any = {"preprocessor": PREPROCESSOR, "chat_template": opened.chat_template, "dtype": torch.bfloat16}
+    save_portable(opened.model, opened.tokenizer, target, profile=opened.profile, **form)
 
 
 def write_goldens(folder: Path) -> None:
-    """``golden.json``: logits and score of the golden pictures, in float32 on the CPU."""
+    """``golden.json``: logits and score, in float32 on the CPU, of the demo's two photos at 256 pixels. These are
+    written as PNG, so that no JPEG decoder can move a golden value."""
     import qsit_plugin
 
-    model = qsit_plugin.load(folder, device="cpu", dtype="float32")
-    entries = []
-    for path in golden_pictures(folder):
+    model, entries = qsit_plugin.load(folder, device="cpu", dtype="float32"), []
+    for name in ("astronaut", "astronaut-blurred"):
+        path = folder / f"golden-{name}.png"
+        with (files("qsit_plugin") / "demo" / f"{name}.jpg").open("rb") as stream:
+            Image.open(stream).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path, optimize=True)
         logits, score = model.level_logits(path)[0].tolist(), model.score(path).value
         entries.append({"image": path.name, "logits": logits, "score": score, "note": "float32 on the CPU"})
     (folder / "golden.json").write_text(json.dumps({"goldens": entries}, indent=2) + "\n", encoding="utf-8")
@@ -87,29 +67,20 @@ def _row(name: str, row: dict[str, float]) -> str:
     return f"| {name} | {row['ladder']:.2f} | {100 * row['named']:.0f} % | {100 * row['yes_no']:.0f} % |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="the folder that joint.py wrote")
-    parser.add_argument("--figures", required=True, help="the JSON that evaluate.py wrote")
-    parser.add_argument("--out", default=None, help="default: weights/nano of this package")
-    args = parser.parse_args()
-    source = Path(args.checkpoint)
-    target = Path(args.out) if args.out else Path(str(files("qsit_plugin.weights"))) / "nano"
-    size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
+def publish(checkpoint: Path, figures: Path, out: Path | None = None) -> None:
+    """Write ``out``, by default ``weights/nano`` of this package, from a checkpoint and the figures of ``evaluate``."""
+    target = out or Path(str(files("qsit_plugin.weights"))) / "nano"
+    size = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
     if size > LIMIT:
-        raise SystemExit(f"{source} holds {size} bytes of safetensors; the package may carry {LIMIT}")
+        raise SystemExit(f"{checkpoint} holds {size} bytes of safetensors; the package may carry {LIMIT}")
     target.mkdir(parents=True, exist_ok=True)
-    write_anew(source, target)
+    write_anew(checkpoint, target)
     write_goldens(target)
-    figures = json.loads(Path(args.figures).read_text(encoding="utf-8"))
-    card = CARD.read_text(encoding="utf-8").replace("FIGURES_TABLE", figures_table(figures))
+    found = json.loads(figures.read_text(encoding="utf-8"))
     words = json.loads((target / "config.json").read_text(encoding="utf-8"))["text_config"]["vocab_size"]
-    values = {"PHOTO_COUNT": figures["photos"], "TOKEN_COUNT": words, "WEIGHT_SIZE": f"{size / 1e6:.1f}"}
-    for place, value in values.items():
+    values = {"FIGURES_TABLE": figures_table(found), "PHOTO_COUNT": found["photos"], "TOKEN_COUNT": words}
+    card = CARD.read_text(encoding="utf-8")
+    for place, value in (values | {"WEIGHT_SIZE": f"{size / 1e6:.1f}"}).items():
         card = card.replace(place, str(value))
     (target / "README.md").write_text(card, encoding="utf-8")
-    print(f"{target}: {size / 2**20:.1f} MiB of weights, figures of {figures['photos']} photos")
-
-
-if __name__ == "__main__":
-    main()
+    print(f"{target}: {size / 2**20:.1f} MiB of weights, figures of {found['photos']} photos")

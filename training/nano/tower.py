@@ -1,16 +1,13 @@
-"""Stage A: the vision tower alone, under plain heads for severity and kind of distortion.
+"""The tower stage: the vision tower alone, under plain heads for severity and kind of distortion.
 
 From scratch through an untrained language model nothing is learned in any budget that we tried (rank correlation .13),
 so the tower learns first what to look for.
-
-    python -m qsit_plugin.training.nano.tower --photos FOLDER --out tower.safetensors
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +20,10 @@ from torch import nn
 
 from qsit_plugin.weights import resolve
 
-from ..synthetic import photos
 from ..synthetic.distortions import KINDS, Defect
-from .architecture import PATCH, TILE, WIDTH, new_vision_tower
-from .attention import use_plain_attention
-from .loop import Loop, Numbered, moving_means
+from ..synthetic.photos import HARD, View, load_split, sample_pairs
+from .architecture import PATCH, TILE, WIDTH, new_vision_tower, use_plain_attention
+from .loop import Loop, Numbered, Stage, log_means
 from .optimizers import cosine, muon_and_adamw
 
 CLEAN = len(KINDS)
@@ -38,28 +34,24 @@ SEEN = 0.05
 """A weaker distortion shall not be named: it cannot be seen."""
 
 PAIRS_OF_A_REGION = 2
-"""How many pairs are made of a region: to cut and vary it costs more than to spoil it."""
+"""How many pairs are made of a region: to cut and augment it costs more than to distort it."""
 
 
 @dataclass(frozen=True)
-class TowerStage:
-    """What the recipe says of this stage."""
+class TowerStage(Stage):
+    """Settings of the tower stage."""
 
     steps: int = 3000
     batch: int = 128
     learning_rate: float = 1.5e-3
-    seed: int = 0
-    threads: int = 1
-    bfloat16: bool = False
-    """Twice as fast where the processor has AVX512-BF16 or AMX, half as fast where it has not."""
+    save_every: int = 200
     checkpoint: str | None = None
     """Take the tower of this checkpoint (qsit-nano, or a folder) instead of a new one; its heads are learned again in a
     minute."""
-    variety: float = 0.0
-    """Share of the photos that are pieced together, turned, and given another look; see ``variety.varied``."""
+    augmentation: float = 0.0
+    """Share of the photos that are composed of several, flipped, and given another look; see ``augmented``."""
     kept: float = 1.0
     """Share of the tokens of a view that are computed, others at every step: cheaper, and no view is seen twice."""
-    save_every: int = 200
 
 
 def soft_levels(score: torch.Tensor) -> torch.Tensor:
@@ -70,14 +62,9 @@ def soft_levels(score: torch.Tensor) -> torch.Tensor:
 
 def kind_shares(defects: Sequence[Defect]) -> list[float]:
     """21 shares of the blame: by harm among the defects that can be seen; all to CLEAN where there is none."""
-    shares = [0.0] * (CLEAN + 1)
-    for defect in defects:
-        if defect.visible > SEEN:
-            shares[KINDS.index(defect.name)] += defect.harm
+    shares = [float(sum(d.harm for d in defects if d.name == kind and d.visible > SEEN)) for kind in KINDS]
     total = sum(shares)
-    if total == 0.0:
-        shares[CLEAN] = total = 1.0
-    return [share / total for share in shares]
+    return [*(share / total for share in shares), 0.0] if total else [0.0] * CLEAN + [1.0]
 
 
 @dataclass
@@ -91,25 +78,22 @@ class Views:
     defects: list[tuple[Defect, ...]]
 
 
+@dataclass(eq=False)
 class Pairs(Numbered):
     """Batches of views in pairs."""
 
-    def __init__(
-        self,
-        images: list[Image.Image],
-        batch: int,
-        seed: int,
-        weights: dict[str, float] = photos.HARD,
-        variety: float = 0.0,
-    ):
-        self.images, self.batch, self.seed, self.weights, self.variety = images, batch, seed, weights, variety
+    images: list[Image.Image]
+    batch: int
+    seed: int
+    weights: dict[str, float]
+    augmentation: float = 0.0
 
     def __getitem__(self, number: int) -> Views:
         rng = np.random.default_rng([self.seed, number])
-        views: list[photos.View] = []
+        views: list[View] = []
         while len(views) < self.batch:
             count = min(PAIRS_OF_A_REGION, (self.batch - len(views)) // 2)
-            for pair in photos.sample_pairs(self.images, rng, self.weights, self.variety, count):
+            for pair in sample_pairs(self.images, rng, self.weights, self.augmentation, count):
                 views += pair
         return Views(
             torch.from_numpy(np.stack([v.pixels for v in views])),
@@ -174,32 +158,26 @@ def check(model: TowerWithHeads, images: list[Image.Image], batches: int = 8) ->
     from scipy.stats import spearmanr
 
     model.eval()
-    values, scores, hits, shown = [], [], [], []
-    data = Pairs(images, 128, seed=99)
-    for number in range(batches):
-        batch = data[number]
-        levels, kinds = model(batch.pixels)
-        values.append(levels.softmax(-1) @ LEVELS)
-        scores.append(batch.scores)
-        truth = batch.kinds.argmax(-1)
-        seen = torch.tensor([bool(d) and d[0].visible > 0.15 for d in batch.defects])
-        hits.append((kinds[:, :CLEAN].argmax(-1) == truth)[seen])
-        shown.append(truth[seen])
+    data = Pairs(images, 128, seed=99, weights=HARD)
+    found = [data[number] for number in range(batches)]
+    levels, kinds = (torch.cat(parts) for parts in zip(*(model(batch.pixels) for batch in found), strict=True))
+    scores, truth = torch.cat([batch.scores for batch in found]), torch.cat([batch.kinds for batch in found]).argmax(-1)
+    seen = torch.tensor([bool(d) and d[0].visible > 0.15 for batch in found for d in batch.defects])
+    right, kind = (kinds[:, :CLEAN].argmax(-1) == truth)[seen].float(), truth[seen]
+    rho = spearmanr(levels.softmax(-1) @ LEVELS, scores).statistic
     model.train()
-    rho = spearmanr(torch.cat(values), torch.cat(scores)).statistic
-    right, kind = torch.cat(hits).float(), torch.cat(shown)
     each = {name: round(right[kind == i].mean().item(), 2) for i, name in enumerate(KINDS) if (kind == i).any()}
     return {"srcc": round(float(rho), 4), "named": round(right.mean().item(), 4), **each}
 
 
-def take_tower(model: TowerWithHeads, checkpoint: str | Path) -> None:
-    """The tower of a checkpoint that this package wrote, or of the stage of imitation."""
-    inner_tower(model.tower).load_state_dict(read_tower(checkpoint))
+def inner_tower(tower: nn.Module) -> nn.Module:
+    """The module that holds the weights: transformers 4 wraps it once more."""
+    return getattr(tower, "vision_model", tower)
 
 
 def read_tower(checkpoint: str | Path) -> dict[str, torch.Tensor]:
-    """Weights of a vision tower, float32, under the names of ``SiglipVisionModel`` without its wrapper: from a
-    checkpoint that this package wrote, or from a .safetensors file of towers alone (stages A and imitation)."""
+    """Weights of a vision tower, float32, under the names of ``inner_tower``: from a checkpoint that this package
+    wrote, or from a .safetensors file of a tower (the stages tower and imitation)."""
     if Path(checkpoint).suffix == ".safetensors":
         return {k: v.float() for k, v in load_file(checkpoint).items() if not k.startswith("head.")}
     stored = load_file(resolve(checkpoint) / "model.safetensors")
@@ -210,32 +188,32 @@ def read_tower(checkpoint: str | Path) -> dict[str, torch.Tensor]:
     return tower
 
 
-def inner_tower(tower: nn.Module) -> nn.Module:
-    """The module that holds the weights: transformers 4 wraps it once more."""
-    return getattr(tower, "vision_model", tower)
-
-
-def load_result(path: str | Path, seed: int = 0) -> TowerWithHeads:
+def load_result(path: str | Path) -> TowerWithHeads:
     """Tower and heads of this stage's result."""
-    state, model = load_file(path), TowerWithHeads(seed)
-    model.head.load_state_dict({k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")})
-    inner_tower(model.tower).load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
+    model = TowerWithHeads(0)
+    model.head.load_state_dict({k.removeprefix("head."): v for k, v in load_file(path).items() if k[:5] == "head."})
+    inner_tower(model.tower).load_state_dict(read_tower(path))
     return model
 
 
-def train(folder: str | Path, out: str | Path, stage: TowerStage) -> None:
-    """Train, or go on with, this stage. Writes ``out``, and beside it a state with the ending .state until the end."""
-    torch.set_num_threads(stage.threads)
-    train_files, held_files = photos.split(photos.find(folder))
-    images, held = photos.load(train_files), photos.load(held_files)
+def save(model: TowerWithHeads, out: str | Path) -> None:
+    """The tower's weights under the names of ``inner_tower``, the heads' under ``head.``."""
+    state = {k: v.contiguous() for k, v in inner_tower(model.tower).state_dict().items()}
+    save_file(state | {f"head.{k}": v for k, v in model.head.state_dict().items()}, out)
+
+
+def train(photos: Path, out: Path, stage: TowerStage) -> None:
+    """Train, or resume, the vision tower. Writes ``out``, and beside it a state (.state) until the end."""
+    stage.begin()
+    images, held = load_split(photos)
     print(f"{len(images)} photos to train on, {len(held)} held out", flush=True)
     model = TowerWithHeads(stage.seed)
     if stage.checkpoint:
-        take_tower(model, stage.checkpoint)
-    state, data = Path(out).with_suffix(".state"), Pairs(images, stage.batch, stage.seed, variety=stage.variety)
-    loop = Loop(stage, [model], muon_and_adamw(model), moving_means(stage.steps, 100, "{:.0f} views/s"), state)
+        inner_tower(model.tower).load_state_dict(read_tower(stage.checkpoint))
+    state, data = out.with_suffix(".state"), Pairs(images, stage.batch, stage.seed, HARD, stage.augmentation)
+    loop = Loop(stage, [model], muon_and_adamw(model), log_means(stage.steps, 100, "{:.0f} views/s"), state)
     for step, batch in loop.over(data.loader):
-        with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
+        with stage.autocast():
             loss = loss_of(model, batch, some_tokens(stage, step + 1))
         rate = stage.learning_rate * cosine(step, stage.steps, warmup=min(100, stage.steps))
         loop.descend(rate, {"loss": loss}, stage.batch)
@@ -244,34 +222,3 @@ def train(folder: str | Path, out: str | Path, stage: TowerStage) -> None:
     print("final", stage.steps * stage.batch, "views", check(model, held, batches=16), flush=True)
     save(model, out)
     state.unlink(missing_ok=True)
-
-
-def save(model: TowerWithHeads, out: str | Path) -> None:
-    """The tower's weights under the names of ``SiglipVisionModel`` without its wrapper; heads under ``head.``."""
-    state = {k: v.contiguous() for k, v in inner_tower(model.tower).state_dict().items()}
-    save_file(state | {f"head.{k}": v for k, v in model.head.state_dict().items()}, out)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", required=True, help="folder of clean photos")
-    parser.add_argument("--out", default="tower.safetensors")
-    args, stage = parsed(parser, TowerStage)
-    train(args.photos, args.out, stage)
-
-
-def parsed(parser: argparse.ArgumentParser, stage: type) -> tuple[argparse.Namespace, Any]:
-    """The command line, which has an option for every setting of a stage, and the stage that it describes."""
-    for field in fields(stage):
-        option = f"--{field.name.replace('_', '-')}"
-        if field.type == "bool":
-            parser.add_argument(option, action="store_true")
-        else:
-            kind = {"int": int, "float": float}.get(str(field.type), str)
-            parser.add_argument(option, type=kind, default=field.default, help=f"default: {field.default}")
-    args = parser.parse_args()
-    return args, stage(**{field.name: getattr(args, field.name) for field in fields(stage)})
-
-
-if __name__ == "__main__":
-    main()

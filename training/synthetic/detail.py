@@ -1,4 +1,4 @@
-"""Renderings of the distortions that spoil detail: blur, noise, compression, displaced and lost pixels.
+"""Renderings of the distortions that degrade detail: blur, noise, compression, displaced and lost pixels.
 
 Each takes an RGB image, a strength in [0, 1] and a generator that picks the rendering, and returns an image of the same
 size. See distortions.py.
@@ -46,19 +46,21 @@ def noise(image: Image.Image, strength: float, rng: np.random.Generator) -> Imag
 
 
 def compression_artifacts(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    buffer = io.BytesIO()
     if rng.random() < 0.75:
-        image.save(buffer, "JPEG", quality=round(3 + 57 * (1 - strength) ** 1.4))
-    else:
-        image.save(buffer, "WEBP", quality=round(50 * (1 - strength) ** 1.6), method=2)
+        return encoded(image, "JPEG", quality=round(3 + 57 * (1 - strength) ** 1.4))
+    return encoded(image, "WEBP", quality=round(50 * (1 - strength) ** 1.6), method=2)
+
+
+def encoded(image: Image.Image, form: str, **options: int) -> Image.Image:
+    """The image after lossy compression by Pillow's encoder of this format."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
     return Image.open(buffer).convert("RGB")
 
 
 def camera_jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The compression of an ordinary photo file, quality 88 to 96: no distortion, since people do not see it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=int(rng.integers(88, 97)))
-    return Image.open(buffer).convert("RGB")
+    return encoded(image, "JPEG", quality=int(rng.integers(88, 97)))
 
 
 def pixelation(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
@@ -107,10 +109,8 @@ def missing_blocks(image: Image.Image, strength: float, rng: np.random.Generator
     lost[rng.integers(rows), rng.integers(columns)] = True  # at least one, however small the image
     for row, column in zip(*lost.nonzero(), strict=True):
         place = np.s_[row * side : (row + 1) * side, column * side : (column + 1) * side]
-        if kind < 0.35:
-            x[place] = 128
-        elif kind < 0.6:
-            x[place] = 0
+        if kind < 0.6:
+            x[place] = 128 if kind < 0.35 else 0
         else:
             height, width = x[place].shape[:2]
             y, left = rng.integers(image.height - height + 1), rng.integers(image.width - width + 1)

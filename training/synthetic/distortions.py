@@ -2,7 +2,7 @@
 
 Every distortion has several renderings (JPEG and WebP, Gaussian and disc blur, …), so that the model learns the defect
 and not one formula. Ranges follow the families of KADID-10k and ARNIQA, widened at both ends; the code is our own and
-needs numpy and Pillow only. The renderings are in detail.py and tones.py.
+needs numpy and Pillow only. The renderings are in detail.py and tones.py, their properties in distortions.toml.
 """
 
 from __future__ import annotations
@@ -14,61 +14,29 @@ import numpy as np
 from PIL import Image
 
 from . import detail, tones
+from .vocabulary import DISTORTIONS, column
 
 Rendering = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
-APPLY: dict[str, Rendering] = {
-    "blur": detail.blur,
-    "motion blur": detail.motion_blur,
-    "noise": detail.noise,
-    "compression artifacts": detail.compression_artifacts,
-    "underexposure": tones.underexposure,
-    "overexposure": tones.overexposure,
-    "low contrast": tones.low_contrast,
-    "faded color": tones.faded_color,
-    "banding": tones.banding,
-    "pixelation": detail.pixelation,
-    "impulse noise": detail.impulse_noise,
-    "oversharpening": detail.oversharpening,
-    "jitter": detail.jitter,
-    "ghosting": detail.ghosting,
-    "missing blocks": detail.missing_blocks,
-    "stripes": detail.stripes,
-    "oversaturation": tones.oversaturation,
-    "harsh contrast": tones.harsh_contrast,
-    "color cast": tones.color_cast,
-    "color fringes": tones.color_fringes,
-}
-
-KINDS = tuple(APPLY)
+KINDS = tuple(DISTORTIONS)
 """All names; every index into a distortion refers to this order."""
 
 NAMES = KINDS[:10]
 """The ten by which nano is measured."""
 
-HARM = dict(
-    zip(
-        KINDS,
-        (1.0, 0.95, 0.95, 0.95, 0.9, 0.85, 0.75, 0.6, 0.8, 0.95, 0.95, 0.8, 0.9, 0.8, 0.85, 0.8, 0.65, 0.8, 0.7, 0.75),
-        strict=True,
-    )
-)
+_FUNCTIONS = vars(detail) | vars(tones)
+APPLY: dict[str, Rendering] = {name: _FUNCTIONS[name.replace(" ", "_")] for name in KINDS}
+
+HARM: dict[str, float] = column("harm")
 """How far the strongest rendering lowers the synthetic severity score, as a share of the whole scale."""
 
-LOG_RANGE = {
-    "blur": 16.0,
-    "motion blur": 11.0,
-    "noise": 27.0,
-    "pixelation": 11.0,
-    "jitter": 7.0,
-    "color fringes": 8.0,
-}
+LOG_RANGE: dict[str, float] = column("log_range")
 """Largest over smallest extent (in pixels or grey levels), for the distortions that a smaller view hides."""
 
-HALF_HIDDEN = ("compression artifacts", "impulse noise", "oversharpening", "stripes")
+HALF_HIDDEN = tuple(column("half_hidden"))
 """What a smaller view hides less: half its size leaves seven tenths of the strength."""
 
-NEEDS_COLOR = ("faded color", "oversaturation", "color fringes")
+NEEDS_COLOR = tuple(column("needs_color"))
 """What cannot be seen in a photo without colours."""
 
 CLEAN = 4.9

@@ -13,10 +13,11 @@ from PIL import Image
 from qsit_plugin.images.formats import SUFFIXES, suffix
 from qsit_plugin.images.reading import read_image
 
+from .augmentation import augmented
 from .detail import camera_jpeg
-from .distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score, visible_strength
+from .distortions import KINDS, NEEDS_COLOR, Defect, distort, severity_score, visible_strength
 from .pixels import TILE
-from .variety import varied
+from .vocabulary import column
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -38,44 +39,20 @@ def load(files: list[Path]) -> list[Image.Image]:
     return [read_image(p) for p in files]
 
 
+def load_split(folder: str | Path) -> tuple[list[Image.Image], list[Image.Image]]:
+    """The decoded photos of a folder: those to train on, and those that are held out."""
+    train, held = split(find(folder))
+    return load(train), load(held)
+
+
 BLOCK = 8
 """Side of a JPEG block: half of the views are cut at a random place of that grid, as a fitted canvas cuts them."""
 
-TEN = 1.6
-"""How much more often one of the ten is shown than one of the others: nano is measured by them, and they are harder."""
+HARD: dict[str, float] = column("tower")
+"""Weights of the distortions for the tower: more of what it names worst. 1 where none is given."""
 
-HARD = {
-    **dict.fromkeys(NAMES, TEN),
-    "motion blur": 3.0,
-    "compression artifacts": 4.0,
-    "banding": 2.4,
-    "pixelation": 1.8,
-    "faded color": 2.4,
-    "oversharpening": 2.2,
-    "ghosting": 10.0,
-    "missing blocks": 3.0,
-    "oversaturation": 1.6,
-    "color cast": 1.6,
-    "color fringes": 1.5,
-}
-"""Weights of the kinds for the tower: more of what it names worst. 1 where none is given."""
-
-DOUBTFUL = {
-    **dict.fromkeys(NAMES, TEN),
-    "motion blur": 2.2,
-    "compression artifacts": 2.5,
-    "banding": 2.0,
-    "faded color": 2.0,
-    "ghosting": 4.0,
-    "missing blocks": 2.0,
-    "oversharpening": 1.6,
-    "oversaturation": 1.6,
-    "harsh contrast": 1.3,
-    "color cast": 1.3,
-    "color fringes": 1.3,
-}
-"""The same where the language model learns, milder: with HARD motion blur was said for blur, with equal ones the
-reverse."""
+DOUBTFUL: dict[str, float] = column("language")
+"""The same where the language model learns, milder; distortions.toml says why."""
 
 CLEAN_PAIRS = 0.45
 """Share of the pairs that are a clean view against a distorted one."""
@@ -106,18 +83,10 @@ def _scale(rng: np.random.Generator) -> float:
     return rng.uniform(0.5, 1.0) if kind < 0.92 else rng.uniform(0.25, 0.5)
 
 
-@dataclass
-class Region:
-    """A piece of a photo; what lies left of and above (x, y) is distorted with it and then cut off."""
-
-    image: Image.Image
-    x: int
-    y: int
-    scale: float  # pixels of the view per pixel of the photo
-
-
-def _region(photo: Image.Image, rng: np.random.Generator) -> Region:
-    """A region that fills one tile at some scale. Flat regions (sky) are mostly skipped: there is nothing to see."""
+def _region(photo: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int], float]:
+    """A region that fills one tile at some scale: the image, its corner (x, y), left of and above which it is distorted
+    and then cut off, and pixels of the view per pixel of the photo. Flat regions (sky) are mostly skipped: there is
+    nothing to see."""
     for _ in range(4):
         scale = _scale(rng)
         squash = rng.uniform(1.0, 1.8) if rng.random() < 0.2 else 1.0  # the base view ignores the aspect ratio
@@ -126,17 +95,31 @@ def _region(photo: Image.Image, rng: np.random.Generator) -> Region:
             width, height = height, width
         dx, dy = rng.integers(BLOCK, size=2) if rng.random() < 0.5 else (0, 0)
         width, height = min(width + dx, photo.width), min(height + dy, photo.height)
-        x, y = (int(rng.integers(most)) for most in (photo.width - width + 1, photo.height - height + 1))
-        image = photo.crop((x, y, x + width, y + height))
+        image = random_crop(photo, width, height, rng)
         if has_content(image):
             break
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return Region(image, int(dx), int(dy), TILE / max(width - dx, height - dy))
+    return image, (int(dx), int(dy)), TILE / max(width - dx, height - dy)
+
+
+def random_crop(photo: Image.Image, width: int, height: int, rng: np.random.Generator) -> Image.Image:
+    """A region of this size at a random place of a photo that is at least as large."""
+    x, y = (int(rng.integers(most)) for most in (photo.width - width + 1, photo.height - height + 1))
+    return photo.crop((x, y, x + width, y + height))
+
+
+def crop_with_content(photo: Image.Image, width: int, height: int, rng: np.random.Generator, tries: int) -> Image.Image:
+    """The first of ``tries`` random crops with something to see in it, or the last."""
+    for _ in range(tries):
+        region = random_crop(photo, width, height, rng)
+        if has_content(region):
+            break
+    return region
 
 
 def has_content(image: Image.Image) -> bool:
-    """Whether there is anything in it that could be spoilt: in plain sky or wall no blur is seen."""
+    """Whether there is anything in it that could be degraded: in plain sky or wall no blur is seen."""
     return float(np.asarray(image.convert("L").resize((32, 32))).std()) > 14
 
 
@@ -190,24 +173,24 @@ def defects_of(plan: Plan, scale: float) -> tuple[Defect, ...]:
     return tuple(sorted((d for d in defects if d.visible > 0), key=lambda d: -d.harm))
 
 
-def _view(region: Region, plan: Plan, seed: int) -> View:
-    inside = apply(region.image, plan, seed).crop((region.x, region.y, *region.image.size))
-    pixels = np.asarray(inside.resize((TILE, TILE), Image.Resampling.BICUBIC))
-    defects = defects_of(plan, region.scale)
-    return View(pixels, defects, severity_score(defects))
-
-
 def sample_pairs(
     photos: list[Image.Image],
     rng: np.random.Generator,
     weights: dict[str, float] = HARD,
-    variety: float = 0.0,
+    augmentation: float = 0.0,
     count: int = 1,
 ) -> Iterator[tuple[View, View]]:
-    """``count`` pairs of views of one region, the milder view first. ``variety``: see ``variety.varied``."""
-    region = _region(photos[rng.integers(len(photos))], rng)
-    region.image = varied(region.image, photos, rng, variety)
+    """``count`` pairs of views of one region, the milder view first. ``augmentation``: share of the
+    regions that ``augmented`` changes."""
+    region, corner, scale = _region(photos[rng.integers(len(photos))], rng)
+    region = augmented(region, photos, rng, augmentation)
+
+    def view(plan: Plan, seed: int) -> View:
+        inside = apply(region, plan, seed).crop((*corner, *region.size))
+        defects = defects_of(plan, scale)
+        return View(np.asarray(inside.resize((TILE, TILE), Image.Resampling.BICUBIC)), defects, severity_score(defects))
+
     for _ in range(count):
         seed = int(rng.integers(2**31))
-        mild, strong = (_view(region, plan, seed) for plan in pick_pair(region.image, rng, weights, CLEAN_PAIRS))
-        yield mild, strong
+        mild, strong = pick_pair(region, rng, weights, CLEAN_PAIRS)
+        yield view(mild, seed), view(strong, seed)

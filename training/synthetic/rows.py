@@ -40,12 +40,12 @@ def dataset(
     """Write everything; the rows by file name."""
     place = Path(out)
     (place / "images").mkdir(parents=True, exist_ok=True)
-    train, held = (photos.load(files) for files in photos.split(photos.find(folder)))
+    train, held = photos.load_split(folder)
     files: dict[str, list[TrainingRow]] = {"scoring": [], "quality": [], "general": [], "validation": []}
     for number in range(images + validation):
         rng, checked = np.random.default_rng([seed, number]), number >= images
-        photo = (held if checked else train)[int(rng.integers(len(held if checked else train)))]
-        region = _crop(photo, rng)
+        photo = text.pick(held if checked else train, rng)
+        region = photos.crop_with_content(photo, SIDE, SIDE, rng, tries=6)
         plan = photos.pick_pair(region, rng, {}, clean=0.1)[int(rng.integers(2))]
         name = f"{number:06d}.png"
         photos.apply(region, plan, int(rng.integers(2**31))).save(place / "images" / name)
@@ -57,16 +57,6 @@ def dataset(
     for source, rows in files.items():
         write_rows(place / f"{source}.jsonl", rows)
     return files
-
-
-def _crop(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
-    region = photo
-    for _ in range(6):
-        x, y = (int(rng.integers(most)) for most in (photo.width - SIDE + 1, photo.height - SIDE + 1))
-        region = photo.crop((x, y, x + SIDE, y + SIDE))
-        if photos.has_content(region):
-            break
-    return region
 
 
 def rows_of(
@@ -106,14 +96,9 @@ def general_turn(clean: Image.Image, rng: np.random.Generator) -> text.Turn:
         weights = np.bincount(sectors, weights=saturation, minlength=len(COLORS))
         return text.lettered("Which color is the main one of this image?", COLORS, int(weights.argmax()))
     grey, half = np.asarray(clean.convert("L"), float), SIDE // 2
-    means = {
-        "left": grey[:, :half].mean(),
-        "right": grey[:, half:].mean(),
-        "top": grey[:half].mean(),
-        "bottom": grey[half:].mean(),
-    }
-    sides = list(means)
-    return text.lettered("Which side of this image is the brightest?", sides, int(np.argmax(list(means.values()))))
+    sides = {"left": grey[:, :half], "right": grey[:, half:], "top": grey[:half], "bottom": grey[half:]}
+    brightest = int(np.argmax([side.mean() for side in sides.values()]))
+    return text.lettered("Which side of this image is the brightest?", list(sides), brightest)
 
 
 def messages(question: str, answer: str) -> list[dict[str, Any]]:

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from qsit_plugin import protocol
 
+from . import vocabulary as words
 from .distortions import KINDS, NAMES, Defect
-from .vocabulary import (
-    ADJECTIVES,
-    ALIKE,
-    ATTRIBUTE_OF,
-    CLEAN_EVIDENCE,
-    DESCRIBE,
-    EVIDENCE,
-    KIND_OF,
-    NAMING,
-    NONE,
-    SYNONYMS,
-    WHAT,
-)
+
+Item = TypeVar("Item")
 
 PROFILE_QUESTION = protocol.TRAINING_CONSISTENT.question
 PROFILE_PREFIX = protocol.TRAINING_CONSISTENT.answer_prefix
@@ -49,7 +40,7 @@ def level_word(score: float) -> str:
     return protocol.LEVELS[int(np.clip(round(5 - score), 0, 4))]
 
 
-def pick(items: Sequence[str], rng: np.random.Generator) -> str:
+def pick(items: Sequence[Item], rng: np.random.Generator) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
@@ -58,12 +49,19 @@ def severity(visible: float) -> str:
 
 
 def alias(name: str, rng: np.random.Generator, share: float = 0.3) -> str:
-    return pick(SYNONYMS[name], rng) if rng.random() < share else name
+    return pick(words.SYNONYMS[name], rng) if rng.random() < share else name
 
 
 def lettered(question: str, options: Sequence[str], right: int) -> Turn:
     letter = protocol.letters(len(options))[right]
     return Turn("letter", protocol.multiple_choice(question, options), f"{letter}. {options[right]}")
+
+
+def either_order(question: str, options: Sequence[str], right: int, rng: np.random.Generator) -> Turn:
+    """Two options, in half of the cases in the reverse order."""
+    if rng.random() < 0.5:
+        return lettered(question, options, right)
+    return lettered(question, options[::-1], 1 - right)
 
 
 def score_turn(score: float) -> Turn:
@@ -75,7 +73,7 @@ def naming_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
 
     Of two defects the more harmful one is right, and the other is no option.
     """
-    question = NAMING[0] if rng.random() < 0.5 else pick(NAMING, rng)
+    question = words.NAMING[0] if rng.random() < 0.5 else pick(words.NAMING, rng)
     name = defects[0].name if defects else None
     hidden = {defect.name for defect in defects[1:]}
     kind = rng.random()
@@ -91,32 +89,31 @@ def naming_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
         if name is not None and rng.random() < 0.1:
             names.append(None)
     share = 0.0 if rng.random() < 0.6 else 0.5
-    options = [pick(NONE, rng) if n is None else alias(n, rng, share) for n in names]
+    options = [pick(words.NONE, rng) if n is None else alias(n, rng, share) for n in names]
     if rng.random() < 0.15:
         options = [option[0].upper() + option[1:] for option in options]
     return lettered(question, options, names.index(name))
 
 
 def attribute_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
-    """An aspect, good or poor: half the time one that a defect spoils."""
-    spoilt = [aspect for aspect, causes in ATTRIBUTE_OF.items() if any(d.name in causes for d in defects)]
-    aspect = pick(spoilt, rng) if spoilt and rng.random() < 0.5 else pick(tuple(ATTRIBUTE_OF), rng)
-    poor = any(d.name in ATTRIBUTE_OF[aspect] and d.visible > 0.2 for d in defects)
-    options = ["good", "poor"] if rng.random() < 0.5 else ["poor", "good"]
-    return lettered(protocol.ATTRIBUTES[aspect], options, options.index("poor" if poor else "good"))
+    """An aspect, good or poor: half the time one that a defect degrades."""
+    degraded = [aspect for aspect, causes in words.ATTRIBUTE_OF.items() if any(d.name in causes for d in defects)]
+    aspect = pick(degraded, rng) if degraded and rng.random() < 0.5 else pick(tuple(words.ATTRIBUTE_OF), rng)
+    poor = any(d.name in words.ATTRIBUTE_OF[aspect] and d.visible > 0.2 for d in defects)
+    return either_order(protocol.ATTRIBUTES[aspect], ["good", "poor"], int(poor), rng)
 
 
 def askable(defects: Sequence[Defect]) -> list[str]:
     """What is surely not there: neither a defect, nor its kind, nor anything like it."""
-    there = {d.name for d in defects} | {KIND_OF.get(d.name, d.name) for d in defects}
-    kinds = {name for name, kind in KIND_OF.items() if kind in there}
-    return [n for n in KINDS if n not in there | kinds and not any({n, t} in ALIKE for t in there)]
+    there = {d.name for d in defects} | {words.KIND_OF.get(d.name, d.name) for d in defects}
+    kinds = {name for name, kind in words.KIND_OF.items() if kind in there}
+    return [n for n in KINDS if n not in there | kinds and not any({n, t} in words.ALIKE for t in there)]
 
 
 def whether(name: str, rng: np.random.Generator) -> str:
     """A question that is answered by yes or no."""
     if rng.random() < 0.5:
-        return f"Is {pick(('this image', 'the image', 'it'), rng)} {pick(ADJECTIVES[name], rng)}?"
+        return f"Is {pick(('this image', 'the image', 'it'), rng)} {pick(words.ADJECTIVES[name], rng)}?"
     called = alias(name, rng)
     forms = ("Is there {} in this image?", "Does this image suffer from {}?", "Is {} visible?")
     plural = ("Are there {} in this image?", forms[1], "Are {} visible?")
@@ -125,15 +122,14 @@ def whether(name: str, rng: np.random.Generator) -> str:
 
 def yes_no_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
     """Whether a distortion is there; half of the answers on a distorted view are yes."""
-    defect = defects[int(rng.integers(len(defects)))] if defects and rng.random() < 0.5 else None
+    defect = pick(defects, rng) if defects and rng.random() < 0.5 else None
     if defect is None:
         asked = pick(askable(defects), rng)
     else:
-        asked = KIND_OF.get(defect.name, defect.name) if rng.random() < 0.3 else defect.name
+        asked = words.KIND_OF.get(defect.name, defect.name) if rng.random() < 0.3 else defect.name
     question = whether(asked, rng)
     if rng.random() < 0.3:
-        options = ["Yes", "No"] if rng.random() < 0.5 else ["No", "Yes"]
-        return lettered(question, options, options.index("No" if defect is None else "Yes"))
+        return either_order(question, ["Yes", "No"], int(defect is None), rng)
     if defect is None:
         return Turn("text", question, "No." if rng.random() < 0.5 else f"No, there {be(asked)} no visible {asked}.")
     there = f"Yes, there {be(defect.name)} {severity(defect.visible)} {defect.name}."
@@ -147,24 +143,24 @@ def be(noun: str) -> str:
 
 def what_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
     if not defects:
-        return Turn("text", pick(WHAT, rng), "No visible distortion.")
+        return Turn("text", pick(words.WHAT, rng), "No visible distortion.")
     if rng.random() < 0.3:
-        defect = defects[int(rng.integers(len(defects)))]
+        defect = pick(defects, rng)
         word = pick(("strong", "severe"), rng)
         called = alias(defect.name, rng)
         answer = f"The {defect.name} {be(defect.name)} {severity(defect.visible)}."
         return Turn("text", f"How {word} {be(called)} the {called}?", answer)
-    return Turn("text", pick(WHAT, rng), f"{' and '.join(d.name for d in defects).capitalize()}.")
+    return Turn("text", pick(words.WHAT, rng), f"{' and '.join(d.name for d in defects).capitalize()}.")
 
 
 def describe_turn(defects: Sequence[Defect], score: float, rng: np.random.Generator) -> Turn:
-    question = DESCRIBE[0] if rng.random() < 0.5 else pick(DESCRIBE, rng)
+    question = words.DESCRIBE[0] if rng.random() < 0.5 else pick(words.DESCRIBE, rng)
     verdict = f"The quality of the image is {level_word(score)}."
     if not defects:
-        return Turn("text", question, f"No distortion is visible: {pick(CLEAN_EVIDENCE, rng)}. {verdict}")
+        return Turn("text", question, f"No distortion is visible: {pick(words.CLEAN_EVIDENCE, rng)}. {verdict}")
     first, *others = (f"{d.name.capitalize()} {be(d.name)} {extent(d.visible)} visible" for d in defects)
     too = "".join(f" {other} too." for other in others)
-    return Turn("text", question, f"{first}: {pick(EVIDENCE[defects[0].name], rng)}.{too} {verdict}")
+    return Turn("text", question, f"{first}: {pick(words.EVIDENCE[defects[0].name], rng)}.{too} {verdict}")
 
 
 def extent(visible: float) -> str:

@@ -1,4 +1,4 @@
-"""Renderings of the distortions that spoil tones and colours: exposure, contrast, saturation, white balance, banding.
+"""Renderings of the distortions that degrade tones and colours: exposure, contrast, saturation, white balance, banding.
 
 Each takes an RGB image, a strength in [0, 1] and a generator that picks the rendering, and returns an image of the same
 size. See distortions.py.
@@ -51,16 +51,26 @@ def _brought_to(
     return change(x, (low + high) / 2)
 
 
-def low_contrast(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+def _contrasted(image: Image.Image, gain: float, rng: np.random.Generator) -> Image.Image:
+    """Differences from the mean brightness, or from middle grey, times ``gain``."""
     x = to_float(image)
     anchor = float((x @ LUMA).mean()) if rng.random() < 0.6 else 0.5
-    return to_image(anchor + (x - anchor) * (1 - 0.08 - 0.84 * strength))
+    return to_image(anchor + (x - anchor) * gain)
+
+
+def _saturated(image: Image.Image, gain: float, rng: np.random.Generator) -> Image.Image:
+    """Differences of the channels from the pixel's grey times ``gain``."""
+    x = to_float(image)
+    grey = (x @ LUMA if rng.random() < 0.7 else x.mean(-1))[..., None]
+    return to_image(grey + (x - grey) * gain)
+
+
+def low_contrast(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    return _contrasted(image, 1 - 0.08 - 0.84 * strength, rng)
 
 
 def faded_color(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    x = to_float(image)
-    grey = (x @ LUMA if rng.random() < 0.7 else x.mean(-1))[..., None]
-    return to_image(grey + (x - grey) * (1 - 0.1 - 0.9 * strength))
+    return _saturated(image, 1 - 0.1 - 0.9 * strength, rng)
 
 
 def banding(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
@@ -75,16 +85,12 @@ def banding(image: Image.Image, strength: float, rng: np.random.Generator) -> Im
 
 
 def oversaturation(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    x = to_float(image)
-    grey = (x @ LUMA if rng.random() < 0.7 else x.mean(-1))[..., None]
-    return to_image(grey + (x - grey) * (1.25 + 3.0 * strength))
+    return _saturated(image, 1.25 + 3.0 * strength, rng)
 
 
 def harsh_contrast(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
     """Light and dark tones are driven apart until both are lost."""
-    x = to_float(image)
-    anchor = float((x @ LUMA).mean()) if rng.random() < 0.6 else 0.5
-    return to_image(anchor + (x - anchor) * (1.3 + 3.7 * strength**1.3))
+    return _contrasted(image, 1.3 + 3.7 * strength**1.3, rng)
 
 
 def color_cast(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:

@@ -83,7 +83,7 @@ class EfficientNetLite0(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, photos: torch.Tensor, frozen: int = 0) -> list[torch.Tensor]:
-        """``frozen``: stem and this many stages are computed without a way back."""
+        """``frozen``: stem and this many stages are computed without a backward pass."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and frozen == 0):
             x = F.relu6(self.stem(normalised(photos).to(self.stem.weight.dtype)))
         maps = []

@@ -1,15 +1,12 @@
 """Nano's vision tower imitates the teacher's maps on its own grid of 16-pixel patches. No ratings are needed.
 
-    python -m qsit_plugin.training.nano.human.imitation --rated BIQ2021 --photos PHOTOS --out imitated.safetensors
-
 Crops of many photos, half of them distorted first, are shown to both. Targets are the teacher's maps at strides 8, 16
-and 32, each channel standardised; linear heads on the tower's layers 4 and 6 predict them. A stopped run goes on where
-its last state was written; with more --steps a finished one does too.
+and 32, each channel standardised; linear heads on the tower's layers 4 and 6 predict them. A stopped run is resumed
+from its last state; with more --steps a finished one goes on too.
 """
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +18,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from qsit_plugin.training.synthetic import photos
-
-from ..architecture import PATCH, TILE, WIDTH, new_vision_tower
-from ..attention import use_plain_attention
-from ..loop import Loop, Numbered, recent_means
-from ..optimizers import muon_and_adamw
-from ..schedule import rate_at
-from ..tower import inner_tower, parsed, read_tower
-from . import rated
-from .efficientnet import CHANNELS, STRIDES, EfficientNetLite0, load
+from ...synthetic.photos import HARD, apply, find, pick_name, random_crop, split
+from ..architecture import PATCH, TILE, WIDTH, new_vision_tower, use_plain_attention
+from ..loop import Loop, Numbered, Stage, log_means
+from ..optimizers import muon_and_adamw, trapezoid
+from ..tower import inner_tower, read_tower
+from .efficientnet import CHANNELS, STRIDES, load
+from .rated import read_and_cut
 
 TARGETS = ((2, 4), (4, 6), (6, 6))
 """Which of the teacher's maps is predicted from the tower's which layer (counted from 1): strides 8, 16 and 32."""
@@ -40,29 +34,27 @@ DISTORTED, GREY = 0.5, 0.05
 
 
 @dataclass(frozen=True)
-class ImitationStage:
-    """The settings of a run."""
+class ImitationStage(Stage):
+    """Settings of the imitation."""
 
     steps: int = 12000
     crops: int = 4
     side: int = 384
     """Pixels of a crop; a multiple of the tile."""
     learning_rate: float = 6e-4
-    seed: int = 0
-    threads: int = 1
-    bfloat16: bool = False
     checkpoint: str = "qsit-nano"
     """Where the tower begins: a checkpoint of this package, or an older result of this stage (.safetensors)."""
     teacher: str | None = None
-    """A fine-tuned teacher of ``teacher.py``; ImageNet's weights where none is given."""
+    """A fine-tuned teacher; ImageNet's weights where none is given."""
     save_every: int = 250
 
 
+@dataclass(eq=False)
 class Crops(Numbered):
     """Batches by number, uint8 (crops, side, side, 3): every batch follows from (seed, number)."""
 
-    def __init__(self, files: list[Path], stage: ImitationStage):
-        self.files, self.stage = files, stage
+    files: list[Path]
+    stage: ImitationStage
 
     def __getitem__(self, number: int) -> torch.Tensor:
         rng = np.random.default_rng([self.stage.seed, number])
@@ -71,16 +63,14 @@ class Crops(Numbered):
     def crop(self, rng: np.random.Generator) -> np.ndarray:
         with Image.open(self.files[rng.integers(len(self.files))]) as stored:
             image = stored.convert("RGB")
-        side = self.stage.side
-        left, top = (int(rng.integers(size - side + 1)) for size in image.size)
-        image = image.crop((left, top, left + side, top + side))
+        image = random_crop(image, self.stage.side, self.stage.side, rng)
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if rng.random() < GREY:
             image = image.convert("L").convert("RGB")
         if rng.random() < DISTORTED:
-            plan = ((photos.pick_name(image, rng, photos.HARD), float(rng.random())),)
-            image = photos.apply(image, plan, int(rng.integers(2**31)))
+            plan = ((pick_name(image, rng, HARD), float(rng.random())),)
+            image = apply(image, plan, int(rng.integers(2**31)))
         return np.asarray(image)
 
 
@@ -147,11 +137,10 @@ def on_grid(tokens: torch.Tensor, crops: int, stride: int) -> torch.Tensor:
     return F.avg_pool2d(grid, stride // PATCH) if stride > PATCH else F.pixel_shuffle(grid, PATCH // stride)
 
 
-def files_of(rated_folder: str | Path, photo_folder: str | Path, cache: str | Path, side: int) -> list[Path]:
+def files_of(rated_folder: Path, photo_folder: Path, cache: Path, side: int) -> list[Path]:
     """Rated photos of the training part, and four times the clean ones of the split's training half: there are few."""
-    people = [photo.path for photo in rated.read_and_cut(rated_folder, cache) if photo.part == "training"]
-    clean = photos.split(photos.find(photo_folder))[0]
-    return [path for path in people + 4 * clean if _shorter_side(path) >= side]
+    people = [photo.path for photo in read_and_cut(rated_folder, cache) if photo.part == "training"]
+    return [path for path in people + 4 * split(find(photo_folder))[0] if _shorter_side(path) >= side]
 
 
 def _shorter_side(path: Path) -> int:
@@ -159,50 +148,29 @@ def _shorter_side(path: Path) -> int:
         return min(image.size)
 
 
-def train(rated_folder: str | Path, photo_folder: str | Path, out: str | Path, stage: ImitationStage) -> None:
-    """Train, or go on with, this stage. Writes the tower to ``out`` at every state, and the state beside it."""
-    torch.set_num_threads(stage.threads)
-    place = Path(out)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    files = files_of(rated_folder, photo_folder, place.with_suffix(".thumbnails.npz"), stage.side)
+def train(rated: Path, photos: Path, out: Path, stage: ImitationStage) -> None:
+    """Train, or resume, the tower. Writes it to ``out`` at every state, and the state beside it."""
+    stage.begin()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files = files_of(rated, photos, out.with_suffix(".thumbnails.npz"), stage.side)
     print(f"{len(set(files))} photos", flush=True)
     teacher, model = load(stage.teacher), Imitator(stage.seed)
-    if stage.bfloat16:
-        teacher.to(torch.bfloat16)
+    teacher.requires_grad_(False).to(torch.bfloat16 if stage.bfloat16 else torch.float32)
     inner_tower(model.tower).load_state_dict(read_tower(stage.checkpoint))
-    state, data = place.with_suffix(".state"), Crops(files, stage)
+    state, data = out.with_suffix(".state"), Crops(files, stage)
     if not state.exists():
-        model.standardise([_maps(teacher, data[2**30 + n]) for n in range(12)])
-    log = recent_means(stage.steps, lambda means: f"losses {means}")
-    loop = Loop(stage, [model], muon_and_adamw(model), log, state)
+        model.standardise([teacher(data[2**30 + n]) for n in range(12)])
+    loop = Loop(stage, [model], muon_and_adamw(model), log_means(stage.steps, 50, "{:.2f} steps/s", keep=None), state)
     for step, crops in loop.over(data.loader):
-        with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
+        with stage.autocast():
             found = model(crops)
-        pairs = zip(found, model.targets(_maps(teacher, crops)), strict=True)
-        losses = {str(number): F.mse_loss(a.float(), b) for number, (a, b) in enumerate(pairs)}
-        loop.descend(stage.learning_rate * rate_at(step, stage.steps), losses)
+        pairs = zip(found, model.targets(teacher(crops)), TARGETS, strict=True)
+        losses = {f"stride{STRIDES[m]}": F.mse_loss(a.float(), b) for a, b, (m, _) in pairs}
+        loop.descend(stage.learning_rate * trapezoid(step, stage.steps), losses)
         if loop.saves:
             save(model, out)
-
-
-@torch.no_grad()
-def _maps(teacher: EfficientNetLite0, crops: torch.Tensor) -> list[torch.Tensor]:
-    return teacher(crops)
 
 
 def save(model: Imitator, out: str | Path) -> None:
     """The tower's weights in bfloat16 under the names of ``SiglipVisionModel`` without its wrapper, without heads."""
     save_file({k: v.to(torch.bfloat16).contiguous() for k, v in inner_tower(model.tower).state_dict().items()}, out)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rated", required=True, help="folder of BIQ2021 with ratings.csv")
-    parser.add_argument("--photos", required=True, help="folder of clean photos")
-    parser.add_argument("--out", default="imitated.safetensors")
-    args, stage = parsed(parser, ImitationStage)
-    train(args.rated, args.photos, args.out, stage)
-
-
-if __name__ == "__main__":
-    main()

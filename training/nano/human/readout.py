@@ -1,32 +1,26 @@
 """What a linear read-out can tell from a network's maps: the measure of a teacher and of a tower that imitated it.
 
-    python -m qsit_plugin.training.nano.human.readout --rated BIQ2021 --unseen LIVEC --tower imitated.safetensors
-    python -m qsit_plugin.training.nano.human.readout --rated BIQ2021 --unseen LIVEC --teacher imagenet
-
 Mean and deviation of every channel over the photo, then a ridge on the ratings of the training part. Figures are of the
 validation parts: a tenth of BIQ2021's training split, cut by scene, and half of LIVE-C, which is never trained on.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from qsit_plugin.row_file import replacing
-
-from ..architecture import new_vision_tower
-from ..attention import use_plain_attention
+from ..architecture import new_vision_tower, use_plain_attention
 from ..tower import inner_tower, read_tower
-from . import efficientnet, rated
+from . import efficientnet
 from .imitation import tiles, tower_layers
-from .rated import Rated
+from .rated import Rated, cached, read, read_and_cut, within_subsets
 
 SIDE = 512
 """Photos are read at this size, as nano's processor fits LIVE-C's 500 pixels into its grid; BIQ2021's have it."""
@@ -68,27 +62,15 @@ def photo_of(path: Path) -> torch.Tensor:
     return torch.from_numpy(np.array(fitted))[None]
 
 
-@torch.inference_mode()
-def describe_all(
-    photos: Sequence[Rated], describe: Describe, cache: str | Path | None = None, bfloat16: bool = False
-) -> np.ndarray:
-    """(N, D) float16. What the file ``cache`` holds is not computed again; it is written every 200 photos."""
-    place = Path(cache) if cache else None
-    found: dict[str, np.ndarray] = {}
-    if place and place.exists():
-        with np.load(place) as stored:
-            found = dict(zip(stored["names"].tolist(), stored["vectors"], strict=True))
-    left = [photo for photo in photos if photo.path.name not in found]
-    for number, photo in enumerate(left, start=1):
+def describe_all(photos: Sequence[Rated], describe: Describe, cache: Path, bfloat16: bool) -> np.ndarray:
+    """(N, D) float16, kept in the file ``cache``."""
+
+    @torch.inference_mode()
+    def vector(path: Path) -> np.ndarray:
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            vector = describe(photo_of(photo.path))[0]
-        found[photo.path.name] = vector.half().numpy()
-        if number % 200 == 0 or number == len(left):
-            print(f"described {number} of {len(left)}", flush=True)
-            if place:
-                with replacing(place) as fresh:
-                    np.savez(fresh, names=np.array(list(found)), vectors=np.stack(list(found.values())))
-    return np.stack([found[photo.path.name] for photo in photos])
+            return describe(photo_of(path))[0].half().numpy()
+
+    return cached(cache, photos, vector)
 
 
 class Ridge:
@@ -120,60 +102,36 @@ def drawn(photos: Sequence[Rated], count: int) -> list[Rated]:
 
 
 def measure(
-    photos: Sequence[Rated],
-    unseen: Sequence[Rated],
-    describe: Describe,
-    count: int,
-    cache: str | Path,
-    part: str,
+    rated: Path,
+    cache: Path,
+    thumbnails: Path,
+    unseen: Path | None = None,
+    tower: str | None = None,
+    teacher: str | None = None,
+    training: int = 2000,
+    part: str = "validation",
+    threads: int = 1,
     bfloat16: bool = False,
-) -> dict[str, object]:
-    """Rank correlations of a read-out taught on ``count`` training photos, on ``part`` of both databases."""
-    training = drawn([photo for photo in photos if photo.part == "training"], count)
-    asked = [photo for photo in photos if photo.part == part]
-    away = [photo for photo in unseen if photo.part == part]
-    place = Path(cache)
-    place.mkdir(parents=True, exist_ok=True)
-    known = describe_all([*training, *asked], describe, place / "rated.npz", bfloat16)
-    ridge = Ridge(known[: len(training)], np.array([photo.mos for photo in training]))
-    values = ridge(known[len(training) :])
-    found: dict[str, object] = {"training": len(training), "alpha": ridge.alpha, "part": part}
-    found["rated"] = _rounded(rated.within_subsets(asked, values))
+) -> dict[str, Any]:
+    """Print and return rank correlations of a read-out of a tower, or of a teacher, taught on ``training`` photos.
+    ``part``: "validation" of both databases, or once, at the end, "test"."""
+    if (tower is None) == (teacher is None) or part not in ("validation", "test"):
+        raise SystemExit("give either --tower or --teacher, and as --part validation or test")
+    torch.set_num_threads(threads)
+    describe = tower_description(tower) if tower else teacher_description(None if teacher == "imagenet" else teacher)
+    cache.mkdir(parents=True, exist_ok=True)
+    photos = read_and_cut(rated, thumbnails)
+    taught = drawn([photo for photo in photos if photo.part == "training"], training)
+    asked, away = ([p for p in some if p.part == part] for some in (photos, read(unseen) if unseen else []))
+    known = describe_all([*taught, *asked], describe, cache / f"rated-{part}.npz", bfloat16)
+    ridge = Ridge(known[: len(taught)], np.array([photo.mos for photo in taught]))
+    values = ridge(known[len(taught) :])
+    found: dict[str, Any] = {"training": len(taught), "alpha": ridge.alpha, "part": part}
+    found["rated"] = within_subsets(asked, values)
     if part == "test":
-        found["without twins"] = _rounded(rated.within_subsets(asked, values, lambda photo: not photo.twin))
+        found["without twins"] = within_subsets(asked, values, lambda photo: not photo.twin)
     if away:
-        distant = ridge(describe_all(away, describe, place / "unseen.npz", bfloat16))
-        found["unseen"] = round(rated.within_subsets(away, distant)["all"], 4)
+        distant = ridge(describe_all(away, describe, cache / f"unseen-{part}.npz", bfloat16))
+        found["unseen"] = within_subsets(away, distant)["all"]
+    print(json.dumps(found, indent=2))
     return found
-
-
-def _rounded(figures: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in figures.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rated", required=True, help="folder of BIQ2021 with ratings.csv")
-    parser.add_argument("--unseen", help="folder of LIVE-C with ratings.csv")
-    network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument("--tower", help="a checkpoint of this package, or the .safetensors of a tower")
-    network.add_argument("--teacher", help="imagenet, or the .safetensors of a fine-tuned teacher")
-    parser.add_argument("--training", type=int, default=2000, help="training photos (default: 2000)")
-    parser.add_argument("--part", choices=["validation", "test"], default="validation", help="test: once, at the end")
-    parser.add_argument("--cache", required=True, help="folder for the vectors of this network")
-    parser.add_argument("--thumbnails", required=True, help="file of thumbnails that show near twins; made if missing")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bfloat16", action="store_true")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    if args.tower:
-        describe = tower_description(args.tower)
-    else:
-        describe = teacher_description(None if args.teacher == "imagenet" else args.teacher)
-    unseen = rated.read(args.unseen) if args.unseen else []
-    photos = rated.read_and_cut(args.rated, args.thumbnails)
-    print(json.dumps(measure(photos, unseen, describe, args.training, args.cache, args.part, args.bfloat16), indent=2))
-
-
-if __name__ == "__main__":
-    main()

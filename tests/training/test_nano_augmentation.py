@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from qsit_plugin.training.nano import tower
 from qsit_plugin.training.nano.average import average
 from qsit_plugin.training.nano.language import learner, take_weights
-from qsit_plugin.training.synthetic import photos, variety
+from qsit_plugin.training.synthetic import augmentation, photos
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 
@@ -18,28 +18,28 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def varied(image: Image.Image, others: list[Image.Image], seed: int, share: float) -> np.ndarray:
-    return np.asarray(variety.varied(image, others, np.random.default_rng(seed), share))
+def augmented(image: Image.Image, others: list[Image.Image], seed: int, share: float) -> np.ndarray:
+    return np.asarray(augmentation.augmented(image, others, np.random.default_rng(seed), share))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 48)])
-def test_a_varied_photo_is_another_one_of_the_same_size_and_repeats_with_its_seed(size):
+def test_an_augmented_photo_is_another_one_of_the_same_size_and_repeats_with_its_seed(size):
     image, others = noise(*size), [noise(150, 150, 1)]
-    first, again = (varied(image, others, 3, 1.0) for _ in range(2))
+    first, again = (augmented(image, others, 3, 1.0) for _ in range(2))
     assert first.shape == (size[1], size[0], 3)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, np.asarray(image))
 
 
-def test_without_variety_a_photo_stays_as_it_is():
+def test_without_augmentation_a_photo_stays_as_it_is():
     image = noise(64, 64)
-    assert np.array_equal(varied(image, [noise(150, 150, 1)], 3, 0.0), np.asarray(image))
+    assert np.array_equal(augmented(image, [noise(150, 150, 1)], 3, 0.0), np.asarray(image))
 
 
 def test_a_pieced_photo_shows_both():
     image, other = Image.new("RGB", (64, 64), RED), Image.new("RGB", (150, 150), BLUE)
     for seed in range(20):
-        pieced = np.asarray(variety._pieced(image, other, np.random.default_rng(seed)))
+        pieced = np.asarray(augmentation._pieced(image, other, np.random.default_rng(seed)))
         for color in (RED, BLUE):
             assert (pieced == color).all(-1).mean() > 0.04, seed
 
@@ -47,21 +47,21 @@ def test_a_pieced_photo_shows_both():
 def test_a_photo_too_small_to_fill_the_piece_is_left_out_since_enlarging_would_blur_it():
     image = noise(64, 64)
     for seed in range(8):
-        assert variety._pieced(image, noise(150, 31, 1), np.random.default_rng(seed)) is image
+        assert augmentation._pieced(image, noise(150, 31, 1), np.random.default_rng(seed)) is image
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 48)])
 def test_a_piece_turned_by_any_angle_has_no_black_corners(size):
     white = Image.new("RGB", (400, 260), (255, 255, 255))
     for seed in range(60):
-        piece = variety._piece(white, size, np.random.default_rng(seed))
+        piece = augmentation._piece(white, size, np.random.default_rng(seed))
         assert piece.size == size
         assert np.asarray(piece).min() == 255, seed
 
 
 def test_a_photo_that_is_not_large_enough_to_be_shrunk_goes_on_in_its_mirror_images():
     photo = np.asarray(noise(30, 20))
-    mirrored = np.asarray(variety._mirrored(Image.fromarray(photo)))
+    mirrored = np.asarray(augmentation._mirrored(Image.fromarray(photo)))
     assert np.array_equal(mirrored[:20, :30], photo)
     assert np.array_equal(mirrored[:20, 30:], photo[:, ::-1])
     assert np.array_equal(mirrored[20:], mirrored[19::-1])
@@ -70,7 +70,7 @@ def test_a_photo_that_is_not_large_enough_to_be_shrunk_goes_on_in_its_mirror_ima
 def test_a_turned_photo_has_the_same_pixels_elsewhere():
     image = noise(64, 64)
     for seed in range(4):
-        turned = np.asarray(variety._turned(image, np.random.default_rng(seed)))
+        turned = np.asarray(augmentation._turned(image, np.random.default_rng(seed)))
         assert not np.array_equal(turned, np.asarray(image))
         assert np.array_equal(np.sort(turned.reshape(-1, 3), axis=0), np.sort(np.asarray(image).reshape(-1, 3), axis=0))
 
@@ -79,14 +79,14 @@ def test_another_look_stays_an_ordinary_one():
     image = noise(64, 64)
     before = np.asarray(image, np.float32)
     for seed in range(20):
-        change = np.abs(np.asarray(variety.another_look(image, np.random.default_rng(seed)), np.float32) - before)
+        change = np.abs(np.asarray(augmentation.another_look(image, np.random.default_rng(seed)), np.float32) - before)
         assert 0 < change.mean() < 40
 
 
-def test_pairs_of_a_varied_region_still_differ_in_their_strength_only():
+def test_pairs_of_an_augmented_region_still_differ_in_their_strength_only():
     clean = [noise(300, 300, seed) for seed in range(3)]
     for seed in range(20):
-        pairs = list(photos.sample_pairs(clean, np.random.default_rng(seed), variety=1.0, count=2))
+        pairs = list(photos.sample_pairs(clean, np.random.default_rng(seed), augmentation=1.0, count=2))
         assert len(pairs) == 2
         for mild, strong in pairs:
             assert mild.score >= strong.score
@@ -133,7 +133,7 @@ def test_a_language_model_taken_from_the_packaged_nano_is_that_one():
 def test_the_average_of_a_nano_with_itself_is_that_nano_and_loads(tmp_path):
     import qsit_plugin
 
-    average("qsit-nano", "qsit-nano", 0.25, tmp_path / "averaged")
+    average("qsit-nano", "qsit-nano", tmp_path / "averaged", 0.25)
     found, expected = (
         qsit_plugin.load(name, device="cpu", dtype="float32").engine.hf.state_dict()
         for name in (tmp_path / "averaged", "qsit-nano")
@@ -146,7 +146,7 @@ def test_an_average_takes_its_share_of_each(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
         save_file({"weight": torch.full((2, 3), value)}, tmp_path / name / "model.safetensors")
-    average(tmp_path / "new", tmp_path / "old", 0.75, tmp_path / "out")
+    average(tmp_path / "new", tmp_path / "old", tmp_path / "out", 0.75)
     assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["weight"], torch.full((2, 3), 3.0))
 
 
@@ -156,7 +156,7 @@ def test_nanos_of_other_shapes_have_no_average(tmp_path):
         (tmp_path / name / "config.json").write_text("{}")
         save_file({"weight": torch.zeros(size)}, tmp_path / name / "model.safetensors")
     with pytest.raises(ValueError, match="not of one architecture"):
-        average(tmp_path / "new", tmp_path / "old", 0.5, tmp_path / "out")
+        average(tmp_path / "new", tmp_path / "old", tmp_path / "out", 0.5)
 
 
 def test_a_new_tower_takes_its_share_beside_the_tower_so_far():

@@ -1,8 +1,8 @@
-"""More kinds of clean photo than there are photos: pieced together, turned, in another light.
+"""Augmentation of clean photos: composed of several, flipped, in another light.
 
-A tower that sees a few hundred photos a thousand times knows them by heart: it tells a spoilt one from its memory of
-the clean one, and blames an unknown photo for its own warm light, deep colours or sharp detail. What a view shows, and
-how it looks, must say nothing about its quality.
+A tower that sees a few hundred photos a thousand times overfits: it memorises the clean photos and takes an unknown
+one's warm light, deep colours or sharp detail for degradation. What a view shows, and how it looks, must say nothing
+about its quality.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BORDER = 2
 """Pixels cut off inside the corners of a turned piece: there it is mixed with the black around it."""
 
 
-def varied(image: Image.Image, photos: Sequence[Image.Image], rng: np.random.Generator, share: float) -> Image.Image:
+def augmented(image: Image.Image, photos: Sequence[Image.Image], rng: np.random.Generator, share: float) -> Image.Image:
     """The image as another clean one of its size; each of the three changes in ``share`` of the cases."""
     if rng.random() < share:
         for _ in range(int(rng.integers(1, PIECES + 1))):
