@@ -21,6 +21,7 @@ WEIGHTS = "trained.safetensors"
 COMPLETE = "complete.json"
 FREE = {
     *("save_every", "keep_checkpoints", "log_every", "tensorboard", "workers", "memory_probe", "max_tokens"),
+    *("verify_images", "skip_damaged"),
     *("result", "result_dtype", "scope", "output", "images", "base", "data", "profile", "validation"),
 }
 """Settings that may differ when a run goes on: the steps that are left stay the same. Folders may have been moved, so
@@ -100,8 +101,11 @@ def check_same(record: Path, config: RunConfig, facts: Mapping[str, Any]) -> Non
         if begun["facts"].get(name) != facts[name]
     ]
     if changed:
+        rows = any(name.startswith("rows was") for name in changed)
+        cure = " (for a damaged image take no row out, but give skip_damaged: true)" if rows else ""
         raise ConfigError(
-            f"the run in {record.parent} was begun otherwise: {'; '.join(changed)}. Give what it had, or another output"
+            f"the run in {record.parent} was begun otherwise: {'; '.join(changed)}. Give what it had{cure}, or another "
+            "output"
         )
 
 

@@ -108,6 +108,10 @@ class RunConfig:
     device: str = "auto"
     workers: int = 2
     """Processes that open and cut images, on each device."""
+    verify_images: bool = False
+    """Decodes every image once before the first step, so that a damaged one stops the run there."""
+    skip_damaged: bool = False
+    """Trains on another row of the same source in place of one whose image is missing or damaged, and says so."""
 
     validation: str | None = None
     """Rows or a mixture, as ``data``, on which the model is measured on the way; their images are below ``images``."""

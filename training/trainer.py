@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from qsit_plugin.engines.torch_engine import normalise
 from qsit_plugin.protocol import ScoreProfile
 from qsit_plugin.tiling import Tiling
 
@@ -20,6 +19,7 @@ from .config import ConfigError, RunConfig
 from .data.collator import Batch, Collator
 from .data.dataset import QualityDataset
 from .data.sampler import MixtureSampler
+from .forward import forward
 from .losses import level_shares, rank_losses, token_losses, total_loss
 from .parameters import group_lines, parameter_groups
 from .ranking import padded_sources, pair_count, rank_part
@@ -179,22 +179,6 @@ class QSiTTrainer(Trainer):
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # Trainer's estimate takes every id for a token of the language model alone
-
-
-def forward(model: Any, batch: Batch, tiling: Tiling) -> torch.Tensor:
-    """(B, K, V) logits at the batch's places, by the model's own forward.
-
-    No attention mask: texts are padded on the right and attention is causal, so the padding comes after everything that
-    counts. With a mask, attention would leave its fast path and keep a (T, T) matrix. Logits at the image's tokens
-    would be gigabytes, so they are computed where they are needed only.
-    """
-    return model(
-        input_ids=batch["input_ids"],
-        pixel_values=normalise(tiling, batch["tiles"]),
-        image_sizes=batch["image_sizes"],
-        logits_to_keep=batch["places"],
-        use_cache=False,
-    ).logits
 
 
 class _Epochs(TrainerCallback):

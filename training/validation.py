@@ -24,8 +24,8 @@ from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from .data.choices import choice_of
 from .data.conversion import level_said
-from .data.rows import TrainingRow
-from .data.tokens import tokens_of
+from .data.rows import TrainingRow, only_image
+from .data.tokens import RowTokenizer
 
 if TYPE_CHECKING:
     from qsit_plugin.model import Look, QSiT
@@ -116,7 +116,8 @@ def validate(
     up to the first "/" ("blur/photo.png"), where at least two groups have five rating rows each.
 
     Raises ValueError for no rows, a level that is not known, an unusable choice, and letters that are not one token;
-    RowError for a wording that the chat template does not render; ImageError for an image that cannot be read.
+    RowError for a row without an image or with several, and for a wording that the chat template does not render;
+    ImageError for an image that cannot be read.
     """
     return figures_of(answer(model, rows, folder, images=images, answers=answers))
 
@@ -134,7 +135,7 @@ def answer(
         raise ValueError(f"no way to answer {answers!r}: give one of {', '.join(ANSWERS)}")
     by_image: dict[str, list[TrainingRow]] = {}
     for row in rows:
-        by_image.setdefault(row.image, []).append(row)
+        by_image.setdefault(only_image(row), []).append(row)
     chosen = list(by_image.items())[:images]
     if not chosen:
         raise ValueError("there are no rows to validate on")
@@ -213,10 +214,11 @@ def true_level(row: TrainingRow, profile: ScoreProfile) -> int:
 @torch.inference_mode()
 def _answer_loss(model: QSiT, look: Look, row: TrainingRow) -> float:
     """Mean cross entropy of the tokens that the row's answers have, as in training."""
-    tokens = tokens_of(row, model.conversation, model.profile, model.stop_ids)
-    after = tokens.after.tolist()
-    states = model.engine.states_after(look.prefix(tuple(tokens.before.tolist()), model.engine), after[:-1])
-    places = torch.from_numpy(tokens.learned.nonzero()[0]).to(states.device)
+    tokens = RowTokenizer(model.conversation, model.profile, model.stop_ids)(row)
+    ids, image = tokens.ids.tolist(), tokens.ids.tolist().index(model.conversation.image_token_id)
+    after = ids[image + 1 :]
+    states = model.engine.states_after(look.prefix(tuple(ids[:image]), model.engine), after[:-1])
+    places = torch.from_numpy(tokens.learned[image + 1 :].nonzero()[0]).to(states.device)
     targets = torch.tensor(after, device=states.device)[places]
     return float(F.cross_entropy(model.engine.logits(states[places - 1]).float(), targets))
 

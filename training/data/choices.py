@@ -22,13 +22,14 @@ _WHAT = frozenset(("what", "which"))
 
 
 def choice_of(row: TrainingRow) -> Question | None:
-    """The first turn of a row as a question of Q-Bench's kind; None where it lists no lettered options.
+    """The first turn of a row as a question of Q-Bench's kind; None where it lists no lettered options, or the row has
+    no image or several.
 
     Options must be two or more lines lettered A, B, C … in this order. What stands below them is left out: the question
     is put in the wording of Q-SiT's own evaluation. ``type`` is told by the question's first word, see ``kind_of``.
     Raises ValueError for options without a right one among them.
     """
-    if row.task != "interpret":
+    if row.task != "interpret" or len(row.images) != 1:
         return None
     lines = "".join(part.get("text", "") for part in row.messages[0]["content"]).splitlines()
     found = [(place, match) for place, line in enumerate(lines) if (match := _OPTION.match(line))]
@@ -38,7 +39,7 @@ def choice_of(row: TrainingRow) -> Question | None:
     text = "\n".join(lines[: found[0][0]]).strip()
     if not text:
         return None
-    return Question(row.image, text, options, _right(row, options), kind_of(text))
+    return Question(row.images[0], text, options, _right(row, options), kind_of(text))
 
 
 def kind_of(question: str) -> str | None:

@@ -63,10 +63,11 @@ def convert_conversations(
             result.rating(rated_on, row.mos)
         if problem := _level_problem(row, level, rated_on):
             result.problems.add(problem[0], f"{label}: {problem[1]}")
-        elif (image := on_disk(row.image)) is None:
-            result.problems.add(MISSING_IMAGE, f"{label}: {row.image} is not in {images.folder}")
+        elif lost := [image for image in row.images if on_disk(image) is None]:
+            result.problems.add(MISSING_IMAGE, f"{label}: {', '.join(lost)} is not in {images.folder}")
         else:
-            result.add(replace(row, image=prefix + image), level, rated_on)
+            found = tuple(f"{prefix}{on_disk(image)}" for image in row.images)
+            result.add(replace(row, image=found), level, rated_on)
     result.check_scales()
     if scale is None and (text := contradiction_text(result.rows, profile)):
         result.warnings.append(text)
@@ -131,33 +132,36 @@ def row_of(record: dict[str, Any], number: int, source: str) -> TrainingRow:
 def _conversation(record: dict[str, Any], number: int, source: str) -> TrainingRow:
     return TrainingRow(
         id=str(record.get("id") or f"{source}-{number}"),
-        image=_image(record),
+        image=_images(record),
         task="interpret",
         messages=messages_of(record.get("conversations")),
         source=source,
     )
 
 
-def _image(record: dict[str, Any]) -> str:
-    image = record.get("image")
-    if not isinstance(image, str) or not image:
-        raise RowError("it names no image")
-    return image.replace("\\", "/")
+def _images(record: dict[str, Any]) -> tuple[str, ...]:
+    """A row of LLaVA's names one image, a list of them, or has no key ``image``."""
+    given = record.get("image")
+    images = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(isinstance(image, str) and image for image in images):
+        raise RowError(f"its image must be a path or a list of paths, got {given!r:.60}")
+    return tuple(image.replace("\\", "/") for image in images)
 
 
 def _rating(record: dict[str, Any], scale: LevelScale | None) -> TrainingRow:
     """A row of Q-SiT's JSON."""
-    image, identity = _image(record), str(record.get("id"))
+    images, identity = _images(record), str(record.get("id"))
     try:
         mos = float(identity.rsplit("->", 1)[1])
     except (IndexError, ValueError):
         raise RowError(f"its id must be like photo.jpg->63.6, got {identity!r}") from None
+    image = "".join(images[:1])
     scale = scale or SCALES.get(image.split("/")[0])
     if scale is None:
         raise RowError(f"{image!r} is in no folder named like a level scale ({', '.join(SCALES)}): give --scale")
     return TrainingRow(
         id=identity,
-        image=image,
+        image=images,
         task="score",
         messages=messages_of(record.get("conversations")),
         mos=mos,

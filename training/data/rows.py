@@ -1,9 +1,10 @@
 """One training sample: its JSONL form, which everything here reads and writes, and LLaVA's form.
 
-The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``. ``messages`` is what
-chat templates of transformers take: turns of ``user`` and ``assistant``, whose ``content`` is a list of
-``{"type": "text", "text": …}`` and ``{"type": "image"}``. LLaVA's form, in which Q-SiT's data is published:
-``{"id", "image", "conversations"}`` with turns of ``human`` and ``gpt``, and the image as ``<image>`` in the text.
+The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``, and where they are
+known ``"quality"`` and ``"group"``. ``image`` is a text, a list of texts or null. ``messages`` is what chat templates
+of transformers take: turns of ``user`` and ``assistant``, whose ``content`` is a list of ``{"type": "text", "text": …}``
+and ``{"type": "image"}``. LLaVA's form, in which Q-SiT's data is published: ``{"id", "image", "conversations"}`` with
+turns of ``human`` and ``gpt``, and each image as ``<image>`` in the text; a row without images has no key ``image``.
 """
 
 from __future__ import annotations
@@ -32,37 +33,71 @@ class RowError(QSiTError, ValueError):
 class TrainingRow:
     """One sample.
 
-    ``image``: path with forward slashes, relative to a folder that the user names. ``task``: "score" (an answer with a
-    level) or "interpret" (any other). ``mos``: as published, on the dataset's own scale; None where ``task`` is
-    "interpret". ``level_probs``: excellent to bad, or None. ``source``: where the row comes from. ``split``: the
-    official one, or None. Raises RowError for anything else.
+    ``image``: path with forward slashes, relative to a folder that the user names; a tuple of two or more; None for a
+    row of text alone (a list of one becomes its path, an empty one None). ``messages`` hold one image part for each, in
+    their order. ``task``: "score" (one image, an answer with a level) or "interpret" (any other). ``mos``: as
+    published, on the dataset's own scale; None where ``task`` is "interpret". ``level_probs``: excellent to bad, or
+    None. ``source``: where the row comes from. ``split``: the official one, or None. ``quality``: where the rating
+    stands on its range, in [0, 1], higher is better whatever the direction of the scale; None where it is not known.
+    ``group``: of rows that belong together (a scene, a distortion), or None. Raises RowError for anything else.
     """
 
     id: str
-    image: str
+    image: str | tuple[str, ...] | None
     task: str
     messages: list[dict[str, Any]]
     mos: float | None = None
     level_probs: tuple[float, ...] | None = None
     source: str = ""
     split: str | None = None
+    quality: float | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
-        _check_path(self.image)
+        if isinstance(self.image, list | tuple):
+            several = tuple(self.image)
+            object.__setattr__(self, "image", several if len(several) > 1 else next(iter(several), None))
+        for image in self.images:
+            _check_path(image)
         if self.task not in TASKS:
             raise RowError(f"the task is {self.task!r}: it must be one of {', '.join(TASKS)}")
-        _check_messages(self.messages)
+        shown = _image_turns(self.messages)
+        if len(shown) != len(self.images):
+            raise RowError(f"it names {len(self.images)} images, but its conversation shows {len(shown)}")
+        if self.task == "score" and shown != [0]:
+            raise RowError(
+                f"it is a rating, which must show one image, in the first turn; it shows {len(shown)} images"
+            )
         if not isinstance(self.id, str) or not self.id:
             raise RowError(f"its id must be a text, got {self.id!r}")
         if self.mos is not None and not (isinstance(self.mos, int | float) and math.isfinite(self.mos)):
             raise RowError(f"its MOS must be a finite number, got {self.mos!r}")
+        if self.quality is not None and not (isinstance(self.quality, int | float) and 0 <= self.quality <= 1):
+            raise RowError(f"its quality must be a number from 0 to 1, got {self.quality!r}")
+        if self.group is not None and not isinstance(self.group, str):
+            raise RowError(f"its group must be a text, got {self.group!r}")
         if self.level_probs is not None:
             object.__setattr__(self, "level_probs", _distribution(self.level_probs))
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The paths of its images: none, one or several."""
+        return self.image if isinstance(self.image, tuple) else () if self.image is None else (self.image,)
 
     @property
     def answer(self) -> str:
         """The text of the first answer."""
         return "".join(part["text"] for part in self.messages[1]["content"])
+
+
+def only_image(row: TrainingRow) -> str:
+    """The path of a row's image, for what looks at one. Raises RowError for a row without images or with several."""
+    if len(row.images) != 1:
+        raise RowError(
+            f"row {row.id} has {len(row.images)} images: a model is validated on rows of one image each; take it out "
+            "of the validation rows"
+        )
+    return row.images[0]
 
 
 def _check_path(image: Any) -> None:
@@ -73,8 +108,9 @@ def _check_path(image: Any) -> None:
         raise RowError(f"the image path must be relative, with forward slashes and without '..'; got {image!r}")
 
 
-def _check_messages(messages: Any) -> None:
-    """Turns of user and assistant, every one with text, and exactly one image, in the user's first."""
+def _image_turns(messages: Any) -> list[int]:
+    """The turn that each image is in. Raises RowError unless turns of user and assistant, each with text, alternate and
+    only the user's have images."""
     if not isinstance(messages, list) or not messages or len(messages) % 2:
         raise RowError("its conversation must be pairs of a question and an answer")
     images = []
@@ -89,9 +125,12 @@ def _check_messages(messages: Any) -> None:
             raise RowError(f"turn {number + 1} of its conversation has a part that is neither text nor image")
         if not "".join(texts).strip():
             raise RowError(f"turn {number + 1} of its conversation ({role}) has no text")
+        if marks and role == "assistant":
+            raise RowError(
+                f"turn {number + 1} of its conversation is an answer with an image: only questions show some"
+            )
         images += [number] * len(marks)
-    if images != [0]:
-        raise RowError(f"its conversation must show one image, in the first turn; it shows {len(images)} in {images}")
+    return images
 
 
 def _distribution(values: Any) -> tuple[float, ...]:
@@ -113,7 +152,8 @@ def from_record(record: dict[str, Any]) -> TrainingRow:
 
 def to_record(row: TrainingRow) -> dict[str, Any]:
     """As a row of our JSONL, JSON-ready."""
-    return vars(row) | {"level_probs": None if row.level_probs is None else list(row.level_probs)}
+    record = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(row).items()}
+    return {name: value for name, value in record.items() if value is not None or name not in ("quality", "group")}
 
 
 def messages_of(conversations: Any) -> list[dict[str, Any]]:
@@ -129,13 +169,15 @@ def messages_of(conversations: Any) -> list[dict[str, Any]]:
 
 
 def _parts(value: str) -> list[dict[str, Any]]:
-    """Text and image in their order; the line breaks between the two are the format's, not the text's."""
+    """Text and image in their order; the line breaks between the two are the format's, not the text's. So are spaces
+    beside a single image, but not those of "compare <image> and <image>"."""
     parts: list[dict[str, Any]] = []
+    around = "\n" if value.count(IMAGE_MARK) > 1 else None
     for number, text in enumerate(value.split(IMAGE_MARK)):
         if number:
             parts.append({"type": "image"})
         if text.strip():
-            parts.append({"type": "text", "text": text.strip() if IMAGE_MARK in value else text})
+            parts.append({"type": "text", "text": text.strip(around) if IMAGE_MARK in value else text})
     return parts
 
 
@@ -144,7 +186,7 @@ def to_llava(row: TrainingRow) -> dict[str, Any]:
     speaker = {role: name for name, role in ROLES.items()}
     return {
         "id": row.id,
-        "image": row.image,
+        **({"image": list(row.images) if len(row.images) > 1 else row.image} if row.images else {}),
         "conversations": [
             {
                 "from": speaker[turn["role"]],
