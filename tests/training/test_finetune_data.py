@@ -19,8 +19,8 @@ from qsit_plugin.training.data.conversion import score_messages  # noqa: E402
 from qsit_plugin.training.data.dataset import QualityDataset, supervised_texts  # noqa: E402
 from qsit_plugin.training.data.rows import TrainingRow, write_rows  # noqa: E402
 from qsit_plugin.training.data.tokens import check_profile  # noqa: E402
-from qsit_plugin.training.levels import LevelScale  # noqa: E402
 from qsit_plugin.training.forward import forward  # noqa: E402
+from qsit_plugin.training.levels import LevelScale  # noqa: E402
 
 
 @pytest.fixture(scope="module")

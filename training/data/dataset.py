@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ def views(pictures: Sequence[Image.Image], tiling: Tiling) -> np.ndarray:
     return tiles
 
 
-def tokens_of_images(sizes: Sequence[Size], tiling: Tiling) -> tuple[int, ...]:
+@lru_cache(maxsize=4096)
+def tokens_of_images(sizes: tuple[Size, ...], tiling: Tiling) -> tuple[int, ...]:
     """How many tokens each image of a row has; of several each has those of its tile and a newline."""
     if len(sizes) == 1:
         return (tiling.token_count(*sizes[0]),)
@@ -120,7 +122,9 @@ class QualityDataset(Dataset[Sample]):
         names = dict.fromkeys(name for row in rows for name in row.images)
         sizes, self.faults = check_images(self.folder, names, verify=verify, workers=workers, say=say)
         self._numbers = {name: number for number, name in enumerate(names)}
-        self._skipped = torch.zeros(len(names), dtype=torch.bool).share_memory_()  # with the workers that find them
+        self._skipped = torch.zeros(len(names), dtype=torch.bool)
+        if skip_damaged:
+            self._skipped.share_memory_()  # with the workers that find them
         problems, damaged, tokenize = Problems(), Problems(), RowTokenizer(conversation, profile, stop_ids)
         for row in rows:
             faults = [self.faults[name] for name in row.images if name in self.faults]
@@ -131,7 +135,7 @@ class QualityDataset(Dataset[Sample]):
             except RowError as error:
                 problems.add(BAD_WORDING, f"{row.id}: {error}")
                 continue
-            counts = () if faults else tokens_of_images([sizes[name] for name in row.images], tiling)
+            counts = () if faults else tokens_of_images(tuple(sizes[name] for name in row.images), tiling)
             self.lengths.append(len(self.tokens[-1].ids) + sum(counts) - len(counts))
             if self.lengths[-1] > max_tokens:
                 problems.add(TOO_LONG, self._too_long(row, self.lengths[-1], sum(counts)))
@@ -142,9 +146,12 @@ class QualityDataset(Dataset[Sample]):
                 "images)"
             )
         if damaged:
+            whole = [row for row in rows if self.faults.keys().isdisjoint(row.images)]
             for line in damaged.lines():
                 say(line)
-            lost = sum(not self.faults.keys().isdisjoint(row.images) for row in rows)
+            for source, task in {(row.source, row.task) for row in rows} - {(row.source, row.task) for row in whole}:
+                raise ConfigError(_none_whole(source, task))
+            lost = len(rows) - len(whole)
             say(f"skip_damaged: {lost:,} of {len(rows):,} rows are left out; others of their sources take their places")
 
     def __len__(self) -> int:
@@ -161,11 +168,7 @@ class QualityDataset(Dataset[Sample]):
                         f"{error}. Put a whole image in its place, or give skip_damaged: true; a run that has begun "
                         "then goes on with --resume"
                     ) from None
-        row = self.rows[index]
-        raise DamagedImage(
-            f"no row of the source {row.source!r} and the task {row.task} has whole images, so none can take the place "
-            f"of {row.id}: put whole images in their place, or take the source out"
-        )
+        raise DamagedImage(_none_whole(self.rows[index].source, self.rows[index].task))
 
     def skipped(self) -> list[str]:
         """The images that were found damaged after the first step, by this process or its workers."""
@@ -210,6 +213,13 @@ class QualityDataset(Dataset[Sample]):
             "max_tokens if the model allows it, shrink the image, or take fewer image_grid_pinpoints (in config.json "
             "and preprocessor_config.json of the base)"
         )
+
+
+def _none_whole(source: str, task: str) -> str:
+    return (
+        f"skip_damaged: no row of the source {source!r} with the task {task} has whole images, so none can take the "
+        "place of another: see whether images names the right folder, or take the source out"
+    )
 
 
 def soft_label_gap(rows: Sequence[TrainingRow]) -> tuple[int, int]:

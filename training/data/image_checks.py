@@ -31,6 +31,8 @@ CHUNK = 32
 """Images that a process looks at before it reports."""
 SPOKEN_EVERY = 10.0
 """Seconds from one line on the progress to the next; what is found is kept as often."""
+WAIT = 10.0
+"""Seconds that a process waits for another one that writes into the cache."""
 
 log = logging.getLogger(__name__)
 State = tuple[int, int]
@@ -138,7 +140,7 @@ class _Cache:
             about = hashlib.sha256(str(self.folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
             place = cache_folder() / "images" / f"{about[:32]}.sqlite"
             place.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(place, timeout=10)) as file, file:
+            with closing(sqlite3.connect(place, timeout=WAIT)) as file, file:
                 file.execute(
                     "CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, bytes INTEGER, time_ns INTEGER, "
                     "width INTEGER, height INTEGER, verified INTEGER)"

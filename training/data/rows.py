@@ -2,9 +2,10 @@
 
 The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``, and where they are
 known ``"quality"`` and ``"group"``. ``image`` is a text, a list of texts or null. ``messages`` is what chat templates
-of transformers take: turns of ``user`` and ``assistant``, whose ``content`` is a list of ``{"type": "text", "text": …}``
-and ``{"type": "image"}``. LLaVA's form, in which Q-SiT's data is published: ``{"id", "image", "conversations"}`` with
-turns of ``human`` and ``gpt``, and each image as ``<image>`` in the text; a row without images has no key ``image``.
+of transformers take: turns of ``user`` and ``assistant``, whose ``content`` is a list of ``{"type": "image"}`` and
+``{"type": "text", "text": …}``. LLaVA's form, in which Q-SiT's data is published: ``{"id", "image", "conversations"}``
+with turns of ``human`` and ``gpt``, and each image as ``<image>`` in the text; a row without images has no key
+``image``.
 """
 
 from __future__ import annotations

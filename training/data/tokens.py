@@ -64,6 +64,7 @@ class RowTokenizer:
         self.conversation, self.profile, self.stop_ids = conversation, profile, stop_ids
         self._render = lru_cache(maxsize=4096)(partial(_render, conversation))
         self._ids = lru_cache(maxsize=4096)(partial(_ids, conversation.tokenizer))
+        self._prompt_ids = lru_cache(maxsize=4096)(conversation.tokenizer.encode)
 
     def __call__(self, row: TrainingRow) -> Tokens:
         """The tokens of a row.
@@ -75,7 +76,7 @@ class RowTokenizer:
             _check_wording(row, self.profile)
         turns = tuple(_turn(turn, len(row.images)) for turn in row.messages)
         rendered = [self._render(turns[:number], opened=True) for number in range(1, len(turns), 2)]
-        ids = self.conversation.tokenizer.encode(rendered[0])  # with what begins every prompt of this tokenizer
+        ids = list(self._prompt_ids(rendered[0]))  # with what this tokenizer puts at the beginning of every prompt
         learned, level = [False] * len(ids), None
         rendered.append(self._render(turns, opened=False))
         for number, (before, whole) in enumerate(pairwise(rendered)):
