@@ -75,7 +75,7 @@ def check_images(
             if state == states[name] and size is not None and (verified or not verify):
                 sizes[name] = size
     left = [name for name in states if name not in sizes]
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         left,  # type: ignore[arg-type]
         batch_size=CHUNK,
         collate_fn=partial(_look, folder, verify),
