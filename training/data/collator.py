@@ -78,7 +78,9 @@ class Collator:
         pairs = self._pairs([samples[number] for number in rated])
         return {
             "tiles": torch.cat([sample.tiles for sample in samples]),
-            "image_sizes": torch.tensor([size[::-1] for sample in samples for size in sample.sizes]).reshape(-1, 2),
+            "image_sizes": torch.tensor([size[::-1] for s in samples for size in s.sizes], dtype=torch.long).reshape(
+                -1, 2
+            ),
             "images": torch.tensor([len(sample.sizes) for sample in samples]),
             "input_ids": self._padded(ids),
             "places": torch.tensor(places),
