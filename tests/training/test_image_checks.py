@@ -128,7 +128,7 @@ def test_the_run_of_a_program_is_not_disturbed_by_the_checks(folder: Path) -> No
 
 
 @pytest.fixture
-def spoiled(tmp_path: Path) -> Data:
+def damaged(tmp_path: Path) -> Data:
     """Ten ratings of five pictures, of which 3.png is cut off behind its head."""
     data = make_data(tmp_path)
     again = [replace(rating(f"{n}.png", mos, data.profile), id=f"again {n}") for n, mos in enumerate(RATINGS)]
@@ -164,36 +164,36 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_verify_images_lists_damaged_images_before_the_first_step(spoiled: Data, tmp_path: Path) -> None:
-    finetune.prepare(spoiled.config(tmp_path / "a"), say=print)
+def test_verify_images_lists_damaged_images_before_the_first_step(damaged: Data, tmp_path: Path) -> None:
+    finetune.prepare(damaged.config(tmp_path / "a"), say=print)
     with pytest.raises(ConfigError) as caught:
-        finetune.prepare(spoiled.config(tmp_path / "b", verify_images=True), say=print)
+        finetune.prepare(damaged.config(tmp_path / "b", verify_images=True), say=print)
     lines = str(caught.value).splitlines()
     assert lines[0] == "unreadable image: 2:"
-    assert lines[1].startswith(f"  3.png->30.0: {spoiled.folder / '3.png'}: cannot be decoded")
+    assert lines[1].startswith(f"  3.png->30.0: {damaged.folder / '3.png'}: cannot be decoded")
     assert lines[-1].endswith("(skip_damaged: true leaves out missing and damaged images)")
 
 
-def test_damaged_and_missing_images_are_left_out_with_their_number_and_names(spoiled: Data) -> None:
-    (spoiled.folder / "1.png").unlink()
+def test_damaged_and_missing_images_are_left_out_with_their_number_and_names(damaged: Data) -> None:
+    (damaged.folder / "1.png").unlink()
     said: list[str] = []
-    dataset = dataset_of(spoiled, spoiled.rows, verify=True, skip_damaged=True, say=said.append)
+    dataset = dataset_of(damaged, damaged.rows, verify=True, skip_damaged=True, say=said.append)
     assert said[0] == "missing image: 2:"
-    assert said[1] == f"  1.png->75.0: 1.png is not in {spoiled.folder}"
+    assert said[1] == f"  1.png->75.0: 1.png is not in {damaged.folder}"
     assert said[3] == "unreadable image: 2:"
     assert said[-1] == "skip_damaged: 4 of 11 rows are left out; others of their sources take their places"
     samples = [dataset[index] for index in range(len(dataset))]
     assert not {"1.png", "3.png"} & {sample.row.image for sample in samples}
-    for row, sample in zip(spoiled.rows, samples, strict=True):
+    for row, sample in zip(damaged.rows, samples, strict=True):
         assert (sample.row.source, sample.row.task) == (row.source, row.task)
         assert row.image in ("1.png", "3.png") or sample.row is row
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_found_damaged_in_its_turn_is_skipped_counted_and_said_once(
-    spoiled: Data, tmp_path: Path, workers: int
+    damaged: Data, tmp_path: Path, workers: int
 ) -> None:
-    prepared = finetune.prepare(spoiled.config(tmp_path / "out", epochs=2, workers=workers, **OPTIONS), say=print)
+    prepared = finetune.prepare(damaged.config(tmp_path / "out", epochs=2, workers=workers, **OPTIONS), say=print)
     assert prepared.trainer.dataset.skipped() == []
     handler, logger = logging.FileHandler(tmp_path / "said.log"), logging.getLogger("qsit_plugin")
     logger.addHandler(handler)  # a file, as workers are other processes
@@ -202,49 +202,49 @@ def test_an_image_found_damaged_in_its_turn_is_skipped_counted_and_said_once(
     finally:
         logger.removeHandler(handler)
         handler.close()
-    assert prepared.trainer.state.global_step == 2 * len(spoiled.rows)
+    assert prepared.trainer.state.global_step == 2 * len(damaged.rows)
     assert prepared.trainer.dataset.skipped() == ["3.png"]
     assert (tmp_path / "said.log").read_text(encoding="utf-8").count("3.png: cannot be decoded") == 1
 
 
-def test_verified_or_not_the_same_rows_take_the_places_of_damaged_ones(spoiled: Data, tmp_path: Path) -> None:
-    lazy = weights_of(spoiled.config(tmp_path / "lazy", **OPTIONS))
-    assert same(lazy, weights_of(spoiled.config(tmp_path / "verified", verify_images=True, workers=2, **OPTIONS)))
+def test_verified_or_not_the_same_rows_take_the_places_of_damaged_ones(damaged: Data, tmp_path: Path) -> None:
+    lazy = weights_of(damaged.config(tmp_path / "lazy", **OPTIONS))
+    assert same(lazy, weights_of(damaged.config(tmp_path / "verified", verify_images=True, workers=2, **OPTIONS)))
 
 
-def test_a_run_that_a_damaged_image_ended_goes_on_with_skip_damaged(spoiled: Data, tmp_path: Path) -> None:
-    whole = spoiled.config(tmp_path / "whole", **OPTIONS)
+def test_a_run_that_a_damaged_image_ended_goes_on_with_skip_damaged(damaged: Data, tmp_path: Path) -> None:
+    whole = damaged.config(tmp_path / "whole", **OPTIONS)
     ended = replace(whole, output=str(tmp_path / "ended"), skip_damaged=False, save_every=1)
     with pytest.raises(DamagedImage, match="give skip_damaged: true; a run that has begun then goes on with --resume"):
         finetune.run(ended, say=print)
     assert same(weights_of(whole), weights_of(replace(ended, skip_damaged=True), resume=True))
 
 
-def test_a_run_whose_damaged_row_was_taken_out_says_what_to_do_instead(spoiled: Data, tmp_path: Path) -> None:
-    config = spoiled.config(tmp_path / "out", **OPTIONS)
+def test_a_run_whose_damaged_row_was_taken_out_says_what_to_do_instead(damaged: Data, tmp_path: Path) -> None:
+    config = damaged.config(tmp_path / "out", **OPTIONS)
     finetune.train(finetune.prepare(replace(config, max_steps=3), say=print))
-    write_rows(tmp_path / "rows.jsonl", [row for row in spoiled.rows if row.image != "3.png"])
+    write_rows(tmp_path / "rows.jsonl", [row for row in damaged.rows if row.image != "3.png"])
     with pytest.raises(ConfigError, match="for a damaged image take no row out, but give skip_damaged: true"):
         finetune.run(replace(config, max_steps=3), resume=True, say=print)
 
 
-def test_a_source_without_a_whole_image_is_refused(spoiled: Data) -> None:
-    rows = [rating("3.png", 30.0, spoiled.profile), rating("0.png", 95.0, spoiled.profile, source="other")]
+def test_a_source_without_a_whole_image_is_refused(damaged: Data) -> None:
+    rows = [rating("3.png", 30.0, damaged.profile), rating("0.png", 95.0, damaged.profile, source="other")]
     message = "no row of the source 'mine' with the task score has whole images"
     with pytest.raises(ConfigError, match=message):
-        dataset_of(spoiled, rows, verify=True, skip_damaged=True)
+        dataset_of(damaged, rows, verify=True, skip_damaged=True)
     with pytest.raises(DamagedImage, match=message):
-        dataset_of(spoiled, rows, skip_damaged=True)[0]
+        dataset_of(damaged, rows, skip_damaged=True)[0]
 
 
-def test_validation_images_are_never_left_out(spoiled: Data, tmp_path: Path) -> None:
-    config = spoiled.config(tmp_path / "out", validation=str(tmp_path / "rows.jsonl"), verify_images=True, **OPTIONS)
+def test_validation_images_are_never_left_out(damaged: Data, tmp_path: Path) -> None:
+    config = damaged.config(tmp_path / "out", validation=str(tmp_path / "rows.jsonl"), verify_images=True, **OPTIONS)
     with pytest.raises(ConfigError, match="validation, .*rows.jsonl:\nunreadable image: 2"):
         finetune.prepare(config, say=print)
 
 
-def test_a_dataset_of_text_alone_needs_no_images(spoiled: Data) -> None:
-    row = spoiled.rows[5]
+def test_a_dataset_of_text_alone_needs_no_images(damaged: Data) -> None:
+    row = damaged.rows[5]
     text = [{**turn, "content": [part for part in turn["content"] if part["type"] == "text"]} for turn in row.messages]
-    dataset = dataset_of(spoiled, [replace(row, image=None, messages=text)], verify=True, skip_damaged=True)
+    dataset = dataset_of(damaged, [replace(row, image=None, messages=text)], verify=True, skip_damaged=True)
     assert len(dataset[0].tiles) == 0
