@@ -27,7 +27,7 @@ WEIGHTS, OPTIMIZER, STATE, COMPLETE = "trained.safetensors", "optimizer.pt", "tr
 FREE = {
     *("epochs", "max_steps", "early_stopping", "save_every", "keep_checkpoints", "log_every", "tensorboard"),
     *("report_to", "workers", "memory_probe", "max_tokens", "result", "result_dtype", "scope", "output", "images"),
-    *("base", "adapter", "data", "profile", "validation", "verify_images"),
+    *("base", "adapter", "data", "profile", "validation", "verify_images", "skip_damaged"),
 }
 """Settings that may differ when a run goes on. Folders may have been moved, so what they hold is compared instead: the
 rows by their hashes, the base by its fingerprint. With more epochs or steps the rest follows the longer schedule."""
@@ -180,8 +180,11 @@ def check_same(record: Path, config: RunConfig, facts: Mapping[str, Any]) -> Non
         if begun["facts"].get(name) != facts[name]
     ]
     if changed:
+        rows = any(name.startswith("rows was") for name in changed)
+        cure = " (for a damaged image take no row out, but give skip_damaged: true)" if rows else ""
         raise ConfigError(
-            f"the run in {record.parent} was begun otherwise: {'; '.join(changed)}. Give what it had, or another output"
+            f"the run in {record.parent} was begun otherwise: {'; '.join(changed)}. Give what it had{cure}, or another "
+            "output"
         )
 
 

@@ -91,7 +91,8 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Say = log.info) -> 
     check_profile(checkpoint.profile, checkpoint.tokenizer)
     mixture = rows_of("data", config.data, config.seed)
     sampler = _sampler(config, mixture, accelerator)
-    dataset = dataset_of(config, checkpoint, mixture)
+    with accelerator.main_process_first():  # the others find in the cache what it has looked at
+        dataset = dataset_of(config, checkpoint, mixture, say)
     balance = None if config.balance is None else Balance(config, mixture, sampler)
     held = None if config.validation is None else validation_of(config.validation, config, checkpoint)
     compared = None
@@ -169,6 +170,8 @@ def train(prepared: Run, *, resume: bool = False) -> None:
                     break
         if validation is not None:
             validation.end()
+        if skipped := prepared.dataset.skipped():
+            prepared.say(f"skip_damaged: {len(skipped):,} damaged images were left out: {', '.join(skipped[:5])}")
         report.close()
     finally:
         loop.end()
@@ -252,7 +255,7 @@ def _describe(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture, loop:
 
 
 def _describe_validation(validation: Validation, dataset: QualityDataset) -> None:
-    images, seen = {row.image for row in validation.rows}, {row.image for row in dataset.rows}
+    images, seen = ({name for row in rows for name in row.images} for rows in (validation.rows, dataset.rows))
     validation.say(
         f"validation: {len(validation.rows):,} rows of {len(images):,} images, {len(validation.some):,} rows during "
         "training"

@@ -24,8 +24,8 @@ from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from .data.choices import choice_of
 from .data.conversion import level_said
-from .data.rows import TrainingRow
-from .data.tokens import tokens_of
+from .data.rows import TrainingRow, only_image
+from .data.tokens import RowTokenizer
 
 if TYPE_CHECKING:
     from qsit_plugin.model import Look, QSiT
@@ -111,12 +111,13 @@ def validate(
         answers: how choices are answered. "letter": the likeliest letter, in one forward pass. "generate": a written
             answer, read by Q-SiT's lenient rule, as published.
 
-    Scores are asked for in the words of the model's profile. Ratings are the rows' ``mos``, else the value of their
-    ``level_probs``; the direction of a scale is that of the rows' levels. The group of a row is the beginning of its id
-    up to the first "/" ("blur/photo.png"), where at least two groups have five rating rows each.
+    Scores are asked for in the words of the model's profile; for the ratings see ``targets_of``. Groups are the rows'
+    ``group``, else the beginning of the id up to the first "/" ("blur/photo.png"); they have figures of their own where
+    at least two have five rating rows each.
 
     Raises ValueError for no rows, a level that is not known, an unusable choice, and letters that are not one token;
-    RowError for a wording that the chat template does not render; ImageError for an image that cannot be read.
+    RowError for a row without an image or with several, and for a wording that the chat template does not render;
+    ImageError for an image that cannot be read.
     """
     return figures_of(answer(model, rows, folder, images=images, answers=answers))
 
@@ -134,7 +135,7 @@ def answer(
         raise ValueError(f"no way to answer {answers!r}: give one of {', '.join(ANSWERS)}")
     by_image: dict[str, list[TrainingRow]] = {}
     for row in rows:
-        by_image.setdefault(row.image, []).append(row)
+        by_image.setdefault(only_image(row), []).append(row)
     chosen = list(by_image.items())[:images]
     if not chosen:
         raise ValueError("there are no rows to validate on")
@@ -213,10 +214,11 @@ def true_level(row: TrainingRow, profile: ScoreProfile) -> int:
 @torch.inference_mode()
 def _answer_loss(model: QSiT, look: Look, row: TrainingRow) -> float:
     """Mean cross entropy of the tokens that the row's answers have, as in training."""
-    tokens = tokens_of(row, model.conversation, model.profile, model.stop_ids)
-    after = tokens.after.tolist()
-    states = model.engine.states_after(look.prefix(tuple(tokens.before.tolist()), model.engine), after[:-1])
-    places = torch.from_numpy(tokens.learned.nonzero()[0]).to(states.device)
+    tokens = RowTokenizer(model.conversation, model.profile, model.stop_ids)(row)
+    ids, image = tokens.ids.tolist(), tokens.ids.tolist().index(model.conversation.image_token_id)
+    after = ids[image + 1 :]
+    states = model.engine.states_after(look.prefix(tuple(ids[:image]), model.engine), after[:-1])
+    places = torch.from_numpy(tokens.learned[image + 1 :].nonzero()[0]).to(states.device)
     targets = torch.tensor(after, device=states.device)[places]
     return float(F.cross_entropy(model.engine.logits(states[places - 1]).float(), targets))
 
@@ -238,21 +240,28 @@ def _agreement(rated: Sequence[Rated]) -> dict[str, Any]:
 
 
 def targets_of(rated: Sequence[Rated]) -> np.ndarray:
-    """Ratings of one source, higher is better: a DMOS is turned, which the levels of its rows give away."""
-    levels = np.array([LEVEL_VALUES[one.level] for one in rated])
-    if any(one.row.mos is None for one in rated):
-        given = (one.row.level_probs for one in rated)
-        values = [np.dot(five, LEVEL_VALUES) if five else levels[i] for i, five in enumerate(given)]
-        return np.array(values)
-    mos = np.array([float(one.row.mos or 0.0) for one in rated])
+    """Ratings of one source, higher is better: the rows' ``quality``, else their ``mos`` in the direction of their
+    levels (rows of older versions do not say the direction), else the mean of their ``level_probs``."""
+    rows, levels = [one.row for one in rated], np.array([LEVEL_VALUES[one.level] for one in rated])
+    if all(row.quality is not None for row in rows):
+        return np.array([row.quality for row in rows], float)
+    if any(row.mos is None for row in rows):
+        given = (row.level_probs for row in rows)
+        return np.array([np.dot(five, LEVEL_VALUES) if five else levels[i] for i, five in enumerate(given)])
+    mos = np.array([row.mos for row in rows], float)
     return -mos if np.dot(mos - mos.mean(), levels - levels.mean()) < 0 else mos
+
+
+def _group(row: TrainingRow) -> str | None:
+    """The row's ``group``; of rows of older versions the beginning of the id."""
+    name, separator, _ = row.id.partition("/")
+    return row.group or (name if separator else None)
 
 
 def _by_group(rated: Sequence[Rated]) -> dict[str, float]:
     groups: dict[str, list[Rated]] = {}
     for one in rated:
-        name, separator, _ = one.row.id.partition("/")
-        if separator:
+        if (name := _group(one.row)) is not None:
             groups.setdefault(name, []).append(one)
     large = {name: members for name, members in groups.items() if len(members) >= GROUP_ROWS}
     if len(large) < 2:

@@ -286,7 +286,7 @@ def test_what_stops_a_run_is_said_with_its_cure(qsit, settings: Path) -> None:
     lost = qsit("train", "run", settings)
     assert lost.exit_code == 2
     assert "missing image: 1:\n  2.png->90.0: photos/2.png is not in" in lost.stderr
-    assert "qsit: 1 of 2 rows cannot be trained on, so nothing is: mend them" in lost.stderr
+    assert "qsit: 1 of 2 rows cannot be trained on, so nothing is: fix them" in lost.stderr
     assert not (settings.parent / "out").exists()
 
 

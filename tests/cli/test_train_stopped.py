@@ -40,7 +40,7 @@ def test_an_image_that_is_cut_off_ends_the_run_in_one_line_and_a_whole_one_lets_
     assert result.exit_code == 2
     *_, last = result.stderr.splitlines()
     assert last.startswith(f"qsit: {picture}: cannot be decoded")
-    assert last.endswith("Put a whole image in its place; a run that has begun then goes on with --resume")
+    assert last.endswith("or give skip_damaged: true; a run that has begun then goes on with --resume")
     assert "Traceback" not in result.stderr
     picture.write_bytes(whole)
     again = qsit("train", "run", config, "--resume")

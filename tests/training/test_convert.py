@@ -200,12 +200,12 @@ def test_a_changed_row_of_ours_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (llava("1", None, "<image>\nWhy?", "So."), "it names no image, and its conversation shows 1"),
+        (llava("1", None, "<image>\nWhy?", "So."), "it names 0 images, but its conversation shows 1"),
         (llava("1", "/a/1.jpg", "<image>\nWhy?", "So."), "must be relative"),
         (llava("1", "C:\\a\\1.jpg", "<image>\nWhy?", "So."), "must be relative"),
-        (llava("1", "1.jpg", "Why?", "So."), "it names 1 image, and its conversation shows 0"),
-        (llava("1", "1.jpg", "<image>\n<image>\nWhy?", "So."), "shows 2"),
-        (llava("1", "1.jpg", "Why?", "<image>\nSo."), "only the user can"),
+        (llava("1", "1.jpg", "Why?", "So."), "it names 1 images, but its conversation shows 0"),
+        (llava("1", "1.jpg", "<image>\n<image>\nWhy?", "So."), "it names 1 images, but its conversation shows 2"),
+        (llava("1", "1.jpg", "Why?", "<image>\nSo."), "is an answer with an image: only questions show some"),
         (llava("1", "1.jpg", "<image>\nWhy?"), "pairs of a question and an answer"),
         (llava("1", "1.jpg", "<image>\nWhy?", "  "), r"turn 2 .*\(assistant\) has no text"),
         (llava("1", "1.jpg", "<image>", "So."), r"turn 1 .*\(user\) has no text"),

@@ -70,20 +70,20 @@ def test_the_level_words_stand_where_the_score_is_read(tuning: Data, model) -> N
 def test_answers_and_the_end_of_each_turn_are_learned_and_nothing_else(tuning: Data, model) -> None:
     dataset = dataset_of(tuning, model)
     decode = model.checkpoint.tokenizer.decode
-    learned = [decode(tokens.after[tokens.learned].tolist()) for tokens in dataset.tokens]
+    learned = [decode(tokens.ids[tokens.learned].tolist()) for tokens in dataset.tokens]
     assert learned[0] == "The quality of the image is excellent.<|im_end|>"
     assert learned[5] == "It is noisy.<|im_end|>It is not sharp.<|im_end|>"
     for tokens in dataset.tokens:
-        last = tokens.after[tokens.learned][-1]
+        last = tokens.ids[tokens.learned][-1]
         assert last == model.checkpoint.tokenizer.convert_tokens_to_ids("<|im_end|>")
         assert int(last) in model.stop_ids  # what ends an answer at inference
 
 
 def test_a_second_question_is_asked_in_the_words_of_the_template(tuning: Data, model) -> None:
     tokens = dataset_of(tuning, model).tokens[5]
-    text = model.checkpoint.tokenizer.decode(tokens.after.tolist())
+    text = model.checkpoint.tokenizer.decode(tokens.ids.tolist())
     assert text == (
-        "\nIs it noisy?<|im_end|>\n<|im_start|>assistant\nIt is noisy.<|im_end|>\n"
+        "<|im_start|>user\n<image>\nIs it noisy?<|im_end|>\n<|im_start|>assistant\nIt is noisy.<|im_end|>\n"
         "<|im_start|>user\nAnd sharp?<|im_end|>\n<|im_start|>assistant\nIt is not sharp.<|im_end|>"
     )
 
@@ -124,7 +124,7 @@ ENDLESS = (
 
 @pytest.mark.parametrize(
     ("template", "message"),
-    [(TRIMMING, "does not render the answer"), (ENDLESS, "which ends no answer .* mend the template or eos_token_id")],
+    [(TRIMMING, "does not render the answer"), (ENDLESS, "which ends no answer .* fix the template or eos_token_id")],
 )
 def test_a_template_that_hides_or_never_ends_an_answer_is_refused(tuning, model, template, message) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -145,7 +145,7 @@ def test_what_is_wrong_with_rows_is_counted_and_listed_before_training(tuning: D
     assert "cannot identify image file" in lines[7]
     assert lines[8] == "unusable text: 1:"
     assert "it is a rating, but not in the profile's words" in lines[9]
-    assert lines[-1].startswith("9 of 9 rows cannot be trained on, so nothing is: mend them")
+    assert lines[-1].startswith("9 of 9 rows cannot be trained on, so nothing is: fix them")
 
 
 def test_an_image_of_too_many_tokens_is_refused_and_never_cut(tuning: Data, model) -> None:
@@ -170,7 +170,7 @@ def test_a_profile_whose_words_join_with_the_prefix_is_refused(model) -> None:
 def test_a_question_with_the_image_token_in_it_is_refused(tuning: Data, model) -> None:
     row = talk()
     row.messages[0]["content"][0]["text"] = "Is <image> noisy?"
-    with pytest.raises(ConfigError, match="holds 2 image tokens instead of one: take '<image>' out of the question"):
+    with pytest.raises(ConfigError, match="rendered with 2 image tokens instead of 1: take '<image>' out of its text"):
         dataset_of(tuning, model, [row])
 
 

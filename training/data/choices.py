@@ -22,8 +22,8 @@ _WHAT = frozenset(("what", "which"))
 
 
 def choice_of(row: TrainingRow) -> Question | None:
-    """The first turn of a row as a question of Q-Bench's kind; None where it lists no lettered options, or is not about
-    one image.
+    """The first turn of a row as a question of Q-Bench's kind; None where it lists no lettered options, or the row has
+    no image or several.
 
     Options must be two or more lines lettered A, B, C … in this order. What stands below them is left out: the question
     is put in the wording of Q-SiT's own evaluation. ``type`` is told by the question's first word, see ``kind_of``.

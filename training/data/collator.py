@@ -1,6 +1,7 @@
 """Samples -> one batch. Nothing of an image is padded or cut off; texts are padded on the right.
 
-B samples, N tiles of all of them, T tokens of the longest, K places at which any of them learns a token, L ratings.
+B samples, I images and N tiles of all of them, T tokens of the longest, K places at which any of them learns a token,
+L ratings.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
+import numpy as np
 import torch
 
 from ..config import RunConfig
@@ -42,7 +43,8 @@ class Collator:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """The batch.
 
-        - ``tiles`` uint8 (N, 3, S, S), ``image_sizes`` (B, 2) as (height, width), ``input_ids`` (B, T)
+        - ``tiles`` uint8 (N, 3, S, S), ``image_sizes`` (I, 2) as (height, width), ``images`` (B,): how many a row has
+        - ``input_ids`` (B, T)
         - ``places`` (K,): where the logits are needed; ``targets`` (B, K): the token that follows, -100 for none
         - ``weights`` float (B, K): of each token within the sums of ``amounts``; ``task`` (B,): number of the task
         - ``level_row``, ``level_place`` (L,): where in (B, K) the level words are; ``level_probs`` float (L, 5), NaN
@@ -52,8 +54,8 @@ class Collator:
 
         Raises ValueError for a batch in which nothing is learned.
         """
-        ids = [self._ids(sample) for sample in samples]
-        learned = [self._learned(sample) for sample in samples]
+        laid = [self._laid_out(sample) for sample in samples]
+        ids, learned, levels = zip(*laid, strict=True)
         places = sorted({place for row in learned for place in row})
         if not places:
             raise ValueError(
@@ -63,27 +65,30 @@ class Collator:
         column = {place: number for number, place in enumerate(places)}
         targets = torch.full((len(samples), len(places)), IGNORED)
         weights = torch.zeros(targets.shape)
-        for number, (sample, row) in enumerate(zip(samples, learned, strict=True)):
+        for number, row in enumerate(learned):
             for place in row:
                 targets[number, column[place]] = ids[number][place + 1]
                 weights[number, column[place]] = 1.0
-            if (level := self._level_place(sample)) is not None:
+            if (level := levels[number]) is not None:
                 weights[number, column[level]] = self.config.level_weight
         if self.config.normalize != "token":
             weights /= weights.sum(-1, keepdim=True)
         task = torch.tensor([TASKS.index(sample.row.task) for sample in samples])
-        rated = [number for number, sample in enumerate(samples) if sample.tokens.level is not None]
+        rated = [number for number, level in enumerate(levels) if level is not None]
         pairs = self._pairs([samples[number] for number in rated])
         return {
             "tiles": torch.cat([sample.tiles for sample in samples]),
-            "image_sizes": torch.tensor([sample.size[::-1] for sample in samples]),
+            "image_sizes": torch.tensor([size[::-1] for s in samples for size in s.sizes], dtype=torch.long).reshape(
+                -1, 2
+            ),
+            "images": torch.tensor([len(sample.sizes) for sample in samples]),
             "input_ids": self._padded(ids),
             "places": torch.tensor(places),
             "targets": targets,
             "weights": weights,
             "task": task,
             "level_row": torch.tensor(rated, dtype=torch.long),
-            "level_place": torch.tensor([column[self._level_place(samples[n])] for n in rated], dtype=torch.long),
+            "level_place": torch.tensor([column[levels[n]] for n in rated], dtype=torch.long),
             "level_probs": torch.tensor(
                 [samples[n].row.level_probs or [float("nan")] * 5 for n in rated], dtype=torch.float32
             ).reshape(-1, 5),
@@ -92,18 +97,14 @@ class Collator:
             "amounts": torch.tensor([*(float(weights[task == n].sum()) for n in range(len(TASKS))), float(len(pairs))]),
         }
 
-    def _ids(self, sample: Sample) -> list[int]:
-        image = [self.image_token_id] * sample.image_tokens
-        return [*sample.tokens.before.tolist(), *image, *sample.tokens.after.tolist()]
-
-    def _learned(self, sample: Sample) -> list[int]:
-        """Places from which the next token is learned."""
-        start = len(sample.tokens.before) + sample.image_tokens - 1
-        return [start + int(place) for place in sample.tokens.learned.nonzero()[0]]
-
-    def _level_place(self, sample: Sample) -> Any:
-        level = sample.tokens.level
-        return None if level is None else len(sample.tokens.before) + sample.image_tokens - 1 + level
+    def _laid_out(self, sample: Sample) -> tuple[list[int], list[int], int | None]:
+        """All tokens of a row, the places from which the next is learned, and that from which the level word is."""
+        tokens = sample.tokens
+        repeats = np.ones(len(tokens.ids), int)
+        repeats[tokens.ids == self.image_token_id] = sample.image_tokens
+        learned = np.repeat(tokens.learned, repeats).nonzero()[0] - 1
+        level = None if tokens.level is None else int(repeats[: tokens.level].sum()) - 1
+        return np.repeat(tokens.ids, repeats).tolist(), learned.tolist(), level
 
     def _padded(self, ids: Sequence[list[int]]) -> torch.Tensor:
         length = max(map(len, ids))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from qsit_plugin.chat import Conversation, stop_ids
@@ -12,6 +15,9 @@ from ..config import ConfigError, RunConfig
 from .choices import choice_of
 from .dataset import QualityDataset
 from .mixture import Mixture, MixtureError, read_data
+from .rows import RowError, only_image
+
+log = logging.getLogger(__name__)
 
 
 def rows_of(setting: str, path: str, seed: int) -> Mixture:
@@ -22,8 +28,13 @@ def rows_of(setting: str, path: str, seed: int) -> Mixture:
         raise ConfigError(f"{setting}: {error}") from None
 
 
-def dataset_of(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture) -> QualityDataset:
-    """The rows as this model takes them. Raises ConfigError as QualityDataset does, and for the folder of images."""
+def dataset_of(
+    config: RunConfig, checkpoint: Checkpoint, mixture: Mixture, say: Callable[[str], None] = log.warning
+) -> QualityDataset:
+    """The rows as this model takes them. ``say``: takes the lines on images that are verified or left out.
+
+    Raises ConfigError as QualityDataset does, and for the folder of images.
+    """
     if not Path(config.images).is_dir():
         raise ConfigError(f"images: no folder {config.images}; give the one that the rows' image paths are relative to")
     possible = int(checkpoint.model.config.text_config.max_position_embeddings)
@@ -37,21 +48,28 @@ def dataset_of(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture) -> Q
         tiling=checkpoint.tiling,
         stop_ids=stop_ids(checkpoint.model, checkpoint.tokenizer),
         max_tokens=config.max_tokens or possible,
+        verify=config.verify_images,
+        skip_damaged=config.skip_damaged,
+        workers=config.workers,
+        seed=config.seed,
+        say=say,
     )
 
 
 def validation_of(path: str, config: RunConfig, checkpoint: Checkpoint) -> Mixture:
-    """The validation rows, checked as those of training are.
+    """The validation rows, checked as those of training are; none is left out, so that all figures are of the same.
 
-    Raises ConfigError also for choices without a right option, letters that are not one token each, and a task without
-    rows that balance needs.
+    Raises ConfigError also for rows without an image or with several, choices without a right option, letters that are
+    not one token each, and a task without rows that balance needs.
     """
     found = rows_of("validation", path, config.seed)
-    try:
-        dataset_of(config, checkpoint, found)
-    except ConfigError as error:
-        raise ConfigError(f"validation, {path}:\n{error}") from None
     rows = found.rows()
+    try:
+        for row in rows:
+            only_image(row)
+        dataset_of(replace(config, skip_damaged=False), checkpoint, found)
+    except (ConfigError, RowError) as error:
+        raise ConfigError(f"validation, {path}:\n{error}") from None
     try:
         choices = [question for row in rows if (question := choice_of(row)) is not None]
     except ValueError as error:

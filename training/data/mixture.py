@@ -25,6 +25,7 @@ from typing import Any
 from qsit_plugin.errors import QSiTError
 from qsit_plugin.evaluation.datasets.json_records import read_records
 
+from .containers import is_container
 from .conversations import row_of
 from .rows import RowError, TrainingRow
 from .sampler import MixtureSampler, seeded
@@ -102,6 +103,11 @@ def read_data(path: str | Path, *, seed: int = 0, folder: str | Path | None = No
     path = Path(path)
     if path.suffix.lower() in (".yaml", ".yml"):
         return read_mixture(path, seed=seed, folder=folder)
+    if is_container(path):
+        raise MixtureError(
+            f"{path} is a container: make rows of it first, by qsit train convert NAME {path} --images FOLDER --out "
+            "ROWS.jsonl"
+        )
     if not path.is_file():
         raise MixtureError(f"no file {path}; qsit train convert writes one")
     return mixture_of_one(path, seed=seed)

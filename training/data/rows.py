@@ -1,10 +1,11 @@
 """One training sample: its JSONL form, which everything here reads and writes, and LLaVA's form.
 
-The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``, and ``quality`` and
-``group`` where they are known. ``messages`` is what chat templates of transformers take: turns of ``user`` and
-``assistant``, whose ``content`` is a list of ``{"type": "text", "text": …}`` and ``{"type": "image"}``. LLaVA's form,
-in which Q-SiT's data is published: ``{"id", "image", "conversations"}`` with turns of ``human`` and ``gpt``, and the
-image as ``<image>`` in the text.
+The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``, and where they are
+known ``"quality"`` and ``"group"``. ``image`` is a text, a list of texts or null. ``messages`` is what chat templates
+of transformers take: turns of ``user`` and ``assistant``, whose ``content`` is a list of ``{"type": "image"}`` and
+``{"type": "text", "text": …}``. LLaVA's form, in which Q-SiT's data is published: ``{"id", "image", "conversations"}``
+with turns of ``human`` and ``gpt``, and each image as ``<image>`` in the text; a row without images has no key
+``image``.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ class RowError(QSiTError, ValueError):
 class TrainingRow:
     """One sample.
 
-    ``image``: path with forward slashes, relative to a folder that the user names; several as a tuple, in the order of
-    their places in the text; None for a text without images. ``task``: "score" (an answer with a level) or "interpret"
-    (any other). ``mos``: as published, on the dataset's own scale; None where ``task`` is "interpret". ``level_probs``:
-    excellent to bad, or None. ``source``: where the row comes from. ``split``: the official one, or None. ``quality``:
-    where the rating stands on its range, in [0, 1], higher is better, or None. ``group``: the photo or scene that the
-    image was made from, or None. Raises RowError for anything else.
+    ``image``: path with forward slashes, relative to a folder that the user names; a tuple of two or more; None for a
+    row of text alone (a list of one becomes its path, an empty one None). ``messages`` hold one image part for each, in
+    their order. ``task``: "score" (one image, an answer with a level) or "interpret" (any other). ``mos``: as
+    published, on the dataset's own scale; None where ``task`` is "interpret". ``level_probs``: excellent to bad, or
+    None. ``source``: where the row comes from. ``split``: the official one, or None. ``quality``: where the rating
+    stands on its range, in [0, 1], higher is better whatever the direction of the scale; None where it is not known.
+    ``group``: of rows that belong together (a scene, a distortion), or None. Raises RowError for anything else.
     """
 
     id: str
@@ -53,33 +55,50 @@ class TrainingRow:
     group: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.image, list):  # as JSON has it
-            object.__setattr__(self, "image", tuple(self.image))
-        for path in self.images:
-            _check_path(path)
+        if isinstance(self.image, list | tuple):
+            several = tuple(self.image)
+            object.__setattr__(self, "image", several if len(several) > 1 else next(iter(several), None))
+        for image in self.images:
+            _check_path(image)
         if self.task not in TASKS:
             raise RowError(f"the task is {self.task!r}: it must be one of {', '.join(TASKS)}")
-        _check_messages(self.messages, len(self.images))
-        if self.task == "score" and len(self.images) != 1:
-            raise RowError(f"a rating is of one image, this is of {len(self.images)}")
+        shown = _image_turns(self.messages)
+        if len(shown) != len(self.images):
+            raise RowError(f"it names {len(self.images)} images, but its conversation shows {len(shown)}")
+        if self.task == "score" and shown != [0]:
+            raise RowError(
+                f"it is a rating, which must show one image, in the first turn; it shows {len(shown)} images"
+            )
         if not isinstance(self.id, str) or not self.id:
             raise RowError(f"its id must be a text, got {self.id!r}")
         if self.mos is not None and not (isinstance(self.mos, int | float) and math.isfinite(self.mos)):
             raise RowError(f"its MOS must be a finite number, got {self.mos!r}")
-        if self.level_probs is not None:
-            object.__setattr__(self, "level_probs", _distribution(self.level_probs))
         if self.quality is not None and not (isinstance(self.quality, int | float) and 0 <= self.quality <= 1):
             raise RowError(f"its quality must be a number from 0 to 1, got {self.quality!r}")
+        if self.group is not None and not isinstance(self.group, str):
+            raise RowError(f"its group must be a text, got {self.group!r}")
+        if self.level_probs is not None:
+            object.__setattr__(self, "level_probs", _distribution(self.level_probs))
 
     @property
     def images(self) -> tuple[str, ...]:
-        """The paths of its images, none for a text."""
-        return () if self.image is None else (self.image,) if isinstance(self.image, str) else self.image
+        """The paths of its images: none, one or several."""
+        return self.image if isinstance(self.image, tuple) else () if self.image is None else (self.image,)
 
     @property
     def answer(self) -> str:
         """The text of the first answer."""
         return "".join(part["text"] for part in self.messages[1]["content"])
+
+
+def only_image(row: TrainingRow) -> str:
+    """The path of a row's image, for what looks at one. Raises RowError for a row without images or with several."""
+    if len(row.images) != 1:
+        raise RowError(
+            f"row {row.id} has {len(row.images)} images: a model is validated on rows of one image each; take it out "
+            "of the validation rows"
+        )
+    return row.images[0]
 
 
 def _check_path(image: Any) -> None:
@@ -90,11 +109,12 @@ def _check_path(image: Any) -> None:
         raise RowError(f"the image path must be relative, with forward slashes and without '..'; got {image!r}")
 
 
-def _check_messages(messages: Any, images: int) -> None:
-    """Turns of user and assistant, every one with text, and the images shown by the user, as many as are named."""
+def _image_turns(messages: Any) -> list[int]:
+    """The turn that each image is in. Raises RowError unless turns of user and assistant, each with text, alternate and
+    only the user's have images."""
     if not isinstance(messages, list) or not messages or len(messages) % 2:
         raise RowError("its conversation must be pairs of a question and an answer")
-    shown = 0
+    images = []
     for number, turn in enumerate(messages):
         role = ("user", "assistant")[number % 2]
         parts = turn.get("content") if isinstance(turn, dict) and turn.get("role") == role else None
@@ -107,10 +127,11 @@ def _check_messages(messages: Any, images: int) -> None:
         if not "".join(texts).strip():
             raise RowError(f"turn {number + 1} of its conversation ({role}) has no text")
         if marks and role == "assistant":
-            raise RowError(f"turn {number + 1} of its conversation (assistant) shows an image: only the user can")
-        shown += len(marks)
-    if shown != images:
-        raise RowError(f"it names {images or 'no'} image{'s' * (images > 1)}, and its conversation shows {shown}")
+            raise RowError(
+                f"turn {number + 1} of its conversation is an answer with an image: only questions show some"
+            )
+        images += [number] * len(marks)
+    return images
 
 
 def _distribution(values: Any) -> tuple[float, ...]:
@@ -149,23 +170,24 @@ def messages_of(conversations: Any) -> list[dict[str, Any]]:
 
 
 def _parts(value: str) -> list[dict[str, Any]]:
-    """Text and image in their order; the line breaks between the two are the format's, not the text's."""
+    """Text and image in their order; the line breaks between the two are the format's, not the text's. So are spaces
+    beside a single image, but not those of "compare <image> and <image>"."""
     parts: list[dict[str, Any]] = []
+    around = "\n" if value.count(IMAGE_MARK) > 1 else None
     for number, text in enumerate(value.split(IMAGE_MARK)):
         if number:
             parts.append({"type": "image"})
         if text.strip():
-            parts.append({"type": "text", "text": text.strip() if IMAGE_MARK in value else text})
+            parts.append({"type": "text", "text": text.strip(around) if IMAGE_MARK in value else text})
     return parts
 
 
 def to_llava(row: TrainingRow) -> dict[str, Any]:
     """As a row of the published JSON files, which LLaVA-NeXT's trainer reads."""
     speaker = {role: name for name, role in ROLES.items()}
-    image = {} if row.image is None else {"image": row.image if isinstance(row.image, str) else list(row.image)}
     return {
         "id": row.id,
-        **image,
+        **({"image": list(row.images) if len(row.images) > 1 else row.image} if row.images else {}),
         "conversations": [
             {
                 "from": speaker[turn["role"]],
