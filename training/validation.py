@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 ANSWERS = {"letter": "letters", "generate": "string"}
 """How choices are read, and the name of the rule in ``evaluation.multiple_choice``."""
-GROUP_ROWS = 5
-"""Rows that a group needs to have figures of its own, in a file with two or more such groups."""
+GROUP_ROWS, MOST_GROUPS = 5, 40
+"""Rows that a group needs to have figures of its own, in a file with two or more such groups; more groups than these
+are scenes, whose figures nobody would read."""
 LEVEL_VALUES = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
@@ -264,7 +265,7 @@ def _by_group(rated: Sequence[Rated]) -> dict[str, float]:
         if (name := _group(one.row)) is not None:
             groups.setdefault(name, []).append(one)
     large = {name: members for name, members in groups.items() if len(members) >= GROUP_ROWS}
-    if len(large) < 2:
+    if not 2 <= len(large) <= MOST_GROUPS:
         return {}
     tables = {name: _agreement(members)["srcc"] for name, members in large.items()}
     return {name: value for name, value in sorted(tables.items()) if value is not None}

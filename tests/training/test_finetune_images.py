@@ -24,7 +24,7 @@ from qsit_plugin.training.data.dataset import QualityDataset, supervised_texts  
 from qsit_plugin.training.data.rows import RowError, TrainingRow, from_record, to_llava, to_record, write_rows  # noqa: E402
 from qsit_plugin.training.forward import forward  # noqa: E402
 from qsit_plugin.training.losses import token_losses, total_loss  # noqa: E402
-from qsit_plugin.training.parameters import release  # noqa: E402
+from qsit_plugin.training.parameters import set_trainable  # noqa: E402
 from qsit_plugin.training.validation import validate  # noqa: E402
 
 IMAGE = {"type": "image"}
@@ -124,7 +124,7 @@ def test_a_batch_of_text_alone_gives_every_trained_weight_a_gradient_as_ddp_need
     opened = qsit_plugin.load(tuning.base, device="cpu")
     network, batch = opened.checkpoint.model, batch_of(tuning, opened, [ROWS["text"], ROWS["text"]])
     expected = forward(network.requires_grad_(False), batch, opened.checkpoint.tiling)
-    release(network, ("language", "projector", "vision"))
+    set_trainable(network, ("language", "projector", "vision"))
     torch.distributed.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
         wrapped = DistributedDataParallel(network, find_unused_parameters=False)
@@ -142,12 +142,12 @@ def test_a_batch_of_text_alone_gives_every_trained_weight_a_gradient_as_ddp_need
 def test_the_tower_does_not_run_for_text_alone_where_it_is_not_trained(tuning: Data) -> None:
     opened = qsit_plugin.load(tuning.base, device="cpu")
     network, batch = opened.checkpoint.model, batch_of(tuning, opened, [ROWS["text"]])
-    release(network, ("language",))
+    set_trainable(network, ("language",))
     runs: list[int] = []
     network.model.vision_tower.register_forward_hook(lambda *_: runs.append(1))
     forward(network, batch, opened.checkpoint.tiling).sum().backward()
     assert runs == []
-    release(network, ("vision",))
+    set_trainable(network, ("vision",))
     forward(network, batch, opened.checkpoint.tiling).sum().backward()
     assert runs == [1]
 

@@ -82,6 +82,8 @@ def rows_of(
         level_probs=SCALE.soft(score, sd=SPREAD),
         source="scoring",
         split=split,
+        quality=SCALE.score(score),
+        group=identity.partition("/")[0],
     )
     for source, turn in (("quality", quality), ("general", general_turn(clean, rng))):
         spoken = messages(turn.question, turn.answer)
