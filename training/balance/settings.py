@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..settings_file import ConfigError, check_names, parse_overrides, read_yaml
-from .design import FIRST_SCORING, GRID, GROUPS, MODES, QUALITY_GRID, Design
-from .objective import OBJECTIVES, Objective
+from .design import FIRST_SCORING, GRID, GROUPS, QUALITY_GRID, Design
+from .objective import Objective
 
 EXAMPLE = "samples: 4000"
 
@@ -28,14 +28,11 @@ class SearchSettings:
     samples: int
     """Rows that every trial is trained on."""
     mode: str = "paper"
-    """paper: first quality against general data, then scoring against both. joint: all three at once."""
+    """paper: first quality against general data, then scoring against both."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every mixture is tried with the first, central ones and the baselines with all: that is how noise is measured."""
     objective: str = "harmonic"
-    scoring_weight: float = 0.5
-    """Of the objective weighted."""
-    margin: float = 0.005
-    """Of the objective constrained: how far below the best the scoring may be."""
+    """harmonic: the harmonic mean of (SRCC + PLCC) / 2 and accuracy above chance."""
     grid: tuple[float, ...] = GRID
     """Scoring shares that are tried."""
     quality_grid: tuple[float, ...] = QUALITY_GRID
@@ -63,10 +60,10 @@ class SearchSettings:
             raise ConfigError(f"seeds are {list(self.seeds)}: give each once")
 
     def design(self, groups: int) -> Design:
-        return Design(groups, self.mode, self.seeds, self.grid, self.quality_grid, self.first_scoring)
+        return Design(groups, self.seeds, self.grid, self.quality_grid, self.first_scoring)
 
     def target(self, chance: float) -> Objective:
-        return Objective(self.objective, chance, self.scoring_weight, self.margin)
+        return Objective(chance)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; what ``SearchSettings`` takes."""
@@ -85,6 +82,9 @@ def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> SearchSett
     path = Path(path)
     content = read_yaml(path, EXAMPLE)
     content.update(parse_overrides(overrides, "samples=4000"))
+    for name in ("scoring_weight", "margin"):
+        if name in content:
+            raise ConfigError(f"{path}: {name} was removed with its objective: take it out, the objective is harmonic")
     check_names(path, content, SearchSettings, EXAMPLE)
     try:
         settings = SearchSettings(**content)
@@ -127,11 +127,11 @@ _COUNT = (_is_count, "a whole number from 1 up")
 _SHARES = (_are_shares, "a list of four or more different numbers from 0 to 1")
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("run", "output", "validation", "validation_images"), _TEXT),
-    **dict.fromkeys(("scoring_weight", "margin", "first_scoring"), _SHARE),
+    "first_scoring": _SHARE,
     **dict.fromkeys(("samples", "validation_limit"), _COUNT),
     **dict.fromkeys(("grid", "quality_grid"), _SHARES),
-    "mode": (lambda value: value in MODES, f"one of {', '.join(MODES)}"),
-    "objective": (lambda value: value in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
+    "mode": (lambda value: value == "paper", "paper; joint was removed"),
+    "objective": (lambda value: value == "harmonic", "harmonic; weighted and constrained were removed"),
     "seeds": (_are_seeds, "a list of whole numbers from 0 up"),
     "sources": (_are_sources, "lists of file names for scoring, quality and, if there is any, general data"),
 }

@@ -34,45 +34,43 @@ OWN: dict[str, Any] = {
     "scoring_sources": None,
 }
 """Settings of a run that every trial has, whatever the config says; so are output, shares, seed and rows_per_epoch."""
+CURE = "give sources: which files are scoring, quality and general data"
 
 
 @dataclass(frozen=True)
 class Study:
-    """
-    ``groups``: group -> its sources. ``rows``: rows of each source; within a group sources have shares by these.
-    ``tokens``: supervised tokens of each source's row, on average. ``facts``: what must be the same for trials to be
-    compared. ``limit``: of validation images.
-    """
+    """``record``: search.json; its facts are what must be the same for trials to be compared. ``limit``: of validation
+    images."""
 
     output: Path
     config: RunConfig
-    samples: int
-    groups: dict[str, tuple[str, ...]]
-    rows: dict[str, int]
-    tokens: dict[str, float]
-    facts: dict[str, Any]
+    record: dict[str, Any]
     validation: tuple[TrainingRow, ...]
     images: str
     limit: int | None
 
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Group -> its sources."""
+        return self.record["facts"]["groups"]
+
+    @property
+    def samples(self) -> int:
+        return self.record["facts"]["samples"]
+
     def shares(self, point: Point) -> dict[str, float]:
         """The share of each source at a point."""
-        return source_shares(self.groups, self.rows, point)
+        return source_shares(self.groups, self.record["rows"], point)
 
     def key(self, planned: Planned) -> str:
-        """What tells a finished trial: a hash of the facts, the mixture and the seed."""
-        return _hash([self.facts, list(planned.point), planned.seed])[:16]
+        """Identifies a finished trial: a hash of the facts, the mixture and the seed."""
+        return _hash([self.record["facts"], list(planned.point), planned.seed])[:16]
 
     def run_of(self, planned: Planned, folder: Path) -> RunConfig:
         """The trial's run: a fixed number of rows, whatever the mixture, so that all trials cost the same."""
-        return replace(
-            self.config,
-            output=str(folder),
-            shares=self.shares(planned.point),
-            seed=planned.seed,
-            rows_per_epoch=self.samples,
-            **OWN,
-        )
+        shares = self.shares(planned.point)
+        trial = {"output": str(folder), "shares": shares, "seed": planned.seed, "rows_per_epoch": self.samples}
+        return replace(self.config, **trial, **OWN)
 
 
 def open_study(
@@ -97,22 +95,23 @@ def open_study(
     from ..checkpoints import FREE
     from ..data.inputs import rows_of
 
-    _check_alone()
-    output = Path(output)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError(
+            "a balance runs one trial on one device: start one process a device, with --worker 1/4 to --worker 4/4 for "
+            "four, not torchrun or accelerate launch"
+        )
+    output, folder = Path(output), images or config.images
     mixture = rows_of("data", config.data, config.seed)
     groups = group_sources(mixture, sources)
     rows = rows_of("validation", str(validation), config.seed).rows()
-    folder = images or config.images
     counts = _check_validation(rows, Path(folder), str(validation))
-    with tempfile.TemporaryDirectory() as nowhere:  # Trainer makes its folder at once
-        trial = replace(config, output=nowhere, shares=None, rows_per_epoch=samples, **OWN)
-        prepared = finetune.prepare(trial)
-    sizes = {source.name: len(source.rows) for source in mixture.sources}
+    with tempfile.TemporaryDirectory() as nowhere:  # a run makes its output folder at once
+        prepared = finetune.prepare(replace(config, output=nowhere, shares=None, rows_per_epoch=samples, **OWN))
+    tokens = [int(one.learned.sum()) for one in prepared.trainer.dataset.tokens]
     free = FREE | OWN.keys() | {"shares", "seed", "rows_per_epoch"}
-    plain = {name: value for name, value in config.to_dict().items() if name not in free}
     facts = {
         **prepared.facts,
-        "config": plain,
+        "config": {name: value for name, value in config.to_dict().items() if name not in free},
         "samples": samples,
         "rows": {source.name: source.sha256 for source in mixture.sources},
         "groups": {name: list(members) for name, members in groups.items()},
@@ -120,27 +119,18 @@ def open_study(
         "validation_limit": limit,
     }
     shared = {row.image for row in rows} & {row.image for row in mixture.rows()}
-    tokens = _tokens_per_row(mixture, prepared.trainer.dataset.tokens)
     record = {
         "facts": facts,
         "settings": dict(settings or {}),
         "light_model": model_name(config.base),
         "normalize": config.normalize,
-        "rows": sizes,
-        "tokens": tokens,
+        "rows": {source.name: len(source.rows) for source in mixture.sources},
+        "tokens": _tokens_per_row(mixture, tokens),
         "validation": {**counts, "images_trained_on": len(shared)},
         "versions": versions("torch", "transformers"),
     }
     _keep_record(output, record)
-    return Study(output, config, samples, groups, sizes, tokens, facts, tuple(rows), str(folder), limit)
-
-
-def _check_alone() -> None:
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ConfigError(
-            "a balance runs one trial on one device: start one process a device, with --worker 1/4 to --worker 4/4 for "
-            "four, not torchrun or accelerate launch"
-        )
+    return Study(output, config, record, tuple(rows), str(folder), limit)
 
 
 def read_record(output: Path) -> dict[str, Any]:
@@ -154,46 +144,35 @@ def read_record(output: Path) -> dict[str, Any]:
 def source_shares(groups: Mapping[str, Sequence[str]], rows: Mapping[str, int], point: Point) -> dict[str, float]:
     """Shares of groups as shares of sources; the sources of a group divide its share by their rows."""
     shares: dict[str, float] = {}
-    for (_, members), share in zip(groups.items(), point, strict=True):
+    for members, share in zip(groups.values(), point, strict=True):
         total = sum(rows[name] for name in members)
         shares |= {name: share * rows[name] / total for name in members}
     return {name: shares[name] for name in rows}
 
 
-def token_shares(shares: Mapping[str, float], tokens: Mapping[str, float]) -> dict[str, float]:
-    """Shares of the supervised tokens, from shares of the rows and tokens of a row."""
-    amounts = {name: share * tokens[name] for name, share in shares.items()}
-    return {name: amount / sum(amounts.values()) for name, amount in amounts.items()}
-
-
-def group_sources(mixture: Mixture, given: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+def group_sources(mixture: Mixture, given: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
     """The sources of each group, in the order of ``GROUPS``; by the tasks of their rows unless given."""
     names = [source.name for source in mixture.sources]
     if given is not None:
-        groups = {name: tuple(given[name]) for name in GROUPS if name in given}
-        listed = [name for members in groups.values() for name in members]
+        listed = [name for members in given.values() for name in members]
         if sorted(listed) != sorted(names):
             raise ConfigError(
                 f"sources lists {', '.join(listed)}, the data are {', '.join(names)}: list each file once, by its name "
                 "without ending"
             )
-        return groups
+        return {name: given[name] for name in GROUPS if name in given}
     tasks = {source.name: {row.task for row in source.rows} for source in mixture.sources}
     mixed = [name for name in names if len(tasks[name]) > 1]
     if mixed:
-        raise ConfigError(
-            f"{', '.join(mixed)} holds ratings and conversations: make two files of it, or give sources: which files "
-            "are scoring, quality and general data"
-        )
-    scoring = tuple(name for name in names if tasks[name] == {"score"})
+        raise ConfigError(f"{', '.join(mixed)} holds ratings and conversations: make two files of it, or {CURE}")
+    scoring = [name for name in names if tasks[name] == {"score"}]
     others = [name for name in names if name not in scoring]
     if not scoring or not 1 <= len(others) <= 2:
         raise ConfigError(
             f"of the data {', '.join(names)}, {len(scoring)} files are ratings and {len(others)} are conversations: "
-            "there must be ratings and one or two files of conversations; with more, give sources: which files are "
-            "scoring, quality and general data"
+            f"there must be ratings and one or two files of conversations; with more, {CURE}"
         )
-    return {"scoring": scoring, **{name: (file,) for name, file in zip(GROUPS[1:], others, strict=False)}}
+    return {"scoring": scoring, **{name: [file] for name, file in zip(GROUPS[1:], others, strict=False)}}
 
 
 def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> dict[str, Any]:
@@ -222,10 +201,11 @@ def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> d
     return {"ratings": ratings, "choices": len(questions), "chance": chance}
 
 
-def _tokens_per_row(mixture: Mixture, tokens: Sequence[Any]) -> dict[str, float]:
-    learned, begin, found = [int(one.learned.sum()) for one in tokens], 0, {}
+def _tokens_per_row(mixture: Mixture, tokens: Sequence[int]) -> dict[str, float]:
+    """The mean of supervised tokens of each source's rows, from those of all rows in order."""
+    begin, found = 0, {}
     for source in mixture.sources:
-        part = learned[begin : begin + len(source.rows)]
+        part = tokens[begin : begin + len(source.rows)]
         found[source.name] = sum(part) / len(part)
         begin += len(part)
     return found
@@ -234,8 +214,7 @@ def _tokens_per_row(mixture: Mixture, tokens: Sequence[Any]) -> dict[str, float]
 def _keep_record(output: Path, record: dict[str, Any]) -> None:
     """Write search.json, or see that what is there is of the same trials."""
     if (output / RECORD).is_file():
-        before = read_record(output)["facts"]
-        changed = _differences(before, record["facts"])
+        changed = _differences(read_record(output)["facts"], record["facts"])
         if changed:
             raise ConfigError(
                 f"{output} holds trials of another search: {'; '.join(changed)}. Give what it had, or another output"

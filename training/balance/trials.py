@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ RESULTS = ("model", "adapter")
 @dataclass(frozen=True)
 class Trial:
     """A finished one. ``figures``: those of ``validation.Figures``. ``reweighted``: scoring and accuracy on other
-    weights of the validation rows, see ``items``; None in trials of older versions."""
+    weights of the validation rows, see ``noise``; None in trials of older versions."""
 
     key: str
     point: Point
@@ -70,24 +70,34 @@ def run_trials(
     study: Study,
     planned: Sequence[Planned],
     *,
-    worker: Worker,
+    worker: Worker | None = None,
     keep: bool = False,
     say: Callable[[str], None] = print,
     log: Callable[[str], None] | None = None,
 ) -> list[Trial]:
-    """Run this worker's part of what is not finished; return what is finished of all workers' parts.
+    """Run this worker's part of what is not finished; return what is finished of all workers' parts, and ``say`` where
+    that is not all.
 
     ``keep``: leave the folders of trials, with models and checkpoints. ``log``: takes the lines of the runs.
     """
+    worker = worker or Worker()
     done = {trial.key: trial for trial in read_trials(study.output)}
-    mine = list(planned)[worker.number - 1 :: worker.of]
+    mine = planned[worker.number - 1 :: worker.of]
     left = [one for one in mine if study.key(one) not in done]
     for number, one in enumerate(left, len(mine) - len(left) + 1):
         trial = run_trial(study, one, worker, keep=keep, log=log)
         done[trial.key] = trial
-        say(f"trial {number} of {len(mine)}: {point_text(study.groups, one.point)}, seed {one.seed}: {_told(trial)}")
-    keys = [study.key(one) for one in planned]
-    return [done[key] for key in keys if key in done]
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(study.groups, one.point, strict=True))
+        figures = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
+        told = ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in figures.items())
+        say(f"trial {number} of {len(mine)}: {shares}, seed {one.seed}: {told}")
+    finished = [done[key] for one in planned if (key := study.key(one)) in done]
+    if len(finished) < len(planned):
+        say(
+            f"{len(planned) - len(finished)} trials of other workers are not finished: when they are, give the same "
+            "command again"
+        )
+    return finished
 
 
 def run_trial(
@@ -104,19 +114,21 @@ def run_trial(
     resume = newest(folder / "checkpoints") is not None
     for stale in [folder / name for name in RESULTS] if resume else [folder]:
         shutil.rmtree(stale, ignore_errors=True)  # what a killed trial had half written
-    run = _as_it_can_be(study.run_of(planned, folder))
+    run = _without_lone_ratings(study.run_of(planned, folder))
     result = finetune.run(run, resume=resume, say=log or finetune.silent)
     gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     trial = Trial(key, planned.point, planned.seed, *_figures(study, result))
-    _append(study.output / worker.file, study, trial)
+    shares = {name: round(share, 6) for name, share in study.shares(trial.point).items()}
+    line = asdict(trial) | {"shares": shares, "samples": study.samples}
+    append_row(study.output / worker.file, json.dumps(line, ensure_ascii=False, allow_nan=False))
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     return trial
 
 
-def _as_it_can_be(run: RunConfig) -> RunConfig:
+def _without_lone_ratings(run: RunConfig) -> RunConfig:
     """The trial's run with level_loss: soft where it says soft+rank, but its mixture has so few ratings that no batch
     holds two to compare. That is the same training; a run that asks for soft+rank there is refused."""
     if run.level_loss != "soft+rank":
@@ -128,16 +140,12 @@ def _as_it_can_be(run: RunConfig) -> RunConfig:
     return run if compares else replace(run, level_loss="soft")
 
 
-def point_text(groups: Iterable[str], point: Point) -> str:
-    return ", ".join(f"{name} {share:.0%}" for name, share in zip(groups, point, strict=True))
-
-
 def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """Of the result as a user would load it; and what tells their sampling error."""
+    """Of the result as a user would load it; and the same on other weights of the validation rows."""
     import qsit_plugin
 
     from ..validation import answer, figures_of
-    from .items import reweighted
+    from .noise import reweighted
 
     config, adapter = study.config, result.name == "adapter"
     model = qsit_plugin.load(
@@ -145,21 +153,3 @@ def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list
     )
     answers = answer(model, study.validation, study.images, images=study.limit)
     return figures_of(answers).to_dict(), reweighted(answers)
-
-
-def _append(path: Path, study: Study, trial: Trial) -> None:
-    line = {
-        "key": trial.key,
-        "point": list(trial.point),
-        "seed": trial.seed,
-        "shares": {name: round(share, 6) for name, share in study.shares(trial.point).items()},
-        "samples": study.samples,
-        "figures": trial.figures,
-        "reweighted": trial.reweighted,
-    }
-    append_row(path, json.dumps(line, ensure_ascii=False, allow_nan=False))
-
-
-def _told(trial: Trial) -> str:
-    told = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
-    return ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in told.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,13 @@ import numpy as np
 
 from ..config import RunConfig
 from ..requirements import require_training
-from .analysis import figures_of
+from ..settings_file import ConfigError
 from .design import Design, Planned, Point
-from .items import deviations
+from .noise import NAMES, measured, scatter
 from .objective import Objective
-from .power import power_content, power_line, say_power
+from .power import FEWEST, PAPER_ACCURACY, PAPER_SCORING, WANTED, gain_text, paper_gain, power, seeds_needed
 from .ratio import Ratio, check_fits, write_ratio
-from .study import model_name, open_study, read_record
-from .surface import CONFIDENCE, half_interval
+from .study import model_name, open_study
 from .trials import Trial, Worker, run_trials
 
 
@@ -39,48 +38,44 @@ def verify(
     """Train ``config``'s model on the chosen, the equal and the published mixture, compare them on validation rows, and
     write the outcome into the ratio's file.
 
-    Only a difference from the equal mixture that noise does not explain makes it ``verified: true``. What the
-    comparison can find at all is told beside it: how often a gain of the paper's size would be. Returns None where
-    other workers have trials to finish first. Raises ConfigError as a search does, and where the ratio does not fit.
+    Only a difference from the equal mixture that noise does not explain makes it ``verified: true``; how often a gain
+    of the paper's size would be found stands beside it. Returns None where other workers have trials to finish first.
+    Raises ConfigError as a search does, and where the ratio does not fit.
     """
     require_training()
-    worker = worker or Worker()
     check_fits(ratio, config)
+    if ratio.content["objective"]["name"] != "harmonic":
+        raise ConfigError(
+            f"{ratio.path} was found with objective: {ratio.content['objective']['name']}, which was removed: write it "
+            "anew with qsit train balance report FOLDER of its search"
+        )
     groups = {name: tuple(members) for name, members in ratio.content["groups"].items()}
     study = open_study(
         config, output, samples=samples, validation=validation, sources=groups, images=images, limit=limit
     )
-    chosen: Point = tuple(sum(ratio.shares[name] for name in members) for members in groups.values())
-    points = {"chosen": tuple(round(share, 6) for share in chosen)} | Design(len(groups), "joint", (0,)).baselines()
+    chosen = tuple(round(sum(ratio.shares[name] for name in members), 6) for members in groups.values())
+    points: dict[str, Point] = {"chosen": chosen} | Design(len(groups), (0,)).baselines
     say_power(ratio, len(seeds), say)
     planned = list(dict.fromkeys(Planned(point, seed) for seed in seeds for point in points.values()))
     finished = run_trials(study, planned, worker=worker, say=say, log=log)
     if len(finished) < len(planned):
-        say(
-            f"{len(planned) - len(finished)} trials of other workers are not finished: when they are, give the same "
-            "command again"
-        )
         return None
-    told = ratio.content["objective"]
-    objective = Objective(**told | {"chance": read_record(study.output)["validation"]["chance"]})
+    objective = Objective(study.record["validation"]["chance"])
     outcome = compare(points, finished, objective)
-    found = outcome["equal"]
-    content = ratio.content | {
-        "verified": found["verdict"] == "better",
-        "verification": {
-            "model": model_name(config.base),
-            "samples": samples,
-            "seeds": list(seeds),
-            "mixtures": outcome,
-            "power": power_content(finished, objective, found, len(seeds)),
-        },
+    verification = {
+        "model": model_name(config.base),
+        "samples": samples,
+        "seeds": list(seeds),
+        "mixtures": outcome,
+        "power": power_content(finished, objective, outcome["equal"], len(seeds)),
     }
-    done = replace(ratio, content=content)
+    verified = outcome["equal"]["verdict"] == "better"
+    done = replace(ratio, content=ratio.content | {"verified": verified, "verification": verification})
     write_ratio(done)
     return done
 
 
-def compare(points: dict[str, Point], trials: Sequence[Trial], objective: Objective) -> dict[str, dict[str, Any]]:
+def compare(points: Mapping[str, Point], trials: Sequence[Trial], objective: Objective) -> dict[str, dict[str, Any]]:
     """Means of each mixture, and how far the chosen one is ahead of the others with a 95% interval: Welch's, with the
     choice of validation rows beside the scatter of seeds (``rows_error``: the standard error of the difference by it).
 
@@ -88,48 +83,72 @@ def compare(points: dict[str, Point], trials: Sequence[Trial], objective: Object
     is not known, and the verdict is "one seed".
     """
     members = {name: [trial for trial in trials if trial.point == point] for name, point in points.items()}
-    tables = {name: figures_of(found) for name, found in members.items()}
-    top = max(float(table[:, 0].mean()) for table in tables.values())
-    values = {name: objective(table[:, 0], table[:, 1], top) for name, table in tables.items()}
-    off, _ = deviations(trials)
+    estimates = {name: measured(found, objective, *scatter(found, objective)) for name, found in members.items()}
     outcome: dict[str, dict[str, Any]] = {}
-    for name, table in tables.items():
-        scoring, accuracy = (round(float(column), 4) for column in table.mean(axis=0)[:2])
-        outcome[name] = {"scoring": scoring, "accuracy": accuracy, "objective": round(float(values[name].mean()), 4)}
+    for name, one in estimates.items():
+        outcome[name] = dict(zip(NAMES, one.values.round(4).tolist(), strict=True))
         if name == "chosen":
             continue
         if points[name] == points["chosen"]:
             outcome[name]["verdict"] = "the same mixture"
             continue
-        moved = {key: _moved(trials, off, points[key], objective, top) for key in ("chosen", name)}
-        rows_error = float((moved["chosen"] - moved[name]).std())
-        ahead, half = welch(values["chosen"], values[name], rows_error**2)
-        outcome[name]["chosen_ahead"] = round(ahead, 4)
-        outcome[name]["interval"] = None if half is None else [round(ahead - half, 4), round(ahead + half, 4)]
-        outcome[name]["rows_error"] = round(rows_error, 4)
-        outcome[name]["verdict"] = (
-            "one seed" if half is None else "better" if ahead > half else "worse" if ahead < -half else "within noise"
-        )
+        ahead, half, rows = estimates["chosen"].ahead(one)
+        known = bool(np.isfinite(half))
+        verdict = "better" if ahead > half else "worse" if ahead < -half else "within noise" if known else "one seed"
+        outcome[name] |= {
+            "chosen_ahead": round(ahead, 4),
+            "interval": [round(ahead - half, 4), round(ahead + half, 4)] if known else None,
+            "rows_error": round(rows, 4),
+            "verdict": verdict,
+        }
     return outcome
 
 
-def _moved(trials: Sequence[Trial], off: np.ndarray, point: Point, objective: Objective, top: float) -> np.ndarray:
-    """The mean objective of a mixture on other weights of the validation rows."""
-    here = [number for number, trial in enumerate(trials) if trial.point == point]
-    figures = figures_of([trials[number] for number in here])[:, None, :2] + off[here]
-    return objective(figures[..., 0], figures[..., 1], top).mean(axis=0)
+# ---- power ----
 
 
-def welch(one: np.ndarray, other: np.ndarray, common: float = 0.0) -> tuple[float, float | None]:
-    """Difference of two means, and half of Welch's 95% interval of it; None where one of them has a single value.
+def power_content(trials: Sequence[Trial], objective: Objective, equal: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """What a comparison like this one can find of a gain of the paper's size. ``equal``: the equal mixture's outcome."""
+    noise, free = float(scatter(trials, objective)[0][2]), scatter(trials, objective)[1]
+    gain, rows = paper_gain(objective, equal["scoring"], equal["accuracy"]), equal.get("rows_error", 0.0)
+    return {
+        "gain": {"scoring": PAPER_SCORING, "accuracy": PAPER_ACCURACY, "objective": round(gain, 4)},
+        "noise": round(noise, 4) if free else None,
+        "power": round(power(gain, noise, seeds, rows), 3) if free else 0.0,
+        "seeds_needed": seeds_needed(gain, noise, rows) if free else None,
+    }
 
-    ``common``: variance of the difference that more values do not lower.
-    """
-    ahead = float(one.mean() - other.mean())
-    if min(len(one), len(other)) < 2:
-        return ahead, None
-    parts = [(float(values.var(ddof=1)) / len(values), len(values) - 1.0) for values in (one, other)]
-    return ahead, half_interval([*parts, (common, np.inf)], CONFIDENCE)
+
+def say_power(ratio: Ratio, seeds: int, say: Callable[[str], None]) -> None:
+    """Before hours are spent: where the light model's noise lets so few seeds find little."""
+    equal = ratio.content["metrics"].get("equal")
+    if equal is None:  # the report of a search that was stopped early
+        return
+    noise, objective = (
+        ratio.content["noise"]["single_trial"]["objective"],
+        Objective(ratio.content["objective"]["chance"]),
+    )
+    gain = paper_gain(objective, equal["scoring"]["value"], equal["accuracy"]["value"])
+    found_in, needed = power(gain, noise, seeds), seeds_needed(gain, noise)
+    if found_in < WANTED:
+        more = "" if needed is None else f"; --seeds {needed} would find it in {power(gain, noise, needed):.0%}"
+        say(
+            f"with the light model's noise, {gain_text(gain)} is found in {found_in:.0%} of comparisons with --seeds "
+            f"{seeds}{more}"
+        )
+
+
+def power_line(done: dict[str, Any]) -> str:
+    """``done``: the verification as ratio.yaml has it."""
+    told, seeds = done["power"], len(done["seeds"])
+    line = f"power: {gain_text(told['gain']['objective'])} is found in {told['power']:.0%} of comparisons like this"
+    if told["power"] >= WANTED or done["mixtures"]["equal"]["verdict"] not in ("within noise", "one seed"):
+        return line
+    if told["noise"] is None:
+        return f"{line}, as one seed does not tell the noise: give --seeds {FEWEST} (finished trials are kept)"
+    if told["seeds_needed"] is None:
+        return f"{line}, and more seeds alone do not help: give more validation rows, or more --samples"
+    return f"{line}: {seeds} seeds cannot tell, give --seeds {told['seeds_needed']} (finished trials are kept)"
 
 
 def verify_lines(ratio: Ratio) -> Iterator[str]:
@@ -137,22 +156,17 @@ def verify_lines(ratio: Ratio) -> Iterator[str]:
     done = ratio.content["verification"]
     yield f"{done['model']}, {done['samples']:,} rows, {len(done['seeds'])} seeds"
     for name, found in done["mixtures"].items():
-        line = (
-            f"{name:<10} (SRCC+PLCC)/2 {found['scoring']:.3f}, accuracy {found['accuracy']:.3f}, "
-            f"{ratio.content['objective']['name']} {found['objective']:.3f}"
-        )
-        if "verdict" in found:
-            line += f"; chosen against it: {_verdict(found)}"
-        yield line
-    yield power_line(done, ratio.content["objective"]["name"])
+        figures = "(SRCC+PLCC)/2 {scoring:.3f}, accuracy {accuracy:.3f}, harmonic {objective:.3f}".format(**found)
+        yield f"{name:<10} {figures}" + (f"; chosen against it: {_verdict(found)}" if "verdict" in found else "")
+    yield power_line(done)
     yield f"verified: {str(ratio.content['verified']).lower()} ({ratio.path})"
 
 
 def _verdict(found: dict[str, Any]) -> str:
     if found["verdict"] == "the same mixture":
-        return "the same mixture"
+        return found["verdict"]
     if found["interval"] is None:
         return f"{found['chosen_ahead']:+.3f}; one seed says nothing about noise, give more"
     low, high = found["interval"]
-    told = f"{found['chosen_ahead']:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return f"{told}, {'the difference is within noise' if found['verdict'] == 'within noise' else found['verdict']}"
+    verdict = "the difference is within noise" if found["verdict"] == "within noise" else found["verdict"]
+    return f"{found['chosen_ahead']:+.3f} [{low:+.3f}, {high:+.3f}], {verdict}"

@@ -1,0 +1,151 @@
+"""Curves of scoring and accuracy over one share, and the shares that the trials cannot tell from the best.
+
+Two forms are fitted by least squares, and the one with the smaller squared error is taken, anew in every resample:
+
+- a + b x + c x^2, the Scheffé polynomial of a mixture of two;
+- a + b x / (x + h), of either of the two shares, for a task that has enough of its data soon: half of the gain is
+  reached at h. It fits a steep end, which would bend a quadratic everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsit_plugin.errors import QSiTError
+
+from .objective import Objective
+
+HALF = (0.02, 0.05, 0.1, 0.2, 0.5)
+"""h of the saturating form."""
+PARAMETERS = 3
+DRAWS = 1000
+CONFIDENCE = 0.95
+STEP = 0.01
+"""Between the candidates for the best share."""
+
+
+class TooFewTrials(QSiTError, ValueError):
+    """Not enough different mixtures to fit a curve; the message says how many there must be."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Curves over a share, and its best value.
+
+    ``shares``: (n,) of the trials; ``figures``: (n, 3) scoring, accuracy and log of score loss / interpret loss.
+    ``grid``: (m,) candidates. ``values``: (m, 3) scoring, accuracy and objective at these, and ``draws``: (B, m, 3) the
+    same in bootstrap resamples. ``error``: (3,) standard deviation of the residuals. ``losses``: (m,) fitted score loss
+    / interpret loss, nan where a trial has none. ``tied``: (m,) bool. ``flat``: whether all inside the grid is tied.
+    """
+
+    shares: np.ndarray
+    figures: np.ndarray
+    grid: np.ndarray
+    values: np.ndarray
+    draws: np.ndarray
+    error: np.ndarray
+    losses: np.ndarray
+    best: int
+    tied: np.ndarray
+    flat: bool
+
+    @property
+    def middle(self) -> int:
+        """Of the candidates that are tied with the best, the one nearest to their mean."""
+        shares = self.grid[self.tied]
+        return int(np.flatnonzero(self.tied)[np.abs(shares - shares.mean()).round(9).argmin()])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The lowest and the highest share that are tied with the best."""
+        return float(self.grid[self.tied].min()), float(self.grid[self.tied].max())
+
+    def nearest(self, share: float) -> int:
+        return int(np.abs(self.grid - share).round(9).argmin())
+
+
+def fit(
+    shares: np.ndarray,
+    figures: np.ndarray,
+    deviations: np.ndarray,
+    tried: tuple[float, ...],
+    objective: Objective,
+    seed: int = 0,
+) -> Fit:
+    """Fit trials along a line.
+
+    Args:
+        shares, figures: of the trials, as in ``Fit``.
+        deviations: (n, D, 2) of scoring and accuracy of each trial on other weights of the validation rows.
+        tried: the design's shares; candidates are all from the lowest to the highest.
+        seed: of the bootstrap, which resamples the trials. The figures of a trial stay together, so that objectives
+            made of them have the right spread, and so do its validation rows, which are the same in all trials.
+
+    Raises TooFewTrials for fewer than four different shares.
+    """
+    count, low, high = len(shares), min(tried), max(tried)
+    grid = np.round(np.linspace(low, high, max(2, round((high - low) / STEP) + 1)), 6)
+    if len(np.unique(shares)) <= PARAMETERS:
+        raise TooFewTrials(f"{len(np.unique(shares))} different mixtures are tried, a curve needs {PARAMETERS + 1}")
+    rows = _resampled(shares, np.random.default_rng(seed))
+    drawn = figures[rows]
+    drawn[..., :2] += deviations[rows, np.arange(DRAWS)[:, None] % deviations.shape[1]]
+    everywhere = np.append(grid, shares)
+    found = fitted(shares, figures, everywhere)
+    values, draws = _extended(found, objective), _extended(fitted(shares[rows], drawn, grid), objective)
+    left = objective.extend(figures) - values[len(grid) :]
+    values = values[: len(grid)]
+    best = int(values[:, 2].argmax())
+    ahead = np.mean(draws[:, [best], 2] > draws[:, :, 2], axis=0)
+    tied = ahead < 0.5 + CONFIDENCE / 2
+    inside = [share for share in tried if 0 < share < 1]
+    between = (grid >= min(inside) - 1e-9) & (grid <= max(inside) + 1e-9)
+    return Fit(
+        shares,
+        figures,
+        grid,
+        values,
+        draws,
+        error=np.sqrt((left**2).sum(axis=0) / max(1, count - PARAMETERS)),
+        losses=np.exp(found[: len(grid), 2]),
+        best=best,
+        tied=tied,
+        flat=bool(tied[between].all()),
+    )
+
+
+def fitted(shares: np.ndarray, figures: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Values (..., m, f) at ``grid`` of the best form for figures (..., n, f) at shares (..., n)."""
+    least, found = np.inf, np.nan
+    for terms, wanted in zip(_forms(shares), _forms(grid), strict=True):
+        weights = np.linalg.pinv(terms, rcond=1e-6) @ figures
+        error = ((figures - terms @ weights) ** 2).sum(axis=-2, keepdims=True)
+        found = np.where(error < least, wanted @ weights, found)
+        least = np.minimum(error, least)
+    return found
+
+
+def _forms(x: np.ndarray) -> Iterator[np.ndarray]:
+    """Terms (..., n, 2 or 3) of every form at shares (..., n)."""
+    yield np.stack([np.ones_like(x), x, x**2], axis=-1)
+    for share in (x, 1 - x):
+        for half in HALF:
+            yield np.stack([np.ones_like(x), share / (share + half)], axis=-1)
+
+
+def _resampled(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(DRAWS, n) trials drawn with replacement, with enough different shares among them to fit a curve."""
+    rows = np.empty((DRAWS, len(shares)), int)
+    for draw in rows:
+        draw[:] = rng.integers(len(shares), size=len(shares))
+        while len(np.unique(shares[draw])) <= PARAMETERS:
+            draw[:] = rng.integers(len(shares), size=len(shares))
+    return rows
+
+
+def _extended(curves: np.ndarray, objective: Objective) -> np.ndarray:
+    """Held inside what the figures can be, with the objective in place of the losses."""
+    return objective.extend(np.clip(curves[..., :2], (-1.0, 0.0), 1.0))
