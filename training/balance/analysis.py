@@ -11,19 +11,19 @@ from .design import Design, Point, mixture, quality_share
 from .fit import Fit, fit
 from .noise import deviations, figures_of
 from .objective import Objective
+from .ratio import MIDDLE, PUBLISHED, PUBLISHED_SCORING
 from .trials import Trial
 
 QUALITY_STEP = 0.05
 """The first stage's result is rounded to it, so that a trial more does not begin the second stage anew."""
 BEGUN = 3
 """Mixtures on a line from which on a second stage has begun there."""
-MIDDLE, PUBLISHED, PUBLISHED_SCORING = "middle of what is tied", "published", "published share of scoring"
 
 
 @dataclass(frozen=True)
 class Found:
-    """``point``: the chosen mixture, ``chosen_by`` one of the three rules above, ``candidate`` of the last fit nearest
-    to it. ``quality``: share of quality within the interpreting data; it and ``first`` are None with two groups."""
+    """``quality``: share of quality within the interpreting data; it and ``first`` are None with two groups. ``point``:
+    the chosen mixture, by the rule ``chosen_by``; ``candidate``: of ``best``, nearest to it."""
 
     first: Fit | None
     quality: float | None

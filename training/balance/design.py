@@ -76,7 +76,7 @@ class Design:
 
 
 def mixture(scoring: float, quality: float | None = None) -> Point:
-    """The mixture with this scoring share; of the rest, ``quality`` is quality data. Without ``quality``: two groups."""
+    """The mixture with this scoring share; of the rest, ``quality`` is quality data, all with two groups."""
     if quality is None:
         return _rounded([scoring, 1 - scoring])
     return _rounded([scoring, (1 - scoring) * quality, (1 - scoring) * (1 - quality)])

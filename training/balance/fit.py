@@ -3,13 +3,13 @@
 Two forms are fitted by least squares, and the one with the smaller squared error is taken, anew in every resample:
 
 - a + b x + c x^2, the Scheffé polynomial of a mixture of two;
-- a + b x / (x + h), of either of the two shares, for a task that has enough of its data soon: half of the gain is
-  reached at h. It fits a steep end, which would bend a quadratic everywhere else.
+- a + b log(1 + x / h), of either of the two shares, for a task that has enough of its data soon. It fits a steep end,
+  which would bend a quadratic everywhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ from qsit_plugin.errors import QSiTError
 
 from .objective import Objective
 
-HALF = (0.02, 0.05, 0.1, 0.2, 0.5)
-"""h of the saturating form."""
+SCALES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""h of the logarithmic form."""
 PARAMETERS = 3
 DRAWS = 1000
 CONFIDENCE = 0.95
@@ -68,53 +68,39 @@ class Fit:
 
 
 def fit(
-    shares: np.ndarray,
-    figures: np.ndarray,
-    deviations: np.ndarray,
-    tried: tuple[float, ...],
-    objective: Objective,
-    seed: int = 0,
+    shares: np.ndarray, figures: np.ndarray, deviations: np.ndarray, tried: Sequence[float], objective: Objective
 ) -> Fit:
-    """Fit trials along a line.
+    """Fit trials along a line, and find out how sure that is by a bootstrap. The figures of a trial stay together in it,
+    and so do its validation rows, which are the same in all trials.
 
     Args:
         shares, figures: of the trials, as in ``Fit``.
         deviations: (n, D, 2) of scoring and accuracy of each trial on other weights of the validation rows.
         tried: the design's shares; candidates are all from the lowest to the highest.
-        seed: of the bootstrap, which resamples the trials. The figures of a trial stay together, so that objectives
-            made of them have the right spread, and so do its validation rows, which are the same in all trials.
 
     Raises TooFewTrials for fewer than four different shares.
     """
-    count, low, high = len(shares), min(tried), max(tried)
+    different, low, high = len(np.unique(shares)), min(tried), max(tried)
+    if different <= PARAMETERS:
+        raise TooFewTrials(f"{different} different mixtures are tried, a curve needs {PARAMETERS + 1}")
     grid = np.round(np.linspace(low, high, max(2, round((high - low) / STEP) + 1)), 6)
-    if len(np.unique(shares)) <= PARAMETERS:
-        raise TooFewTrials(f"{len(np.unique(shares))} different mixtures are tried, a curve needs {PARAMETERS + 1}")
-    rows = _resampled(shares, np.random.default_rng(seed))
-    drawn = figures[rows]
-    drawn[..., :2] += deviations[rows, np.arange(DRAWS)[:, None] % deviations.shape[1]]
-    everywhere = np.append(grid, shares)
-    found = fitted(shares, figures, everywhere)
-    values, draws = _extended(found, objective), _extended(fitted(shares[rows], drawn, grid), objective)
-    left = objective.extend(figures) - values[len(grid) :]
-    values = values[: len(grid)]
+    curves = fitted(shares, figures, np.append(grid, shares))
+    values, at_trials = np.split(_with_objective(curves, objective), [len(grid)])
+    # half of the draws resample the trials, half the residuals, made as wide as errors: a fit pulls its points to itself
+    rows = _resampled(shares)
+    places, drawn = shares[rows], figures[rows]
+    left = (figures - curves[len(grid) :]) * np.sqrt(len(shares) / (len(shares) - PARAMETERS))
+    places[::2], drawn[::2] = shares, curves[len(grid) :] + (left - left.mean(axis=0))[rows[::2]]
+    rows[::2] = np.arange(len(shares))
+    drawn[..., :2] += deviations[rows, np.arange(DRAWS)[:, None] // 2 % deviations.shape[1]]
+    draws = _with_objective(fitted(places, drawn, grid), objective)
+    squares = ((objective.extend(figures) - at_trials) ** 2).sum(axis=0)
+    error = np.sqrt(squares / (len(shares) - PARAMETERS))
     best = int(values[:, 2].argmax())
-    ahead = np.mean(draws[:, [best], 2] > draws[:, :, 2], axis=0)
-    tied = ahead < 0.5 + CONFIDENCE / 2
+    tied = np.mean(draws[:, [best], 2] > draws[:, :, 2], axis=0) < 0.5 + CONFIDENCE / 2
     inside = [share for share in tried if 0 < share < 1]
-    between = (grid >= min(inside) - 1e-9) & (grid <= max(inside) + 1e-9)
-    return Fit(
-        shares,
-        figures,
-        grid,
-        values,
-        draws,
-        error=np.sqrt((left**2).sum(axis=0) / max(1, count - PARAMETERS)),
-        losses=np.exp(found[: len(grid), 2]),
-        best=best,
-        tied=tied,
-        flat=bool(tied[between].all()),
-    )
+    flat = bool(tied[(grid >= min(inside) - 1e-9) & (grid <= max(inside) + 1e-9)].all())
+    return Fit(shares, figures, grid, values, draws, error, np.exp(curves[: len(grid), 2]), best, tied, flat)
 
 
 def fitted(shares: np.ndarray, figures: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -132,20 +118,20 @@ def _forms(x: np.ndarray) -> Iterator[np.ndarray]:
     """Terms (..., n, 2 or 3) of every form at shares (..., n)."""
     yield np.stack([np.ones_like(x), x, x**2], axis=-1)
     for share in (x, 1 - x):
-        for half in HALF:
-            yield np.stack([np.ones_like(x), share / (share + half)], axis=-1)
+        for scale in SCALES:
+            yield np.stack([np.ones_like(x), np.log1p(share / scale)], axis=-1)
 
 
-def _resampled(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _resampled(shares: np.ndarray) -> np.ndarray:
     """(DRAWS, n) trials drawn with replacement, with enough different shares among them to fit a curve."""
-    rows = np.empty((DRAWS, len(shares)), int)
-    for draw in rows:
-        draw[:] = rng.integers(len(shares), size=len(shares))
-        while len(np.unique(shares[draw])) <= PARAMETERS:
-            draw[:] = rng.integers(len(shares), size=len(shares))
-    return rows
+    rng, rows = np.random.default_rng(0), []
+    while len(rows) < DRAWS:
+        drawn = rng.integers(len(shares), size=len(shares))
+        if len(np.unique(shares[drawn])) > PARAMETERS:
+            rows.append(drawn)
+    return np.array(rows)
 
 
-def _extended(curves: np.ndarray, objective: Objective) -> np.ndarray:
-    """Held inside what the figures can be, with the objective in place of the losses."""
+def _with_objective(curves: np.ndarray, objective: Objective) -> np.ndarray:
+    """Scoring and accuracy held inside what they can be, and the objective."""
     return objective.extend(np.clip(curves[..., :2], (-1.0, 0.0), 1.0))

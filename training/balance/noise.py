@@ -98,7 +98,8 @@ def measured(trials: Sequence[Trial], objective: Objective, sd: np.ndarray, free
     figures = figures_of(trials)[:, :2]
     draws = objective.extend(figures[:, None] + deviations(trials)).mean(axis=0)
     values = objective.extend(figures).mean(axis=0)
-    return Estimate(values, np.tile(draws, (DRAWS // WEIGHTINGS, 1)), sd / np.sqrt(len(trials)), free, len(trials))
+    rows = np.arange(DRAWS) // 2 % WEIGHTINGS  # as in the draws of a fit
+    return Estimate(values, draws[rows], sd / np.sqrt(len(trials)), free, len(trials))
 
 
 def on_curves(fit: Fit, candidate: int) -> Estimate:

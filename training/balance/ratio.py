@@ -12,16 +12,16 @@ from qsit_plugin.row_file import write_whole
 
 from ..config import RunConfig
 from ..settings_file import ConfigError, parse_overrides, read_yaml
-from .analysis import MIDDLE, PUBLISHED, PUBLISHED_SCORING
 from .settings import EXAMPLE
 
 NAME = "ratio.yaml"
-REQUIRED = ("share", "chosen_by", "groups", "objective", "normalize", "lambda_L", "metrics", "verified")
+REQUIRED = ("share", "chosen_by", "flat", "groups", "objective", "normalize", "lambda_L", "metrics", "verified")
 NOTED = ("light_model", "objective", "tied_interval", "flat", "lambda_L", "normalize", "chosen_by")
-_FLAT = {
+MIDDLE, PUBLISHED, PUBLISHED_SCORING = "middle of what is tied", "published", "published share of scoring"
+CHOSEN = {
+    MIDDLE: "the middle of what is tied with the best",
     PUBLISHED: "the published mixture: the search could not distinguish any mixture from another",
     PUBLISHED_SCORING: "the published share of scoring: the search could not distinguish shares of scoring",
-    MIDDLE: "the middle of what was tried: the search could not distinguish any mixture from another",
 }
 
 
@@ -44,12 +44,8 @@ class Ratio:
     def line(self) -> str:
         """For people, before a run: how the shares were chosen, and how sure that is."""
         shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
-        how, verified = (
-            "the middle of what is tied with the best",
-            "verified" if self.content["verified"] else "not verified",
-        )
-        if self.content.get("flat"):
-            how = f"{_FLAT.get(self.content['chosen_by'], self.content['chosen_by'])} (a flat optimum)"
+        how = CHOSEN[self.content["chosen_by"]] + (" (a flat optimum)" if self.content["flat"] else "")
+        verified = "verified" if self.content["verified"] else "not verified"
         return f"{self.path}: {shares}; {how}; {verified} on the primary model"
 
 
@@ -59,27 +55,25 @@ def read_ratio(path: str | Path) -> Ratio:
     content = read_yaml(path, EXAMPLE)
     missing = [name for name in REQUIRED if name not in content]
     if missing == ["chosen_by"]:
-        raise ConfigError(
-            f"{path} is of an older version, which could write the highest point of noise: write it anew with qsit train "
-            "balance report FOLDER of its search, or give its shares to the run by hand"
+        cure = (
+            "write it anew with qsit train balance report FOLDER of its search, or give its shares to the run by hand"
         )
+        raise ConfigError(f"{path} is of an older version, which could write the highest point of noise: {cure}")
     if missing:
-        raise ConfigError(
-            f"{path} is no ratio.yaml, it lacks {', '.join(missing)}: qsit train balance search writes one"
-        )
+        told = f"{path} is no ratio.yaml, it lacks {', '.join(missing)}"
+        raise ConfigError(f"{told}: qsit train balance search writes one")
     shares = content["share"]
-    if not isinstance(shares, dict) or not all(
-        isinstance(share, int | float) and not isinstance(share, bool) and share >= 0 for share in shares.values()
-    ):
+    if not isinstance(shares, dict) or not all(type(share) in (int, float) and share >= 0 for share in shares.values()):
         raise ConfigError(f"{path}: share must be names of sources with numbers from 0 up, got {shares!r}")
     return Ratio(path, content)
 
 
-def write_ratio(ratio: Ratio) -> None:
+def write_ratio(ratio: Ratio) -> Path:
     import yaml
 
     text = yaml.safe_dump(ratio.content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     write_whole(ratio.path, text)
+    return ratio.path
 
 
 def as_settings(ratio: Ratio, config: str | Path, overrides: Sequence[str] = ()) -> list[str]:
@@ -107,16 +101,11 @@ def check_fits(ratio: Ratio, config: RunConfig) -> None:
     for name in ("normalize", "level_loss"):
         found_with, now = ratio.content.get(name), getattr(config, name)
         if found_with not in (None, now):
-            raise ConfigError(
-                f"{ratio.path} was found with {name}: {found_with}, this run has {name}: {now}: the best shares depend "
-                f"on it. Give {name}: {found_with}, or search again"
-            )
+            told = f"{ratio.path} was found with {name}: {found_with}, this run has {name}: {now}"
+            raise ConfigError(f"{told}: the best shares depend on it. Give {name}: {found_with}, or search again")
     names = source_names(config.data)
-    missing, unknown = [n for n in ratio.shares if n not in names], [n for n in names if n not in ratio.shares]
-    if missing or unknown:
-        told = [f"{', '.join(missing)} missing in {config.data}"] if missing else []
-        told += [f"{', '.join(unknown)} without a share"] if unknown else []
+    if set(names) != set(ratio.shares):
         raise ConfigError(
-            f"{ratio.path} has shares for {', '.join(ratio.shares)}: {'; '.join(told)}. Sources are matched by file "
-            "name without ending: name the files so, list all of them, or search again"
+            f"{ratio.path} has shares for {', '.join(ratio.shares)}, {config.data} has {', '.join(names)}. Sources are "
+            "matched by file name without ending: name the files so, list all of them, or search again"
         )

@@ -32,36 +32,17 @@ class Trial:
     reweighted: dict[str, list[float]] | None = None
 
 
-@dataclass(frozen=True)
-class Worker:
-    """Takes every ``of``-th trial, ``number`` from 1 up, and keeps lines of its own: two processes that append to one
-    file over a network lose lines."""
-
-    number: int = 1
-    of: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.number <= self.of:
-            raise ConfigError(f"worker {self.number}/{self.of}: write it as 1/4, 2/4, 3/4 and 4/4 for four")
-
-    @property
-    def file(self) -> str:
-        return TRIALS if self.of == 1 else f"trials.{self.number}of{self.of}.jsonl"
-
-
 def read_trials(output: Path) -> list[Trial]:
     """All finished trials of all workers, without a last line that was cut off."""
     found: dict[str, Trial] = {}
     for path in [output / TRIALS, *sorted(output.glob("trials.*of*.jsonl"))]:
         for number, line in enumerate(read_rows(path), 1):
             try:
-                content = json.loads(line)
-                kept = content.get("reweighted")
-                trial = Trial(content["key"], tuple(content["point"]), content["seed"], content["figures"], kept)
+                row = json.loads(line)
+                trial = Trial(row["key"], tuple(row["point"]), row["seed"], row["figures"], row.get("reweighted"))
             except (ValueError, KeyError, TypeError):
-                raise ConfigError(
-                    f"{path}, line {number} is no trial: take the line out, it is then run again"
-                ) from None
+                told = f"{path}, line {number} is no trial: take the line out, it is then run again"
+                raise ConfigError(told) from None
             found.setdefault(trial.key, trial)
     return list(found.values())
 
@@ -70,47 +51,47 @@ def run_trials(
     study: Study,
     planned: Sequence[Planned],
     *,
-    worker: Worker | None = None,
+    worker: tuple[int, int] = (1, 1),
     keep: bool = False,
     say: Callable[[str], None] = print,
     log: Callable[[str], None] | None = None,
-) -> list[Trial]:
-    """Run this worker's part of what is not finished; return what is finished of all workers' parts, and ``say`` where
-    that is not all.
+) -> list[Trial] | None:
+    """Run this worker's part of what is not finished, and return all trials; None where other workers have some to
+    finish first.
 
-    ``keep``: leave the folders of trials, with models and checkpoints. ``log``: takes the lines of the runs.
+    ``worker``: which one of how many. Each takes every n-th trial and appends to a file of its own: two processes that
+    append to one file over a network lose lines. ``keep``: leave the folders of trials, with models and checkpoints.
+    ``log``: takes the lines of the runs.
     """
-    worker = worker or Worker()
+    number, count = worker
+    path = study.output / (TRIALS if count == 1 else f"trials.{number}of{count}.jsonl")
     done = {trial.key: trial for trial in read_trials(study.output)}
-    mine = planned[worker.number - 1 :: worker.of]
-    left = [one for one in mine if study.key(one) not in done]
-    for number, one in enumerate(left, len(mine) - len(left) + 1):
-        trial = run_trial(study, one, worker, keep=keep, log=log)
-        done[trial.key] = trial
+    mine = planned[number - 1 :: count]
+    for place, one in enumerate(mine, 1):
+        if study.key(one) in done:
+            continue
+        trial = done[study.key(one)] = run_trial(study, one, path, keep=keep, log=log)
         shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(study.groups, one.point, strict=True))
         figures = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
         told = ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in figures.items())
-        say(f"trial {number} of {len(mine)}: {shares}, seed {one.seed}: {told}")
-    finished = [done[key] for one in planned if (key := study.key(one)) in done]
-    if len(finished) < len(planned):
-        say(
-            f"{len(planned) - len(finished)} trials of other workers are not finished: when they are, give the same "
-            "command again"
-        )
-    return finished
+        say(f"trial {place} of {len(mine)}: {shares}, seed {one.seed}: {told}")
+    missing = sum(study.key(one) not in done for one in planned)
+    if missing:
+        say(f"{missing} trials of other workers are not finished: when they are, give the same command again")
+        return None
+    return [done[study.key(one)] for one in planned]
 
 
 def run_trial(
-    study: Study, planned: Planned, worker: Worker, *, keep: bool = False, log: Callable[[str], None] | None = None
+    study: Study, planned: Planned, path: Path, *, keep: bool = False, log: Callable[[str], None] | None = None
 ) -> Trial:
-    """Run one, or what is left of it, and keep its figures."""
+    """Run one, or what is left of it, and append its figures to ``path``."""
     import torch
 
     from .. import run as finetune
     from ..checkpoints import newest
 
-    key = study.key(planned)
-    folder = study.output / "trials" / key
+    folder = study.output / "trials" / study.key(planned)
     resume = newest(folder / "checkpoints") is not None
     for stale in [folder / name for name in RESULTS] if resume else [folder]:
         shutil.rmtree(stale, ignore_errors=True)  # what a killed trial had half written
@@ -119,10 +100,9 @@ def run_trial(
     gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trial = Trial(key, planned.point, planned.seed, *_figures(study, result))
-    shares = {name: round(share, 6) for name, share in study.shares(trial.point).items()}
-    line = asdict(trial) | {"shares": shares, "samples": study.samples}
-    append_row(study.output / worker.file, json.dumps(line, ensure_ascii=False, allow_nan=False))
+    trial = Trial(folder.name, planned.point, planned.seed, *_figures(study, result))
+    line = asdict(trial) | {"shares": run.shares, "samples": run.rows_per_epoch}
+    append_row(path, json.dumps(line, ensure_ascii=False, allow_nan=False))
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     return trial
@@ -147,9 +127,7 @@ def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list
     from ..validation import answer, figures_of
     from .noise import reweighted
 
-    config, adapter = study.config, result.name == "adapter"
-    model = qsit_plugin.load(
-        config.base if adapter else result, adapter=result if adapter else None, device=config.device
-    )
-    answers = answer(model, study.validation, study.images, images=study.limit)
+    base, adapter = (study.config.base, result) if result.name == "adapter" else (result, None)
+    model = qsit_plugin.load(base, adapter=adapter, device=study.config.device)
+    answers = answer(model, study.validation, study.images, images=study.settings.validation_limit)
     return figures_of(answers).to_dict(), reweighted(answers)
