@@ -70,13 +70,14 @@ def test_a_run_on_a_flat_search_says_so_before_it_trains(qsit, prepared: Path, t
         ),
         (["report", "nowhere"], "nowhere holds no search: give the output folder of qsit train balance search"),
         (
-            ["verify", "SETTINGS", "run.yaml", "--validation", "v.jsonl", "--out", "o"],
-            "is no ratio.yaml, it lacks share",
+            ["verify", "SETTINGS", "LIGHT", "--validation", "v.jsonl", "--out", "o"],
+            "is no ratio.yaml, or one of an older version: it lacks share",
         ),
     ],
 )
 def test_wrong_usage_is_one_line_that_says_what_to_do(qsit, prepared: Path, arguments: list, message: str) -> None:
-    result = qsit("train", "balance", *(prepared if argument == "SETTINGS" else argument for argument in arguments))
+    places = {"SETTINGS": prepared, "LIGHT": prepared.parent / "light.yaml"}
+    result = qsit("train", "balance", *(places.get(argument, argument) for argument in arguments))
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1

@@ -13,7 +13,7 @@ from qsit_plugin.training.balance.objective import Objective
 from qsit_plugin.training.balance.ratio import MIDDLE, PUBLISHED, PUBLISHED_SCORING, read_ratio
 from qsit_plugin.training.balance.report import make_report, report_lines
 from qsit_plugin.training.balance.trials import Trial
-from tests.training.test_balance_fit import CHANCE, folder_of, trials_of
+from tests.training.test_balance_fit import CHANCE, folder_of, reweighted, trials_of
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "balance"
 
@@ -23,14 +23,15 @@ def equal_everywhere(trials: list[Trial], noise: float, seed: int = 0) -> list[T
     rng, found = np.random.default_rng(seed), []
     for trial in trials:
         scoring, accuracy = np.array([0.8, 0.6]) + rng.normal(0, noise, 2) + 0.5 * noise * (trial.point[0] == 0)
-        found.append(replace(trial, figures=trial.figures | {"srcc": scoring, "plcc": scoring, "accuracy": accuracy}))
+        figures = trial.figures | {"srcc": scoring, "plcc": scoring, "accuracy": accuracy}
+        found.append(replace(trial, figures=figures, reweighted=reweighted(scoring, accuracy)))
     return found
 
 
 def flat_folder(folder: Path, design: Design) -> Path:
     """Of a search whose trials differ by noise alone, highest at 0% scoring."""
     folder_of(folder, design)
-    finished = equal_everywhere(trials_of(design, 0, 0.01), 0.02, seed=1)
+    finished = equal_everywhere(trials_of(design, 0, 0.01), 0.02, seed=5)
     text = "".join(json.dumps(vars(trial)) + "\n" for trial in finished)
     (folder / "trials.jsonl").write_text(text, encoding="utf-8")
     return folder
@@ -50,7 +51,8 @@ def test_a_flat_search_hands_on_the_published_mixture_and_not_where_noise_is_hig
     assert tuple(content["group_share"].values()) == expected
     assert content["share"]["koniq"] + content["share"]["spaq"] == pytest.approx(0.22, abs=1e-5)
     assert any(
-        "chosen is the published mixture, as nothing speaks for another" in line for line in report_lines(report)
+        "chosen is the published mixture: the search could not distinguish any mixture from another" in line
+        for line in report_lines(report)
     )
     line = report.ratio.line()
     assert "the published mixture: the search could not distinguish any mixture from another (a flat optimum)" in line
@@ -92,7 +94,7 @@ def test_the_first_stage_hands_on_the_middle_of_what_is_tied() -> None:
     design, objective = Design(3, (0, 1, 2)), Objective(CHANCE)
     for seed in range(5):
         first = first_stage(design, trials_of(design, seed, 0.02), objective)
-        assert second_line(design, [], first) == pytest.approx(sum(first.interval) / 2, abs=0.031)
+        assert second_line(design, [], first) == pytest.approx(first.grid[first.tied].mean(), abs=0.031)
 
 
 def test_a_second_stage_that_has_begun_stays_on_its_line() -> None:
@@ -113,7 +115,7 @@ def test_a_second_stage_that_has_begun_stays_on_its_line() -> None:
 def test_a_ratio_of_an_older_version_is_refused_with_the_cure() -> None:
     """It could hold the highest point of a flat optimum, as that of the benchmark does."""
     with pytest.raises(
-        ValueError, match="is of an older version, .*: write it anew with qsit train balance report FOLD"
+        ValueError, match="older version: it lacks chosen_by.* report FOLDER writes that of a search anew"
     ):
         read_ratio(BENCHMARK / "ratio.yaml")
 
@@ -133,6 +135,7 @@ def test_trials_of_an_older_version_are_read_and_what_they_lack_is_named(tmp_pat
     report = make_report(tmp_path)
     content = report.ratio.content
     assert report.missing == 0  # the second stage is where it was, at 75% quality
-    assert (content["flat"], content["first_stage"]["quality"]) == (True, 0.75)
-    assert content["group_share"] == {"scoring": 0.22, "quality": 0.585, "general": 0.195}
+    assert (content["flat"], content["first_stage"]["quality"]) == (False, 0.75)
+    assert content["tied_interval"]["scoring"] == [0.0, 0.69]
+    assert content["group_share"] == {"scoring": 0.34, "quality": 0.495, "general": 0.165}
     assert any("older version do not hold it, intervals leave it out" in line for line in report_lines(report))

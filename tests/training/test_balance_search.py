@@ -18,15 +18,15 @@ from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_rat
 from qsit_plugin.training.balance.search import search  # noqa: E402
 from qsit_plugin.training.balance.settings import SearchSettings, read_settings  # noqa: E402
 from qsit_plugin.training.balance.trials import Trial, read_trials  # noqa: E402
-from qsit_plugin.training.balance.verify import (
+from qsit_plugin.training.balance.verify import (  # noqa: E402
     compare,
     forecast,
     outlook,
     outlook_line,
     paper_gain,
-    verify,
-    verify_lines,
-)  # noqa: E402
+    verify_lines,  # noqa: E402
+)
+from qsit_plugin.training.balance.verify import verify as run_verify  # noqa: E402
 from qsit_plugin.training.config import ConfigError, read_config  # noqa: E402
 from qsit_plugin.training.data.rows import write_rows  # noqa: E402
 
@@ -215,7 +215,7 @@ def test_a_ratio_that_does_not_fit_is_refused_with_the_cure(found: Path, tmp_pat
         check_fits(ratio, read_config(found / "light.yaml", [f"data={other}"]))
     with pytest.raises(ConfigError, match="shares are given twice"):
         as_settings(ratio, found / "light.yaml", ["shares={mos: 1}"])
-    with pytest.raises(ConfigError, match="is no ratio.yaml, it lacks share, groups"):
+    with pytest.raises(ConfigError, match="is no ratio.yaml, or one of an older version: it lacks share, chosen_by"):
         read_ratio(found / "light.yaml")
 
 
@@ -228,7 +228,7 @@ def test_verification_on_one_seed_is_written_and_says_that_it_shows_nothing(foun
     write_yaml(path, content | {"share": {"mos": 0.4, "quality": 0.6}})
     config = read_config(found / "light.yaml")
     settings = read_settings(found / "search.yaml", ["samples=3", f"output={tmp_path / 'check'}"])
-    done = verify(read_ratio(path), config, settings, say=silent)
+    done = run_verify(read_ratio(path), config, settings, say=silent)
     assert done is not None
     assert read_ratio(path).content == done.content
     assert done.content["verified"] is False

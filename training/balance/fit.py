@@ -70,8 +70,8 @@ class Fit:
 def fit(
     shares: np.ndarray, figures: np.ndarray, deviations: np.ndarray, tried: Sequence[float], objective: Objective
 ) -> Fit:
-    """Fit trials along a line, and find out how sure that is by a bootstrap. The figures of a trial stay together in it,
-    and so do its validation rows, which are the same in all trials.
+    """Fit trials along a line, and find out how sure that is by a bootstrap, in which the figures of a trial and its
+    validation rows, which are the same in all trials, stay together.
 
     Args:
         shares, figures: of the trials, as in ``Fit``.
@@ -86,7 +86,7 @@ def fit(
     grid = np.round(np.linspace(low, high, max(2, round((high - low) / STEP) + 1)), 6)
     curves = fitted(shares, figures, np.append(grid, shares))
     values, at_trials = np.split(_with_objective(curves, objective), [len(grid)])
-    # half of the draws resample the trials, half the residuals, made as wide as errors: a fit pulls its points to itself
+    # half of the draws resample the trials, half the residuals, made as wide as errors: a fit pulls points to itself
     rows = _resampled(shares)
     places, drawn = shares[rows], figures[rows]
     left = (figures - curves[len(grid) :]) * np.sqrt(len(shares) / (len(shares) - PARAMETERS))

@@ -54,14 +54,9 @@ def read_ratio(path: str | Path) -> Ratio:
     path = Path(path)
     content = read_yaml(path, EXAMPLE)
     missing = [name for name in REQUIRED if name not in content]
-    if missing == ["chosen_by"]:
-        cure = (
-            "write it anew with qsit train balance report FOLDER of its search, or give its shares to the run by hand"
-        )
-        raise ConfigError(f"{path} is of an older version, which could write the highest point of noise: {cure}")
     if missing:
-        told = f"{path} is no ratio.yaml, it lacks {', '.join(missing)}"
-        raise ConfigError(f"{told}: qsit train balance search writes one")
+        told = f"{path} is no ratio.yaml, or one of an older version: it lacks {', '.join(missing)}"
+        raise ConfigError(f"{told}. qsit train balance search writes one; report FOLDER writes that of a search anew")
     shares = content["share"]
     if not isinstance(shares, dict) or not all(type(share) in (int, float) and share >= 0 for share in shares.values()):
         raise ConfigError(f"{path}: share must be names of sources with numbers from 0 up, got {shares!r}")

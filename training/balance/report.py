@@ -73,18 +73,18 @@ def ratio_content(
     shares = {name: round(share, 6) for name, share in source_shares(record, found.point).items()}
     tokens = {name: share * record["tokens"][name] for name, share in shares.items()}
     ends = [mixture(share, found.quality) for share in best.interval]
-    sd, free = scatter(trials, objective)
+    by, (sd, free) = "seeds", scatter(trials, objective)
+    if not free:
+        by, sd, free = "distance from the curves", best.error, len(best.shares) - PARAMETERS
+    lambda_l, metrics = _metrics(design, objective, trials, found, (sd, free))
+    kept = all(trial.reweighted is not None for trial in trials)
     noise = {
-        "single_trial": _named(sd if free else best.error),
-        "measured_by": "seeds" if free else "distance from the curves",
+        "single_trial": _named(sd),
+        "measured_by": by,
         "curve_error": _named(best.error[:2]),
         "validation_rows": _named(deviations(trials).var(axis=1).mean(axis=0) ** 0.5),
-        "validation_rows_by": NOT_KEPT
-        if any(one.reweighted is None for one in trials)
-        else "re-weighted validation rows",
+        "validation_rows_by": "re-weighted validation rows" if kept else NOT_KEPT,
     }
-    noise_of_one = (sd, free) if free else (best.error, len(best.shares) - PARAMETERS)
-    lambda_l, metrics = _metrics(design, objective, trials, found, noise_of_one)
     content = {
         "share": shares,
         "chosen_by": found.chosen_by,
@@ -97,9 +97,7 @@ def ratio_content(
         "objective": {"name": "harmonic", "chance": round(objective.chance, 6)},
         "lambda_L": _r(lambda_l) if np.isfinite(lambda_l) else None,
         "metrics": metrics,
-        "pareto": [
-            _named(point, groups) | _named(figures, ("srcc_plcc", "accuracy")) for point, figures in pareto(trials)
-        ],
+        "pareto": [_named((*one, *two), (*groups, "srcc_plcc", "accuracy")) for one, two in pareto(trials)],
         "noise": noise,
         "light_model": record["light_model"],
         "budget": {"samples": facts["samples"], "trials": len(trials)},

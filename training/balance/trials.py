@@ -17,7 +17,6 @@ from .design import Planned, Point
 from .study import Study
 
 TRIALS = "trials.jsonl"
-RESULTS = ("model", "adapter")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def run_trial(
 
     folder = study.output / "trials" / study.key(planned)
     resume = newest(folder / "checkpoints") is not None
-    for stale in [folder / name for name in RESULTS] if resume else [folder]:
+    for stale in [folder / "model", folder / "adapter"] if resume else [folder]:
         shutil.rmtree(stale, ignore_errors=True)  # what a killed trial had half written
     run = _without_lone_ratings(study.run_of(planned, folder))
     result = finetune.run(run, resume=resume, say=log or finetune.silent)

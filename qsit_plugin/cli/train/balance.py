@@ -34,7 +34,7 @@ def search(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the models and checkpoints of all trials.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train the light model on many mixtures, and write ratio.yaml with the best.
+    """Train the light model on many mixtures, and write ratio.yaml with the chosen one.
 
     Finished trials are lines of trials.jsonl in the output folder. Stop at any moment; the same command goes on, in the
     middle of a trial from its newest checkpoint. The table of the result is printed on stdout.
