@@ -105,7 +105,7 @@ def test_a_second_stage_that_has_begun_stays_on_its_line() -> None:
     middle, (low, _) = second_line(design, [], first), first.interval
     older = round(np.ceil(low / 0.05) * 0.05, 6)
     assert older != middle
-    begun = [Trial(f"{one}", one.point, one.seed, trials[0].figures) for one in design.second(older)]
+    begun = [Trial(one.point, one.seed, trials[0].figures) for one in design.second(older)]
     assert second_line(design, trials, first) == middle
     assert second_line(design, trials + begun, first) == older
     narrow = replace(first, tied=np.abs(first.grid - middle) < 0.01)  # the first stage now speaks against it

@@ -39,7 +39,7 @@ def trial_of(planned: Planned, rng: np.random.Generator, noise: float) -> Trial:
         "interpret_loss": 1.0,
         "counts": {"score": 300, "interpret": 200, "choices": 200, "images": 300},
     }
-    return Trial(f"{planned.point}{planned.seed}", planned.point, planned.seed, figures, reweighted(scoring, accuracy))
+    return Trial(planned.point, planned.seed, figures, reweighted(scoring, accuracy))
 
 
 def reweighted(scoring: float, accuracy: float, ratings: int = 300, choices: int = 200) -> dict[str, list[float]]:
@@ -142,7 +142,7 @@ def test_the_pareto_set_leaves_out_what_is_beaten() -> None:
     rest = {"score_loss": 1.0, "interpret_loss": 1.0}
     pairs = [(0.9, 0.1), (0.8, 0.5), (0.7, 0.5), (0.1, 0.6)]
     trials = [
-        Trial("", (1 - number / 10, number / 10), 0, {"srcc": one, "plcc": one, "accuracy": two} | rest)
+        Trial((1 - number / 10, number / 10), 0, {"srcc": one, "plcc": one, "accuracy": two} | rest)
         for number, (one, two) in enumerate(pairs)
     ]
     assert [tuple(figures) for _, figures in pareto(trials)] == [pairs[0], pairs[1], pairs[3]]
@@ -231,7 +231,7 @@ def test_a_flat_first_stage_hands_on_the_middle_and_not_an_end_that_noise_has_ch
 def test_noise_is_measured_where_a_mixture_has_several_seeds() -> None:
     rest = {"plcc": None, "score_loss": 1.0, "interpret_loss": 1.0}
     trials = [
-        Trial("", (share, 1 - share), seed, {"srcc": None, "accuracy": value} | rest)
+        Trial((share, 1 - share), seed, {"srcc": None, "accuracy": value} | rest)
         for seed, (share, value) in enumerate([(0.2, 0.1), (0.2, 0.3), (0.5, 0.5), (0.5, 0.9), (1.0, 0.7)])
     ]
     sd, free = scatter(trials, Objective(0.0))
@@ -339,7 +339,7 @@ def verified(chosen: list[float], equal: list[float]) -> dict:
     points = {"chosen": (0.4, 0.6), "equal": (0.5, 0.5), "published": (0.4, 0.6)}
     rest = {"score_loss": 1.0, "interpret_loss": 1.0, "counts": {"score": 300, "choices": 200}}
     trials = [
-        Trial("", points[name], seed, {"srcc": v, "plcc": v, "accuracy": v} | rest)
+        Trial(points[name], seed, {"srcc": v, "plcc": v, "accuracy": v} | rest)
         for name, values in (("chosen", chosen), ("equal", equal))
         for seed, v in enumerate(values)
     ]

@@ -38,7 +38,7 @@ def trial_on(right: np.ndarray, point: tuple = EQUAL, seed: int = 0) -> Trial:
         **{"srcc": 0.8, "plcc": 0.8, "accuracy": float(right.mean()), "score_loss": 1.0, "interpret_loss": 1.0},
         "counts": {"score": 100, "interpret": len(right), "choices": len(right), "images": len(right)},
     }
-    return Trial("", point, seed, figures, {"scoring": [0.8] * 200, "accuracy": accuracy.tolist()})
+    return Trial(point, seed, figures, {"scoring": [0.8] * 200, "accuracy": accuracy.tolist()})
 
 
 # ---- figures on other rows ----

@@ -58,7 +58,7 @@ def test_a_search_leaves_its_trials_and_a_ratio_and_no_weights(found: Path) -> N
         "trials",
     }
     assert list((found / "found" / "trials").iterdir()) == []
-    trials = read_trials(found / "found")
+    trials = list(read_trials(found / "found").values())
     assert [trial.point for trial in trials] == [(0.5, 0.5), (0.22, 0.78), (0.0, 1.0), (1.0, 0.0)]
     assert all(trial.figures["counts"] == {"score": 5, "interpret": 1, "choices": 1, "images": 5} for trial in trials)
     assert all(len(trial.reweighted[name]) == 200 for trial in trials for name in ("scoring", "accuracy"))
@@ -115,6 +115,14 @@ def test_another_search_in_the_same_folder_is_refused(found: Path) -> None:
         search(read_settings(found / "search.yaml", ["samples=7"]), say=silent)
 
 
+def test_trials_without_the_record_of_their_search_are_not_taken_for_those_of_another(
+    found: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "trials.jsonl").write_bytes((found / "found" / "trials.jsonl").read_bytes())
+    with pytest.raises(ConfigError, match="holds trials, but not of which search .*: give another output"):
+        search(read_settings(found / "search.yaml", [f"output={tmp_path}"]), say=silent)
+
+
 def test_workers_share_the_trials_and_the_last_one_writes_the_ratio(tuning: Data, found: Path, tmp_path: Path) -> None:
     settings = read_settings(make_search(tmp_path, tuning, general=False, seeds=[0]))
     told: list[str] = []
@@ -125,8 +133,7 @@ def test_workers_share_the_trials_and_the_last_one_writes_the_ratio(tuning: Data
         "trials.1of2.jsonl",
         "trials.2of2.jsonl",
     ]
-    alone = {trial.point: trial for trial in read_trials(found / "found")}
-    assert {trial.point: trial for trial in read_trials(tmp_path / "found")} == alone
+    assert read_trials(tmp_path / "found") == read_trials(found / "found")
 
 
 def test_what_cannot_be_searched_is_said_before_the_first_trial(tuning: Data, tmp_path: Path) -> None:
@@ -233,7 +240,7 @@ def test_verification_on_one_seed_is_written_and_says_that_it_shows_nothing(foun
     assert read_ratio(path).content == done.content
     assert done.content["verified"] is False
     assert done.content["verification"]["mixtures"]["equal"]["verdict"] == "one seed"
-    assert [trial.point for trial in read_trials(tmp_path / "check")] == [(0.4, 0.6), (0.5, 0.5), (0.22, 0.78)]
+    assert [trial.point for trial in read_trials(tmp_path / "check").values()] == [(0.4, 0.6), (0.5, 0.5), (0.22, 0.78)]
     lines = list(verify_lines(done))
     assert "one seed says nothing about noise, give more" in "\n".join(lines)
     assert (
@@ -258,7 +265,7 @@ def test_a_comparison_tells_what_it_can_find_before_and_after_and_asks_for_seeds
     points, figures = {"chosen": (0.4, 0.6), "equal": (0.5, 0.5)}, {"score_loss": 1.0, "interpret_loss": 1.0}
     figures["counts"] = {"score": 5000, "choices": 5000}
     trials = [
-        Trial("", points[name], seed, figures | {"srcc": 0.8, "plcc": 0.8, "accuracy": value})
+        Trial(points[name], seed, figures | {"srcc": 0.8, "plcc": 0.8, "accuracy": value})
         for name, values in (("chosen", (0.61, 0.6, 0.63)), ("equal", (0.6, 0.59, 0.62)))
         for seed, value in enumerate(values)
     ]

@@ -89,4 +89,4 @@ def quality_share(point: Point) -> float:
 
 def _rounded(shares: Sequence[float]) -> Point:
     """To six digits, so that equal points are equal."""
-    return tuple(round(float(share), 6) for share in shares)
+    return tuple(round(share, 6) for share in shares)

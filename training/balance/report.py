@@ -20,7 +20,7 @@ from .settings import SearchSettings
 from .study import read_record, source_shares
 from .trials import Trial, read_trials
 
-LIMITS = [-1.0, 0.0, -np.inf], [1.0, 1.0, np.inf]
+LIMITS = [-1.0, 0.0, 0.0], [1.0, 1.0, 1.0]
 """Of the figures, in the order of ``NAMES``."""
 NOT_KEPT = "nothing: trials of an older version do not hold it, intervals leave it out"
 
@@ -50,13 +50,12 @@ def make_report(folder: str | Path) -> Report:
     settings = SearchSettings(**kept)
     design, objective = settings.design(len(record["facts"]["groups"])), settings.target(record["validation"]["chance"])
     try:
-        found = find(design, finished, objective)
+        found = find(design, list(finished.values()), objective)
     except TooFewTrials as error:
         told = f"{folder}: {error}; {len(finished)} trials are finished"
         raise ConfigError(f"{told}: go on with qsit train balance search") from None
     planned = design.first() + (design.second(found.quality) if found.quality is not None else [])
-    known = {(trial.point, trial.seed): trial for trial in finished}
-    trials = [known[one] for one in planned if one in known]
+    trials = [finished[one] for one in planned if one in finished]
     content = ratio_content(record, design, objective, trials, found)
     ratio = Ratio(folder / NAME, content)
     return Report(record, design, objective, trials, len(planned) - len(trials), found, ratio)

@@ -36,7 +36,7 @@ def search(
     finished = run(design.first())
     if finished is not None and design.staged:
         fit = first_stage(design, finished, settings.target(about["chance"]))
-        quality = second_line(design, read_trials(study.output), fit)
+        quality = second_line(design, list(read_trials(study.output).values()), fit)
         say(f"first stage: {quality:.0%} of the interpreting data is quality data")
         finished = run(design.second(quality))
     if finished is None:

@@ -50,7 +50,7 @@ class Study:
         return self.record["facts"]["groups"]
 
     def key(self, planned: Planned) -> str:
-        """Identifies a finished trial: a hash of the facts, the mixture and the seed."""
+        """The name of a trial's folder: a hash of the facts, the mixture and the seed."""
         return _hash([self.record["facts"], list(planned.point), planned.seed])[:16]
 
     def run_of(self, planned: Planned, folder: Path) -> RunConfig:
@@ -185,6 +185,8 @@ def _keep_record(output: Path, record: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{output} holds trials of another search: {changed}. Give what it had, or another output"
             )
+    elif any(output.glob("trials*.jsonl")):
+        raise ConfigError(f"{output} holds trials, but not of which search ({RECORD} is missing): give another output")
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 

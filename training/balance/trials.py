@@ -24,26 +24,29 @@ class Trial:
     """A finished one. ``figures``: those of ``validation.Figures``. ``reweighted``: scoring and accuracy on other
     weights of the validation rows, see ``noise``; None in trials of older versions."""
 
-    key: str
     point: Point
     seed: int
     figures: dict[str, Any]
     reweighted: dict[str, list[float]] | None = None
 
+    @property
+    def planned(self) -> Planned:
+        return Planned(self.point, self.seed)
 
-def read_trials(output: Path) -> list[Trial]:
+
+def read_trials(output: Path) -> dict[Planned, Trial]:
     """All finished trials of all workers, without a last line that was cut off."""
-    found: dict[str, Trial] = {}
+    found: dict[Planned, Trial] = {}
     for path in [output / TRIALS, *sorted(output.glob("trials.*of*.jsonl"))]:
         for number, line in enumerate(read_rows(path), 1):
             try:
                 row = json.loads(line)
-                trial = Trial(row["key"], tuple(row["point"]), row["seed"], row["figures"], row.get("reweighted"))
+                trial = Trial(tuple(row["point"]), row["seed"], row["figures"], row.get("reweighted"))
             except (ValueError, KeyError, TypeError):
                 told = f"{path}, line {number} is no trial: take the line out, it is then run again"
                 raise ConfigError(told) from None
-            found.setdefault(trial.key, trial)
-    return list(found.values())
+            found.setdefault(trial.planned, trial)
+    return found
 
 
 def run_trials(
@@ -64,21 +67,20 @@ def run_trials(
     """
     number, count = worker
     path = study.output / (TRIALS if count == 1 else f"trials.{number}of{count}.jsonl")
-    done = {trial.key: trial for trial in read_trials(study.output)}
-    mine = planned[number - 1 :: count]
+    done, mine = read_trials(study.output), planned[number - 1 :: count]
     for place, one in enumerate(mine, 1):
-        if study.key(one) in done:
+        if one in done:
             continue
-        trial = done[study.key(one)] = run_trial(study, one, path, keep=keep, log=log)
+        trial = done[one] = run_trial(study, one, path, keep=keep, log=log)
         shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(study.groups, one.point, strict=True))
         figures = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
         told = ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in figures.items())
         say(f"trial {place} of {len(mine)}: {shares}, seed {one.seed}: {told}")
-    missing = sum(study.key(one) not in done for one in planned)
+    missing = sum(one not in done for one in planned)
     if missing:
         say(f"{missing} trials of other workers are not finished: when they are, give the same command again")
         return None
-    return [done[study.key(one)] for one in planned]
+    return [done[one] for one in planned]
 
 
 def run_trial(
@@ -99,8 +101,8 @@ def run_trial(
     gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trial = Trial(folder.name, planned.point, planned.seed, *_figures(study, result))
-    line = asdict(trial) | {"shares": run.shares, "samples": run.rows_per_epoch}
+    trial = Trial(planned.point, planned.seed, *_figures(study, result))
+    line = {"key": folder.name, **asdict(trial), "shares": run.shares, "samples": run.rows_per_epoch}
     append_row(path, json.dumps(line, ensure_ascii=False, allow_nan=False))
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
