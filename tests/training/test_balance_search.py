@@ -248,6 +248,20 @@ def test_verification_on_one_seed_is_written_and_says_that_it_shows_nothing(foun
     )
 
 
+def test_a_ratio_of_an_objective_that_was_removed_is_not_verified_but_can_be_trained_on(
+    found: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load((found / "found" / "ratio.yaml").read_text(encoding="utf-8"))
+    objective = {"objective": {"name": "weighted", "chance": 0.2, "scoring_weight": 0.9}}
+    ratio = read_ratio(write_yaml(tmp_path / "ratio.yaml", content | objective))
+    config, settings = read_config(found / "light.yaml"), read_settings(found / "search.yaml")
+    check_fits(ratio, config)
+    with pytest.raises(
+        ConfigError, match="objective: weighted, which was removed: write it anew with qsit train balance"
+    ):
+        run_verify(ratio, config, settings, say=silent)
+
+
 def test_a_comparison_tells_what_it_can_find_before_and_after_and_asks_for_seeds(found: Path, tmp_path: Path) -> None:
     """Three seeds of which one is far off cannot find the paper's gain; that is said with the number that could."""
     path = tmp_path / "ratio.yaml"

@@ -51,7 +51,7 @@ def find(design: Design, trials: Sequence[Trial], objective: Objective) -> Found
         members = [one for one in trials if np.allclose(one.point, mixture(one.point[0], quality), rtol=0, atol=1e-4)]
     best = _fit([trial.point[0] for trial in members], members, design.grid, objective)
     published = design.baselines["published"]
-    candidate = best.nearest(published[0])
+    candidate = int(np.abs(best.grid - published[0]).argmin())
     if not best.flat or not best.tied[candidate]:
         return Found(first, quality, best, mixture(float(best.grid[best.middle]), quality), MIDDLE, best.middle)
     if first is None or first.flat:
@@ -63,7 +63,7 @@ def first_stage(design: Design, trials: Sequence[Trial], objective: Objective) -
     """How much of the interpreting data is to be quality data; by the trials at the first stage's scoring share. Raises
     TooFewTrials."""
     planned = set(design.first())  # or else trials of the second stage would change what the first has found
-    of_stage = [trial for trial in trials if trial.planned in planned]
+    of_stage = [trial for trial in trials if (trial.point, trial.seed) in planned]
     members = [trial for trial in of_stage if abs(trial.point[0] - design.first_scoring) < 1e-4]
     return _fit([quality_share(trial.point) for trial in members], members, design.quality_grid, objective)
 
@@ -76,7 +76,7 @@ def second_line(design: Design, trials: Sequence[Trial], first: Fit) -> float:
     """
     low, high = first.interval
     planned = set(design.first())
-    points = {one.point for one in trials if one.planned not in planned and one.point[0] < 1}
+    points = {one.point for one in trials if (one.point, one.seed) not in planned and one.point[0] < 1}
     lines = [_stepped(quality_share(point)) for point in points]
     tied = sorted(line for line in lines if low - QUALITY_STEP / 2 <= line <= high + QUALITY_STEP / 2)
     begun = max(tied, key=tied.count, default=0.0)

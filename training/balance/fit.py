@@ -63,9 +63,6 @@ class Fit:
         """The lowest and the highest share that are tied with the best."""
         return float(self.grid[self.tied].min()), float(self.grid[self.tied].max())
 
-    def nearest(self, share: float) -> int:
-        return int(np.abs(self.grid - share).round(9).argmin())
-
 
 def fit(
     shares: np.ndarray, figures: np.ndarray, deviations: np.ndarray, tried: Sequence[float], objective: Objective

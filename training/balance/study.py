@@ -193,9 +193,8 @@ def _keep_record(output: Path, record: dict[str, Any]) -> None:
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     """``{"rows": {"koniq": 1}, "samples": 2}`` as ``{"rows.koniq": 1, "samples": 2}``."""
-    found = {name: value for name, value in facts.items() if not isinstance(value, dict)}
-    nested = [(name, value) for name, value in facts.items() if isinstance(value, dict)]
-    return found | {f"{name}.{inner}": content for name, value in nested for inner, content in value.items()}
+    parts = {name: value if isinstance(value, dict) else {"": value} for name, value in facts.items()}
+    return {f"{name}.{inner}".rstrip("."): one for name, part in parts.items() for inner, one in part.items()}
 
 
 def model_name(base: str) -> str:

@@ -29,10 +29,6 @@ class Trial:
     figures: dict[str, Any]
     reweighted: dict[str, list[float]] | None = None
 
-    @property
-    def planned(self) -> Planned:
-        return Planned(self.point, self.seed)
-
 
 def read_trials(output: Path) -> dict[Planned, Trial]:
     """All finished trials of all workers, without a last line that was cut off."""
@@ -45,7 +41,7 @@ def read_trials(output: Path) -> dict[Planned, Trial]:
             except (ValueError, KeyError, TypeError):
                 told = f"{path}, line {number} is no trial: take the line out, it is then run again"
                 raise ConfigError(told) from None
-            found.setdefault(trial.planned, trial)
+            found.setdefault(Planned(trial.point, trial.seed), trial)
     return found
 
 
