@@ -102,7 +102,7 @@ def fit(
 
 def fitted(shares: np.ndarray, figures: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Values (..., m, f) at ``grid`` of the best form for figures (..., n, f) at shares (..., n)."""
-    least, found = np.inf, np.nan
+    least, found = np.array(np.inf), np.array(np.nan)
     for terms, wanted in zip(_forms(shares), _forms(grid), strict=True):
         weights = np.linalg.pinv(terms, rcond=1e-6) @ figures
         error = ((figures - terms @ weights) ** 2).sum(axis=-2, keepdims=True)
@@ -121,7 +121,7 @@ def _forms(x: np.ndarray) -> Iterator[np.ndarray]:
 
 def _resampled(shares: np.ndarray) -> np.ndarray:
     """(DRAWS, n) trials drawn with replacement, with enough different shares among them to fit a curve."""
-    rng, rows = np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(0), list[np.ndarray]()
     while len(rows) < DRAWS:
         drawn = rng.integers(len(shares), size=len(shares))
         if len(np.unique(shares[drawn])) > PARAMETERS:

@@ -22,7 +22,7 @@ def draw_plot(report: Report) -> Path | None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         return None
-    stages = [(report.found.best, "share of scoring data", report.found.point[0])]
+    stages: list[tuple[Fit, str, Any]] = [(report.found.best, "share of scoring data", report.found.point[0])]
     if report.found.first is not None:
         stages.insert(0, (report.found.first, "quality data among the interpreting data", report.found.quality))
     figure = Figure(figsize=(6.8 * len(stages), 5.4), layout="constrained")

@@ -120,7 +120,7 @@ def read_record(output: Path) -> dict[str, Any]:
 
 def source_shares(record: Mapping[str, Any], point: Point) -> dict[str, float]:
     """Shares of groups as shares of sources; the sources of a group divide its share by their rows."""
-    rows, shares = record["rows"], {}
+    rows, shares = record["rows"], dict[str, float]()
     for members, share in zip(record["facts"]["groups"].values(), point, strict=True):
         shares |= {name: share * rows[name] / sum(rows[one] for one in members) for name in members}
     return {name: shares[name] for name in rows}

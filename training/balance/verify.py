@@ -54,8 +54,8 @@ def verify(
     study = open_study(config, replace(settings, sources=groups))
     chosen = tuple(round(sum(ratio.shares[name] for name in members), 6) for members in groups.values())
     points: dict[str, Point] = {"chosen": chosen} | settings.design(len(groups)).baselines
-    if (told := forecast(ratio, len(seeds))) is not None:
-        say(told)
+    if line := forecast(ratio, len(seeds)):
+        say(line)
     planned = list(dict.fromkeys(Planned(point, seed) for seed in seeds for point in points.values()))
     finished = run_trials(study, planned, worker=worker, say=say, log=log)
     if finished is None:
