@@ -42,35 +42,18 @@ def test_search_report_and_run_go_hand_in_hand(qsit, prepared: Path) -> None:
 
 
 def test_a_run_on_a_flat_search_says_so_before_it_trains(qsit, prepared: Path, tmp_path: Path) -> None:
-    """Also on a ratio.yaml of an older version, which holds the highest point of noise; once 0% ratings in silence."""
-    groups = {"scoring": ["mos"], "quality": ["quality"]}
     content = {
-        **{"share": {"mos": 0.22, "quality": 0.78}, "groups": groups, "flat": True, "chosen_by": "published"},
-        **{
-            "objective": {"name": "harmonic"},
-            "normalize": "sample",
-            "lambda_L": None,
-            "metrics": {},
-            "verified": False,
-        },
+        **{"share": {"mos": 0.22, "quality": 0.78}, "groups": {"scoring": ["mos"], "quality": ["quality"]}},
+        **{"flat": True, "chosen_by": "published", "objective": {"name": "harmonic"}, "normalize": "sample"},
+        **{"lambda_L": None, "metrics": {}, "verified": False},
     }
-    older = {name: value for name, value in content.items() if name != "chosen_by"} | {
-        "share": {"mos": 0, "quality": 1}
-    }
-    for name, ratio, told in (
-        (
-            "new",
-            content,
-            "mos 22%, quality 78%; the published mixture: the search could not distinguish any mixture from another",
-        ),
-        ("old", older, "mos 0%, quality 100%; the highest point of a flat optimum, as an older version wrote it"),
-    ):
-        path = write_yaml(tmp_path / f"{name}.yaml", ratio)
-        output = f"output={tmp_path / name}"
-        result = qsit("train", "run", prepared.parent / "light.yaml", "max_steps=1", output, "--mixture", path)
-        assert result.exit_code == 0, result.stderr
-        before, _, _ = result.stderr.partition("step 1/")
-        assert told in before
+    path = write_yaml(tmp_path / "ratio.yaml", content)
+    output = f"output={tmp_path / 'out'}"
+    result = qsit("train", "run", prepared.parent / "light.yaml", "max_steps=1", output, "--mixture", path)
+    assert result.exit_code == 0, result.stderr
+    before, _, _ = result.stderr.partition("step 1/")
+    told = "mos 22%, quality 78%; the published mixture: the search could not distinguish any mixture from another"
+    assert told in before
 
 
 @pytest.mark.parametrize(
@@ -80,16 +63,21 @@ def test_a_run_on_a_flat_search_says_so_before_it_trains(qsit, prepared: Path, t
         (["search", "SETTINGS", "sample=3"], "unknown setting 'sample' (did you mean samples?)"),
         (["search", "SETTINGS", "samples"], "'samples' is no setting: write NAME=VALUE"),
         (["search", "SETTINGS", "--worker", "2"], "--worker 2: write it as 1/4, 2/4, 3/4 and 4/4"),
-        (["search", "SETTINGS", "--worker", "3/2"], "worker 3/2: write it as 1/4"),
+        (["search", "SETTINGS", "--worker", "3/2"], "--worker 3/2: write it as 1/4"),
+        (
+            ["report", "found", "objective=weighted"],
+            "objective=weighted: settings of a report were removed with the obj",
+        ),
         (["report", "nowhere"], "nowhere holds no search: give the output folder of qsit train balance search"),
         (
-            ["verify", "SETTINGS", "run.yaml", "--validation", "v.jsonl", "--out", "o"],
-            "is no ratio.yaml, it lacks share",
+            ["verify", "SETTINGS", "LIGHT", "--validation", "v.jsonl", "--out", "o"],
+            "is no ratio.yaml, or one of an older version: it lacks share",
         ),
     ],
 )
 def test_wrong_usage_is_one_line_that_says_what_to_do(qsit, prepared: Path, arguments: list, message: str) -> None:
-    result = qsit("train", "balance", *(prepared if argument == "SETTINGS" else argument for argument in arguments))
+    places = {"SETTINGS": prepared, "LIGHT": prepared.parent / "light.yaml"}
+    result = qsit("train", "balance", *(places.get(argument, argument) for argument in arguments))
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1

@@ -1,21 +1,26 @@
 """How sure a balance is: intervals that hold the choice of validation rows, and what a comparison can find at all."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qsit_plugin.training.balance.design import Design
-from qsit_plugin.training.balance.items import BY_FORMULA, MEASURED, PSEUDO, deviations, weighted_accuracy
-from qsit_plugin.training.balance.items import weighted_scoring as scoring_of
+from qsit_plugin.training.balance.noise import (
+    PSEUDO,
+    Estimate,
+    deviations,
+    half_interval,
+    measured,
+    scatter,
+    weighted_accuracy,
+)
+from qsit_plugin.training.balance.noise import weighted_scoring as scoring_of
 from qsit_plugin.training.balance.objective import Objective
-from qsit_plugin.training.balance.power import paper_gain, power, seeds_needed
 from qsit_plugin.training.balance.report import make_report
-from qsit_plugin.training.balance.surface import accuracy_error, half_interval, srcc_error
 from qsit_plugin.training.balance.trials import Trial
-from qsit_plugin.training.balance.verify import compare, welch
-from tests.training.test_balance_fit import folder_of
+from qsit_plugin.training.balance.verify import compare, paper_gain, power, seeds_needed
+from tests.training.test_balance_fit import accuracy_error, folder_of, srcc_error
 
 stats = pytest.importorskip("scipy.stats")
 EQUAL, CHOSEN = (0.5, 0.5), (0.4, 0.6)
@@ -25,7 +30,7 @@ def weights_of(images: int) -> np.ndarray:
     return np.random.default_rng(0).exponential(size=(200, images + len(PSEUDO)))
 
 
-def trial_on(right: np.ndarray, point: tuple = EQUAL, seed: int = 0, *, kept: bool = True) -> Trial:
+def trial_on(right: np.ndarray, point: tuple = EQUAL, seed: int = 0) -> Trial:
     """A trial whose answers to the questions are known; scoring is the same for all."""
     weights = weights_of(len(right))
     accuracy = weighted_accuracy(right.astype(float), weights[:, :-4], weights[:, -4:])
@@ -33,8 +38,7 @@ def trial_on(right: np.ndarray, point: tuple = EQUAL, seed: int = 0, *, kept: bo
         **{"srcc": 0.8, "plcc": 0.8, "accuracy": float(right.mean()), "score_loss": 1.0, "interpret_loss": 1.0},
         "counts": {"score": 100, "interpret": len(right), "choices": len(right), "images": len(right)},
     }
-    kept_figures = {"scoring": [0.8] * 200, "accuracy": accuracy.tolist()}
-    return Trial("", point, seed, figures, kept_figures if kept else None)
+    return Trial(point, seed, figures, {"scoring": [0.8] * 200, "accuracy": accuracy.tolist()})
 
 
 # ---- figures on other rows ----
@@ -52,19 +56,15 @@ def test_figures_under_equal_weights_are_scipys() -> None:
     assert twice == pytest.approx((stats.spearmanr(*half)[0] + stats.pearsonr(*half)[0]) / 2)
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_intervals_of_an_accuracy_cover_that_of_all_questions(kept: bool) -> None:
+def test_intervals_of_an_accuracy_cover_that_of_all_questions() -> None:
     """30 questions out of very many, answered alike by all seeds: their scatter is 0 and tells nothing of the
     questions. By itself it covered the accuracy of all questions only where that of these was the same."""
-    rng = np.random.default_rng(1)
+    rng, objective = np.random.default_rng(1), Objective(0.0)
     covered = 0
     for _ in range(200):
         right = rng.random(30) < 0.9
-        trials = [trial_on(right, seed=seed, kept=kept) for seed in range(3)]
-        off, by = deviations(trials)
-        assert by == (MEASURED if kept else BY_FORMULA)
-        scatter = np.var([trial.figures["accuracy"] for trial in trials], ddof=1) / 3
-        half = half_interval([(scatter, 2), (off.mean(axis=0)[:, 1].var(), np.inf)])
+        trials = [trial_on(right, seed=seed) for seed in range(3)]
+        half = measured(trials, objective, *scatter(trials, objective)).half_interval()[1]
         covered += abs(right.mean() - 0.9) <= half
     assert 180 <= covered <= 200  # 95% of 200 are 190, give or take 3
 
@@ -92,7 +92,7 @@ def test_what_both_mixtures_find_hard_cancels_in_their_difference_and_what_one_f
     errors = []
     for chosen in (right, alike, other):
         members = [trial_on(chosen, CHOSEN), trial_on(right, EQUAL)]
-        off, _ = deviations(members)
+        off = deviations(members)
         errors.append(float((off[0] - off[1])[:, 1].std()))
     assert errors[0] == pytest.approx(0, abs=1e-9)
     assert errors[1] == pytest.approx(np.sqrt(8) / 400, rel=0.2)
@@ -101,7 +101,7 @@ def test_what_both_mixtures_find_hard_cancels_in_their_difference_and_what_one_f
 
 def test_a_report_has_the_sampling_error_of_few_questions_in_its_intervals(tmp_path: Path) -> None:
     """Once .933 [.933, .933] of 30 questions."""
-    folder = folder_of(tmp_path, Design(2, "paper", (0, 1, 2)), noise=0.0)
+    folder = folder_of(tmp_path, Design(2, (0, 1, 2)), noise=0.0)
     content = make_report(folder).ratio.content
     for name in ("optimum", "chosen", "equal", "published"):
         found = content["metrics"][name]
@@ -119,10 +119,18 @@ def test_a_difference_that_other_questions_could_turn_is_within_noise() -> None:
     more = right.copy()
     more[[24, 25]] = True
     trials = [trial_on(r, p, seed) for r, p in ((more, CHOSEN), (right, EQUAL)) for seed in range(3)]
-    outcome = compare({"chosen": CHOSEN, "equal": EQUAL}, trials, Objective("weighted", scoring_weight=0.0))["equal"]
-    assert outcome["chosen_ahead"] == pytest.approx(0.05)
-    assert outcome["rows_error"] == pytest.approx(np.sqrt(2) / 40, rel=0.25)
+    outcome = compare({"chosen": CHOSEN, "equal": EQUAL}, trials, Objective(0.0))["equal"]
+    gain = 2 * 0.8 * (0.65 / 1.45 - 0.6 / 1.4)  # scoring is .8 on both sides
+    assert outcome["chosen_ahead"] == pytest.approx(gain, abs=1e-4)
+    assert outcome["rows_error"] == pytest.approx(gain * np.sqrt(2) / 40 / 0.05, rel=0.25)
     assert outcome["verdict"] == "within noise"
+
+
+def estimate(values: np.ndarray, rows: float) -> Estimate:
+    """Of an objective that seeds give these values, with a standard error of so much by the rows."""
+    draws = np.tile([[-rows], [rows]], (500, 3))
+    error = np.full(3, values.std(ddof=1) / np.sqrt(len(values)))
+    return Estimate(np.full(3, values.mean()), draws, error, len(values) - 1)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_power_is_how_often_a_simulated_gain_is_found(seeds: int, noise: float, 
     found = 0
     for _ in range(runs):
         one, other = rng.normal(0, noise, (2, seeds))
-        ahead, half = welch(one + gain + rng.normal(0, rows), other, rows**2)
+        ahead, half, _ = estimate(one + gain + rng.normal(0, rows), rows).ahead(estimate(other, 0.0))
         found += ahead > half
     # Welch's degrees of freedom vary from run to run, the formula has their usual number
     assert power(gain, noise, seeds, rows) == pytest.approx(found / runs, abs=0.05)
@@ -151,11 +159,15 @@ def test_seeds_that_are_asked_for_are_five_at_least_and_enough() -> None:
 
 
 def test_the_papers_gain_is_one_of_the_objective() -> None:
-    assert paper_gain(Objective("weighted", chance=0.25), 0.8, 0.6) == pytest.approx(0.5 * 0.006 + 0.5 * 0.024 / 0.75)
-    assert paper_gain(Objective("constrained", chance=0.25), 0.8, 0.6) == pytest.approx(0.024 / 0.75)
+    """By the derivative of the harmonic mean 2 s a / (s + a), with a = (accuracy - chance) / (1 - chance)."""
+    scoring, right = 0.8, 0.35 / 0.75
+    expected = 2 * (right**2 * 0.006 + scoring**2 * 0.024 / 0.75) / (scoring + right) ** 2
+    assert paper_gain(Objective(0.25), 0.8, 0.6) == pytest.approx(expected, rel=0.03)
 
 
-def test_a_trial_with_other_weights_than_ours_is_read_by_the_formulas() -> None:
-    trial = trial_on(np.arange(30) < 20)
-    short = replace(trial, reweighted={"scoring": [0.8], "accuracy": [0.6]})
-    assert deviations([trial, short])[1] == BY_FORMULA
+def test_student_intervals_are_scipys_with_known_and_unknown_variances() -> None:
+    assert half_interval([(0.04, np.inf)]) == pytest.approx(1.96 * 0.2, rel=1e-3)
+    assert half_interval([(0.04, 4)]) == pytest.approx(stats.t.ppf(0.975, 4) * 0.2)
+    assert half_interval([(0.04, 4), (0.0, np.inf)]) == pytest.approx(stats.t.ppf(0.975, 4) * 0.2)
+    assert half_interval([(0.0, 2)]) == 0.0
+    assert np.isnan(half_interval([(np.nan, 0)]))

@@ -12,13 +12,21 @@ from tests.training.runs import Data, require_training
 require_training()
 
 from qsit_plugin.training import run as finetune  # noqa: E402
+from qsit_plugin.training.balance.noise import scatter  # noqa: E402
 from qsit_plugin.training.balance.objective import Objective  # noqa: E402
-from qsit_plugin.training.balance.power import power_content, power_line, say_power  # noqa: E402
 from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio  # noqa: E402
 from qsit_plugin.training.balance.search import search  # noqa: E402
 from qsit_plugin.training.balance.settings import SearchSettings, read_settings  # noqa: E402
-from qsit_plugin.training.balance.trials import Trial, Worker, read_trials  # noqa: E402
-from qsit_plugin.training.balance.verify import compare, verify, verify_lines  # noqa: E402
+from qsit_plugin.training.balance.trials import Trial, read_trials  # noqa: E402
+from qsit_plugin.training.balance.verify import (  # noqa: E402
+    compare,
+    forecast,
+    outlook,
+    outlook_line,
+    paper_gain,
+    verify_lines,  # noqa: E402
+)
+from qsit_plugin.training.balance.verify import verify as run_verify  # noqa: E402
 from qsit_plugin.training.config import ConfigError, read_config  # noqa: E402
 from qsit_plugin.training.data.rows import write_rows  # noqa: E402
 
@@ -50,7 +58,7 @@ def test_a_search_leaves_its_trials_and_a_ratio_and_no_weights(found: Path) -> N
         "trials",
     }
     assert list((found / "found" / "trials").iterdir()) == []
-    trials = read_trials(found / "found")
+    trials = list(read_trials(found / "found").values())
     assert [trial.point for trial in trials] == [(0.5, 0.5), (0.22, 0.78), (0.0, 1.0), (1.0, 0.0)]
     assert all(trial.figures["counts"] == {"score": 5, "interpret": 1, "choices": 1, "images": 5} for trial in trials)
     assert all(len(trial.reweighted[name]) == 200 for trial in trials for name in ("scoring", "accuracy"))
@@ -107,18 +115,25 @@ def test_another_search_in_the_same_folder_is_refused(found: Path) -> None:
         search(read_settings(found / "search.yaml", ["samples=7"]), say=silent)
 
 
+def test_trials_without_the_record_of_their_search_are_not_taken_for_those_of_another(
+    found: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "trials.jsonl").write_bytes((found / "found" / "trials.jsonl").read_bytes())
+    with pytest.raises(ConfigError, match="holds trials, but not of which search .*: give another output"):
+        search(read_settings(found / "search.yaml", [f"output={tmp_path}"]), say=silent)
+
+
 def test_workers_share_the_trials_and_the_last_one_writes_the_ratio(tuning: Data, found: Path, tmp_path: Path) -> None:
     settings = read_settings(make_search(tmp_path, tuning, general=False, seeds=[0]))
     told: list[str] = []
-    assert search(settings, worker=Worker(1, 2), say=told.append) is None
+    assert search(settings, worker=(1, 2), say=told.append) is None
     assert told[-1].startswith("2 trials of other workers are not finished")
-    assert search(settings, worker=Worker(2, 2), say=silent) is not None
+    assert search(settings, worker=(2, 2), say=silent) is not None
     assert sorted(path.name for path in (tmp_path / "found").glob("trials*.jsonl")) == [
         "trials.1of2.jsonl",
         "trials.2of2.jsonl",
     ]
-    alone = {trial.point: trial for trial in read_trials(found / "found")}
-    assert {trial.point: trial for trial in read_trials(tmp_path / "found")} == alone
+    assert read_trials(tmp_path / "found") == read_trials(found / "found")
 
 
 def test_what_cannot_be_searched_is_said_before_the_first_trial(tuning: Data, tmp_path: Path) -> None:
@@ -199,13 +214,15 @@ def test_a_ratio_that_does_not_fit_is_refused_with_the_cure(found: Path, tmp_pat
     ):
         check_fits(ratio, read_config(found / "light.yaml", ["normalize=token"]))
     other = write_yaml(tmp_path / "other.yaml", {"datasets": [{"json_path": "mos.jsonl"}, {"json_path": "new.jsonl"}]})
+    with pytest.raises(ConfigError, match="found with level_loss: soft, this run has level_loss: hard"):
+        check_fits(ratio, read_config(found / "light.yaml", ["level_loss=hard"]))
     with pytest.raises(
-        ConfigError, match="quality missing in .*; new without a share. Sources are matched by file name"
+        ConfigError, match="has shares for mos, quality, .*other.yaml has mos, new. Sources are matched by file name"
     ):
         check_fits(ratio, read_config(found / "light.yaml", [f"data={other}"]))
     with pytest.raises(ConfigError, match="shares are given twice"):
         as_settings(ratio, found / "light.yaml", ["shares={mos: 1}"])
-    with pytest.raises(ConfigError, match="is no ratio.yaml, it lacks share, groups"):
+    with pytest.raises(ConfigError, match="is no ratio.yaml, or one of an older version: it lacks share, chosen_by"):
         read_ratio(found / "light.yaml")
 
 
@@ -217,17 +234,32 @@ def test_verification_on_one_seed_is_written_and_says_that_it_shows_nothing(foun
     content = yaml.safe_load((found / "found" / "ratio.yaml").read_text(encoding="utf-8"))
     write_yaml(path, content | {"share": {"mos": 0.4, "quality": 0.6}})
     config = read_config(found / "light.yaml")
-    done = verify(
-        read_ratio(path), config, tmp_path / "check", samples=3, validation=found / "held.jsonl", seeds=[0], say=silent
-    )
+    settings = read_settings(found / "search.yaml", ["samples=3", f"output={tmp_path / 'check'}"])
+    done = run_verify(read_ratio(path), config, settings, say=silent)
     assert done is not None
     assert read_ratio(path).content == done.content
     assert done.content["verified"] is False
     assert done.content["verification"]["mixtures"]["equal"]["verdict"] == "one seed"
-    assert [trial.point for trial in read_trials(tmp_path / "check")] == [(0.4, 0.6), (0.5, 0.5), (0.22, 0.78)]
+    assert [trial.point for trial in read_trials(tmp_path / "check").values()] == [(0.4, 0.6), (0.5, 0.5), (0.22, 0.78)]
     lines = list(verify_lines(done))
     assert "one seed says nothing about noise, give more" in "\n".join(lines)
-    assert "is found in 0% of comparisons like this, as one seed does not tell the noise: give --seeds 5" in lines[4]
+    assert (
+        "is found in 0% of comparisons with --seeds 1, as one seed does not tell the noise: give --seeds 5" in lines[4]
+    )
+
+
+def test_a_ratio_of_an_objective_that_was_removed_is_not_verified_but_can_be_trained_on(
+    found: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load((found / "found" / "ratio.yaml").read_text(encoding="utf-8"))
+    objective = {"objective": {"name": "weighted", "chance": 0.2, "scoring_weight": 0.9}}
+    ratio = read_ratio(write_yaml(tmp_path / "ratio.yaml", content | objective))
+    config, settings = read_config(found / "light.yaml"), read_settings(found / "search.yaml")
+    check_fits(ratio, config)
+    with pytest.raises(
+        ConfigError, match="objective: weighted, which was removed: write it anew with qsit train balance"
+    ):
+        run_verify(ratio, config, settings, say=silent)
 
 
 def test_a_comparison_tells_what_it_can_find_before_and_after_and_asks_for_seeds(found: Path, tmp_path: Path) -> None:
@@ -237,25 +269,29 @@ def test_a_comparison_tells_what_it_can_find_before_and_after_and_asks_for_seeds
     metrics = {"equal": {name: {"value": value} for name, value in (("scoring", 0.8), ("accuracy", 0.6))}}
     noise = {"single_trial": {"objective": 0.02}}
     write_yaml(path, content | {"share": {"mos": 0.4, "quality": 0.6}, "metrics": metrics, "noise": noise})
-    told: list[str] = []
-    say_power(read_ratio(path), 3, told.append)
-    assert told[0].startswith("with the light model's noise, a gain of the paper's size (scoring +0.006, accuracy +2.4")
-    assert "of comparisons with --seeds 3; --seeds " in told[0]
+    told = forecast(read_ratio(path), 3)
+    assert told.startswith(
+        "with the light model's noise, a gain of the paper's size (scoring +0.006, accuracy +2.4%, ha"
+    )
+    assert "of comparisons with --seeds 3, with --seeds " in told
+    write_yaml(path, content | {"metrics": metrics, "noise": {"single_trial": {"objective": 0.0002}}})
+    assert forecast(read_ratio(path), 3) is None  # nothing to warn of
     points, figures = {"chosen": (0.4, 0.6), "equal": (0.5, 0.5)}, {"score_loss": 1.0, "interpret_loss": 1.0}
     figures["counts"] = {"score": 5000, "choices": 5000}
     trials = [
-        Trial("", points[name], seed, figures | {"srcc": 0.8, "plcc": 0.8, "accuracy": value})
+        Trial(points[name], seed, figures | {"srcc": 0.8, "plcc": 0.8, "accuracy": value})
         for name, values in (("chosen", (0.61, 0.6, 0.63)), ("equal", (0.6, 0.59, 0.62)))
         for seed, value in enumerate(values)
     ]
-    objective = Objective("harmonic", chance=1 / 3)
+    objective = Objective(1 / 3)
     outcome = compare(points, trials, objective)
-    power = power_content(trials, objective, outcome["equal"], 3)
     assert outcome["equal"]["verdict"] == "within noise"
+    noise, gain = float(scatter(trials, objective)[0][2]), paper_gain(objective, 0.8, 0.6)
+    power = outlook(gain, noise, 3, outcome["equal"]["rows_error"])
     assert power["power"] < 0.8 and power["seeds_needed"] >= 5
-    done = {"power": power, "seeds": [0, 1, 2], "mixtures": outcome}
-    asked = f"3 seeds cannot tell, give --seeds {power['seeds_needed']} (finished trials are kept)"
-    assert power_line(done, "harmonic").endswith(asked)
+    asked = f"with --seeds {power['seeds_needed']} in 80% or more (finished trials are kept)"
+    assert outlook_line(power, 3).endswith(asked)
+    assert outlook_line(outlook(gain, noise, 3, rows=0.05), 3).endswith("give more validation rows, or more --samples")
 
 
 def test_a_trial_with_too_few_ratings_to_compare_is_one_of_soft_labels(tuning: Data, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +12,22 @@ from qsit_plugin.row_file import write_whole
 
 from ..config import RunConfig
 from ..settings_file import ConfigError, parse_overrides, read_yaml
-from .choice import MIDDLE, PUBLISHED, PUBLISHED_SCORING
 from .settings import EXAMPLE
 
 NAME = "ratio.yaml"
-REQUIRED = ("share", "groups", "objective", "normalize", "lambda_L", "metrics", "verified")
-
-
-_FLAT = {
+REQUIRED = ("share", "chosen_by", "flat", "groups", "objective", "normalize", "lambda_L", "metrics", "verified")
+NOTED = ("light_model", "objective", "tied_interval", "flat", "lambda_L", "normalize", "chosen_by")
+MIDDLE, PUBLISHED, PUBLISHED_SCORING = "middle of what is tied", "published", "published share of scoring"
+CHOSEN = {
+    MIDDLE: "the middle of what is tied with the best",
     PUBLISHED: "the published mixture: the search could not distinguish any mixture from another",
     PUBLISHED_SCORING: "the published share of scoring: the search could not distinguish shares of scoring",
-    MIDDLE: "the middle of what was tried: the search could not distinguish any mixture from another",
 }
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """``content`` is the file's; the properties are what others use of it."""
+    """``content``: the file's."""
 
     path: Path
     content: dict[str, Any]
@@ -39,28 +39,13 @@ class Ratio:
 
     def note(self) -> dict[str, Any]:
         """What run.json keeps of it."""
-        names = ("light_model", "objective", "tied_interval", "flat", "lambda_L", "normalize")
-        later = ("chosen_by",)  # a run that was begun with an older file goes on with what it had
-        return {name: self.content.get(name) for name in names} | {
-            name: self.content[name] for name in later if name in self.content
-        }
+        return {name: self.content.get(name) for name in NOTED}
 
     def line(self) -> str:
         """For people, before a run: how the shares were chosen, and how sure that is."""
         shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
-        by, flat = self.content.get("chosen_by"), self.content.get("flat", False)
+        how = CHOSEN[self.content["chosen_by"]] + (" (a flat optimum)" if self.content["flat"] else "")
         verified = "verified" if self.content["verified"] else "not verified"
-        if by is None and flat:
-            how = (
-                "the highest point of a flat optimum, as an older version wrote it: noise has put it there. Give "
-                "qsit train balance report FOLDER of the search to have the published mixture instead"
-            )
-        elif by is None:
-            how = "the best of the search, as an older version wrote it"
-        elif flat:
-            how = f"{_FLAT.get(by, by)} (a flat optimum)"
-        else:
-            how = "the middle of what is tied with the best"
         return f"{self.path}: {shares}; {how}; {verified} on the primary model"
 
 
@@ -70,13 +55,10 @@ def read_ratio(path: str | Path) -> Ratio:
     content = read_yaml(path, EXAMPLE)
     missing = [name for name in REQUIRED if name not in content]
     if missing:
-        raise ConfigError(
-            f"{path} is no ratio.yaml, it lacks {', '.join(missing)}: qsit train balance search writes one"
-        )
+        told = f"{path} is no ratio.yaml, or one of an older version: it lacks {', '.join(missing)}"
+        raise ConfigError(f"{told}. qsit train balance search writes one; report FOLDER writes that of a search anew")
     shares = content["share"]
-    if not isinstance(shares, dict) or not all(
-        isinstance(share, int | float) and not isinstance(share, bool) and share >= 0 for share in shares.values()
-    ):
+    if not isinstance(shares, dict) or not all(type(share) in (int, float) and share >= 0 for share in shares.values()):
         raise ConfigError(f"{path}: share must be names of sources with numbers from 0 up, got {shares!r}")
     return Ratio(path, content)
 
@@ -95,12 +77,11 @@ def as_settings(ratio: Ratio, config: str | Path, overrides: Sequence[str] = ())
 
     Raises ConfigError where shares are given by hand as well.
     """
-    given = {override.partition("=")[0] for override in overrides}
+    given = parse_overrides(overrides, "learning_rate=1e-5")
     if "shares" in given:
         raise ConfigError("shares are given twice: leave shares=… or --mixture out")
-    shares = ", ".join(f"{_quoted(name)}: {share!r}" for name, share in ratio.shares.items())
-    settings = [*overrides, f"shares={{{shares}}}"]
-    content = read_yaml(Path(config), EXAMPLE) | parse_overrides(overrides, "learning_rate=1e-5")
+    settings = [*overrides, f"shares={json.dumps(ratio.shares, ensure_ascii=False)}"]
+    content = read_yaml(Path(config), EXAMPLE) | given
     if content.get("balance") == "feedback" and content.get("balance_lambda") is None:
         if ratio.content["lambda_L"] is None:
             raise ConfigError(f"balance: feedback needs balance_lambda, and {ratio.path} has no lambda_L: give it")
@@ -112,22 +93,14 @@ def check_fits(ratio: Ratio, config: RunConfig) -> None:
     """Raise ConfigError where a ratio was not found for such a run."""
     from ..data.mixture import source_names
 
-    found_with = ratio.content["normalize"]
-    if config.normalize != found_with:
-        raise ConfigError(
-            f"{ratio.path} was found with normalize: {found_with}, this run has normalize: {config.normalize}: the "
-            f"best shares depend on it. Give normalize: {found_with}, or search again"
-        )
+    for name in ("normalize", "level_loss"):
+        found_with, now = ratio.content.get(name), getattr(config, name)
+        if found_with not in (None, now):
+            told = f"{ratio.path} was found with {name}: {found_with}, this run has {name}: {now}"
+            raise ConfigError(f"{told}: the best shares depend on it. Give {name}: {found_with}, or search again")
     names = source_names(config.data)
-    missing, unknown = [n for n in ratio.shares if n not in names], [n for n in names if n not in ratio.shares]
-    if missing or unknown:
-        told = [f"{', '.join(missing)} missing in {config.data}"] if missing else []
-        told += [f"{', '.join(unknown)} without a share"] if unknown else []
+    if set(names) != set(ratio.shares):
         raise ConfigError(
-            f"{ratio.path} has shares for {', '.join(ratio.shares)}: {'; '.join(told)}. Sources are matched by file "
-            "name without ending: name the files so, list all of them, or search again"
+            f"{ratio.path} has shares for {', '.join(ratio.shares)}, {config.data} has {', '.join(names)}. Sources are "
+            "matched by file name without ending: name the files so, list all of them, or search again"
         )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
-from ..config import ConfigError, read_config
+from ..config import read_config
 from ..requirements import require_training
-from . import surface
 from .analysis import first_stage, second_line
 from .ratio import write_ratio
 from .report import Report, make_report
 from .settings import SearchSettings
 from .study import open_study
-from .trials import Worker, read_trials, run_trials
+from .trials import read_trials, run_trials
 
 
 def search(
     settings: SearchSettings,
     *,
-    worker: Worker | None = None,
+    worker: tuple[int, int] = (1, 1),
     keep: bool = False,
     say: Callable[[str], None] = print,
     log: Callable[[str], None] | None = None,
@@ -29,50 +28,19 @@ def search(
     Returns None where other workers have trials to finish first. Raises ConfigError for everything that is wrong.
     """
     require_training()
-    worker = worker or Worker()
-    config = read_config(settings.run)
-    study = open_study(
-        config,
-        settings.output,
-        samples=settings.samples,
-        validation=settings.validation,
-        sources=settings.sources,
-        images=settings.validation_images,
-        limit=settings.validation_limit,
-        settings=settings.to_dict(),
-    )
-    design = settings.design(len(study.groups))
-    _tell_overlap(Path(settings.output), say)
-    planned = design.first()
-    finished = run_trials(study, planned, worker=worker, keep=keep, say=say, log=log)
-    if len(finished) == len(planned) and design.staged:
-        from .study import read_record
-
-        chance = read_record(study.output)["validation"]["chance"]
-        try:
-            fit = first_stage(design, finished, settings.target(chance))
-        except surface.TooFewTrials as error:
-            raise ConfigError(
-                f"the first stage has too few different mixtures ({error}): give a longer quality_grid"
-            ) from None
-        quality = second_line(design, read_trials(study.output), fit)
+    study = open_study(read_config(settings.run), settings)
+    design, about = settings.design(len(study.groups)), study.record["validation"]
+    if about["images_trained_on"]:
+        say(f"{about['images_trained_on']:,} of the validation images are trained on too: figures on them are too good")
+    run = partial(run_trials, study, worker=worker, keep=keep, say=say, log=log)
+    finished = run(design.first())
+    if finished is not None and design.staged:
+        fit = first_stage(design, finished, settings.target(about["chance"]))
+        quality = second_line(design, list(read_trials(study.output).values()), fit)
         say(f"first stage: {quality:.0%} of the interpreting data is quality data")
-        planned = design.second(quality)
-        finished = run_trials(study, planned, worker=worker, keep=keep, say=say, log=log)
-    if len(finished) < len(planned):
-        say(
-            f"{len(planned) - len(finished)} trials of other workers are not finished: when they are, give the same "
-            "command again"
-        )
+        finished = run(design.second(quality))
+    if finished is None:
         return None
     report = make_report(study.output)
     write_ratio(report.ratio)
     return report
-
-
-def _tell_overlap(output: Path, say: Callable[[str], None]) -> None:
-    from .study import read_record
-
-    count = read_record(output)["validation"]["images_trained_on"]
-    if count:
-        say(f"{count:,} of the validation images are trained on too: figures on them are too good")

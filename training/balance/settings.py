@@ -84,10 +84,10 @@ class SearchSettings:
     """Validate on so many images at most."""
 
     def design(self, groups: int) -> Design:
-        return Design(groups, self.mode, self.seeds, self.grid, self.quality_grid, self.first_scoring)
+        return Design(groups, self.seeds, self.grid, self.quality_grid, self.first_scoring)
 
     def target(self, chance: float) -> Objective:
-        return Objective(self.objective, chance)
+        return Objective(chance)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; what ``SearchSettings`` takes."""

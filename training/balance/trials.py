@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,106 +17,95 @@ from .design import Planned, Point
 from .study import Study
 
 TRIALS = "trials.jsonl"
-RESULTS = ("model", "adapter")
 
 
 @dataclass(frozen=True)
 class Trial:
     """A finished one. ``figures``: those of ``validation.Figures``. ``reweighted``: scoring and accuracy on other
-    weights of the validation rows, see ``items``; None in trials of older versions."""
+    weights of the validation rows, see ``noise``; None in trials of older versions."""
 
-    key: str
     point: Point
     seed: int
     figures: dict[str, Any]
     reweighted: dict[str, list[float]] | None = None
 
 
-@dataclass(frozen=True)
-class Worker:
-    """Takes every ``of``-th trial, ``number`` from 1 up, and keeps lines of its own: two processes that append to one
-    file over a network lose lines."""
-
-    number: int = 1
-    of: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.number <= self.of:
-            raise ConfigError(f"worker {self.number}/{self.of}: write it as 1/4, 2/4, 3/4 and 4/4 for four")
-
-    @property
-    def file(self) -> str:
-        return TRIALS if self.of == 1 else f"trials.{self.number}of{self.of}.jsonl"
-
-
-def read_trials(output: Path) -> list[Trial]:
+def read_trials(output: Path) -> dict[Planned, Trial]:
     """All finished trials of all workers, without a last line that was cut off."""
-    found: dict[str, Trial] = {}
+    found: dict[Planned, Trial] = {}
     for path in [output / TRIALS, *sorted(output.glob("trials.*of*.jsonl"))]:
         for number, line in enumerate(read_rows(path), 1):
             try:
-                content = json.loads(line)
-                kept = content.get("reweighted")
-                trial = Trial(content["key"], tuple(content["point"]), content["seed"], content["figures"], kept)
+                row = json.loads(line)
+                trial = Trial(tuple(row["point"]), row["seed"], row["figures"], row.get("reweighted"))
             except (ValueError, KeyError, TypeError):
-                raise ConfigError(
-                    f"{path}, line {number} is no trial: take the line out, it is then run again"
-                ) from None
-            found.setdefault(trial.key, trial)
-    return list(found.values())
+                told = f"{path}, line {number} is no trial: take the line out, it is then run again"
+                raise ConfigError(told) from None
+            found.setdefault(Planned(trial.point, trial.seed), trial)
+    return found
 
 
 def run_trials(
     study: Study,
     planned: Sequence[Planned],
     *,
-    worker: Worker,
+    worker: tuple[int, int] = (1, 1),
     keep: bool = False,
     say: Callable[[str], None] = print,
     log: Callable[[str], None] | None = None,
-) -> list[Trial]:
-    """Run this worker's part of what is not finished; return what is finished of all workers' parts.
+) -> list[Trial] | None:
+    """Run this worker's part of what is not finished, and return all trials; None where other workers have some to
+    finish first.
 
-    ``keep``: leave the folders of trials, with models and checkpoints. ``log``: takes the lines of the runs.
+    ``worker``: which one of how many. Each takes every n-th trial and appends to a file of its own: two processes that
+    append to one file over a network lose lines. ``keep``: leave the folders of trials, with models and checkpoints.
+    ``log``: takes the lines of the runs.
     """
-    done = {trial.key: trial for trial in read_trials(study.output)}
-    mine = list(planned)[worker.number - 1 :: worker.of]
-    left = [one for one in mine if study.key(one) not in done]
-    for number, one in enumerate(left, len(mine) - len(left) + 1):
-        trial = run_trial(study, one, worker, keep=keep, log=log)
-        done[trial.key] = trial
-        say(f"trial {number} of {len(mine)}: {point_text(study.groups, one.point)}, seed {one.seed}: {_told(trial)}")
-    keys = [study.key(one) for one in planned]
-    return [done[key] for key in keys if key in done]
+    number, count = worker
+    path = study.output / (TRIALS if count == 1 else f"trials.{number}of{count}.jsonl")
+    done, mine = read_trials(study.output), planned[number - 1 :: count]
+    for place, one in enumerate(mine, 1):
+        if one in done:
+            continue
+        trial = done[one] = run_trial(study, one, path, keep=keep, log=log)
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(study.groups, one.point, strict=True))
+        figures = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
+        told = ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in figures.items())
+        say(f"trial {place} of {len(mine)}: {shares}, seed {one.seed}: {told}")
+    missing = sum(one not in done for one in planned)
+    if missing:
+        say(f"{missing} trials of other workers are not finished: when they are, give the same command again")
+        return None
+    return [done[one] for one in planned]
 
 
 def run_trial(
-    study: Study, planned: Planned, worker: Worker, *, keep: bool = False, log: Callable[[str], None] | None = None
+    study: Study, planned: Planned, path: Path, *, keep: bool = False, log: Callable[[str], None] | None = None
 ) -> Trial:
-    """Run one, or what is left of it, and keep its figures."""
+    """Run one, or what is left of it, and append its figures to ``path``."""
     import torch
 
     from .. import run as finetune
     from ..checkpoints import newest
 
-    key = study.key(planned)
-    folder = study.output / "trials" / key
+    folder = study.output / "trials" / study.key(planned)
     resume = newest(folder / "checkpoints") is not None
-    for stale in [folder / name for name in RESULTS] if resume else [folder]:
+    for stale in [folder / "model", folder / "adapter"] if resume else [folder]:
         shutil.rmtree(stale, ignore_errors=True)  # what a killed trial had half written
-    run = _as_it_can_be(study.run_of(planned, folder))
+    run = _without_lone_ratings(study.run_of(planned, folder))
     result = finetune.run(run, resume=resume, say=log or finetune.silent)
     gc.collect()  # a run's model and optimizer refer to each other, and the next one needs the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trial = Trial(key, planned.point, planned.seed, *_figures(study, result))
-    _append(study.output / worker.file, study, trial)
+    trial = Trial(planned.point, planned.seed, *_figures(study, result))
+    line = {"key": folder.name, **asdict(trial), "shares": run.shares, "samples": run.rows_per_epoch}
+    append_row(path, json.dumps(line, ensure_ascii=False, allow_nan=False))
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     return trial
 
 
-def _as_it_can_be(run: RunConfig) -> RunConfig:
+def _without_lone_ratings(run: RunConfig) -> RunConfig:
     """The trial's run with level_loss: soft where it says soft+rank, but its mixture has so few ratings that no batch
     holds two to compare. That is the same training; a run that asks for soft+rank there is refused."""
     if run.level_loss != "soft+rank":
@@ -128,38 +117,14 @@ def _as_it_can_be(run: RunConfig) -> RunConfig:
     return run if compares else replace(run, level_loss="soft")
 
 
-def point_text(groups: Iterable[str], point: Point) -> str:
-    return ", ".join(f"{name} {share:.0%}" for name, share in zip(groups, point, strict=True))
-
-
 def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """Of the result as a user would load it; and what tells their sampling error."""
+    """Of the result as a user would load it; and the same on other weights of the validation rows."""
     import qsit_plugin
 
     from ..validation import answer, figures_of
-    from .items import reweighted
+    from .noise import reweighted
 
-    config, adapter = study.config, result.name == "adapter"
-    model = qsit_plugin.load(
-        config.base if adapter else result, adapter=result if adapter else None, device=config.device
-    )
-    answers = answer(model, study.validation, study.images, images=study.limit)
+    base, adapter = (study.config.base, result) if result.name == "adapter" else (result, None)
+    model = qsit_plugin.load(base, adapter=adapter, device=study.config.device)
+    answers = answer(model, study.validation, study.images, images=study.settings.validation_limit)
     return figures_of(answers).to_dict(), reweighted(answers)
-
-
-def _append(path: Path, study: Study, trial: Trial) -> None:
-    line = {
-        "key": trial.key,
-        "point": list(trial.point),
-        "seed": trial.seed,
-        "shares": {name: round(share, 6) for name, share in study.shares(trial.point).items()},
-        "samples": study.samples,
-        "figures": trial.figures,
-        "reweighted": trial.reweighted,
-    }
-    append_row(path, json.dumps(line, ensure_ascii=False, allow_nan=False))
-
-
-def _told(trial: Trial) -> str:
-    told = {name: trial.figures[name] for name in ("srcc", "plcc", "accuracy")}
-    return ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in told.items())

@@ -2,85 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..config import RunConfig
 from ..requirements import require_training
-from .analysis import figures_of
-from .design import Design, Planned, Point
-from .items import deviations
+from ..settings_file import ConfigError
+from .design import Planned, Point
+from .fit import CONFIDENCE
+from .noise import NAMES, measured, scatter
 from .objective import Objective
-from .power import power_content, power_line, say_power
 from .ratio import Ratio, check_fits, write_ratio
-from .study import model_name, open_study, read_record
-from .surface import CONFIDENCE, half_interval
-from .trials import Trial, Worker, run_trials
+from .settings import SearchSettings
+from .study import model_name, open_study
+from .trials import Trial, run_trials
+
+PAPER_SCORING, PAPER_ACCURACY = 0.006, 0.024
+"""By how much the tuned mixture was better than the naive one with the 7B model: (SRCC + PLCC) / 2 and accuracy on
+LLVisionQA (the paper's table VII: .861 and .756 against .855 and .732)."""
+WANTED = 0.8
+"""The usual power to plan for (Cohen 1988)."""
+FEWEST, MOST = 5, 100
+"""Seeds to ask for. Fewer than five tell too little about the noise itself, from which their number is computed."""
 
 
 def verify(
     ratio: Ratio,
     config: RunConfig,
-    output: str | Path,
+    settings: SearchSettings,
     *,
-    samples: int,
-    validation: str | Path,
-    seeds: Sequence[int] = (0, 1, 2),
-    images: str | None = None,
-    limit: int | None = None,
-    worker: Worker | None = None,
+    worker: tuple[int, int] = (1, 1),
     say: Callable[[str], None] = print,
     log: Callable[[str], None] | None = None,
 ) -> Ratio | None:
     """Train ``config``'s model on the chosen, the equal and the published mixture, compare them on validation rows, and
-    write the outcome into the ratio's file.
+    write the outcome into the ratio's file. Of ``settings``: output, samples, validation and seeds.
 
-    Only a difference from the equal mixture that noise does not explain makes it ``verified: true``. What the
-    comparison can find at all is told beside it: how often a gain of the paper's size would be. Returns None where
-    other workers have trials to finish first. Raises ConfigError as a search does, and where the ratio does not fit.
+    Only a difference from the equal mixture that noise does not explain makes it ``verified: true``; how often a gain
+    of the paper's size would be found stands beside it. Returns None where other workers have trials to finish first.
+    Raises ConfigError as a search does, and where the ratio does not fit.
     """
     require_training()
-    worker = worker or Worker()
     check_fits(ratio, config)
-    groups = {name: tuple(members) for name, members in ratio.content["groups"].items()}
-    study = open_study(
-        config, output, samples=samples, validation=validation, sources=groups, images=images, limit=limit
-    )
-    chosen: Point = tuple(sum(ratio.shares[name] for name in members) for members in groups.values())
-    points = {"chosen": tuple(round(share, 6) for share in chosen)} | Design(len(groups), "joint", (0,)).baselines()
-    say_power(ratio, len(seeds), say)
+    if (name := ratio.content["objective"]["name"]) != "harmonic":
+        told = f"{ratio.path} was found with objective: {name}, which was removed"
+        raise ConfigError(f"{told}: write it anew with qsit train balance report FOLDER of its search")
+    groups, seeds = ratio.content["groups"], settings.seeds
+    study = open_study(config, replace(settings, sources=groups))
+    chosen = tuple(round(sum(ratio.shares[name] for name in members), 6) for members in groups.values())
+    points: dict[str, Point] = {"chosen": chosen} | settings.design(len(groups)).baselines
+    if line := forecast(ratio, len(seeds)):
+        say(line)
     planned = list(dict.fromkeys(Planned(point, seed) for seed in seeds for point in points.values()))
     finished = run_trials(study, planned, worker=worker, say=say, log=log)
-    if len(finished) < len(planned):
-        say(
-            f"{len(planned) - len(finished)} trials of other workers are not finished: when they are, give the same "
-            "command again"
-        )
+    if finished is None:
         return None
-    told = ratio.content["objective"]
-    objective = Objective(**told | {"chance": read_record(study.output)["validation"]["chance"]})
+    objective = settings.target(study.record["validation"]["chance"])
     outcome = compare(points, finished, objective)
-    found = outcome["equal"]
-    content = ratio.content | {
-        "verified": found["verdict"] == "better",
-        "verification": {
-            "model": model_name(config.base),
-            "samples": samples,
-            "seeds": list(seeds),
-            "mixtures": outcome,
-            "power": power_content(finished, objective, found, len(seeds)),
-        },
+    equal, (sd, _) = outcome["equal"], scatter(finished, objective)
+    gain = paper_gain(objective, equal["scoring"], equal["accuracy"])
+    verification = {
+        "model": model_name(config.base),
+        "samples": settings.samples,
+        "seeds": list(seeds),
+        "mixtures": outcome,
+        "power": outlook(gain, float(sd[2]), len(seeds), equal.get("rows_error", 0.0)),
     }
+    content = ratio.content | {"verified": equal["verdict"] == "better", "verification": verification}
     done = replace(ratio, content=content)
     write_ratio(done)
     return done
 
 
-def compare(points: dict[str, Point], trials: Sequence[Trial], objective: Objective) -> dict[str, dict[str, Any]]:
+def compare(points: Mapping[str, Point], trials: Sequence[Trial], objective: Objective) -> dict[str, dict[str, Any]]:
     """Means of each mixture, and how far the chosen one is ahead of the others with a 95% interval: Welch's, with the
     choice of validation rows beside the scatter of seeds (``rows_error``: the standard error of the difference by it).
 
@@ -88,48 +85,95 @@ def compare(points: dict[str, Point], trials: Sequence[Trial], objective: Object
     is not known, and the verdict is "one seed".
     """
     members = {name: [trial for trial in trials if trial.point == point] for name, point in points.items()}
-    tables = {name: figures_of(found) for name, found in members.items()}
-    top = max(float(table[:, 0].mean()) for table in tables.values())
-    values = {name: objective(table[:, 0], table[:, 1], top) for name, table in tables.items()}
-    off, _ = deviations(trials)
+    estimates = {name: measured(found, objective, *scatter(found, objective)) for name, found in members.items()}
     outcome: dict[str, dict[str, Any]] = {}
-    for name, table in tables.items():
-        scoring, accuracy = (round(float(column), 4) for column in table.mean(axis=0)[:2])
-        outcome[name] = {"scoring": scoring, "accuracy": accuracy, "objective": round(float(values[name].mean()), 4)}
-        if name == "chosen":
-            continue
-        if points[name] == points["chosen"]:
+    for name, one in estimates.items():
+        outcome[name] = dict(zip(NAMES, one.values.round(4).tolist(), strict=True))
+        if name != "chosen" and points[name] == points["chosen"]:
             outcome[name]["verdict"] = "the same mixture"
-            continue
-        moved = {key: _moved(trials, off, points[key], objective, top) for key in ("chosen", name)}
-        rows_error = float((moved["chosen"] - moved[name]).std())
-        ahead, half = welch(values["chosen"], values[name], rows_error**2)
-        outcome[name]["chosen_ahead"] = round(ahead, 4)
-        outcome[name]["interval"] = None if half is None else [round(ahead - half, 4), round(ahead + half, 4)]
-        outcome[name]["rows_error"] = round(rows_error, 4)
-        outcome[name]["verdict"] = (
-            "one seed" if half is None else "better" if ahead > half else "worse" if ahead < -half else "within noise"
-        )
+        elif name != "chosen":
+            ahead, half, rows = estimates["chosen"].ahead(one)
+            interval = [round(ahead - half, 4), round(ahead + half, 4)] if np.isfinite(half) else None
+            found = {"chosen_ahead": round(ahead, 4), "interval": interval, "rows_error": round(rows, 4)}
+            beyond = "better" if ahead > half else "worse" if ahead < -half else "within noise"
+            outcome[name] |= found | {"verdict": beyond if interval else "one seed"}
     return outcome
 
 
-def _moved(trials: Sequence[Trial], off: np.ndarray, point: Point, objective: Objective, top: float) -> np.ndarray:
-    """The mean objective of a mixture on other weights of the validation rows."""
-    here = [number for number, trial in enumerate(trials) if trial.point == point]
-    figures = figures_of([trials[number] for number in here])[:, None, :2] + off[here]
-    return objective(figures[..., 0], figures[..., 1], top).mean(axis=0)
+# ---- power ----
 
 
-def welch(one: np.ndarray, other: np.ndarray, common: float = 0.0) -> tuple[float, float | None]:
-    """Difference of two means, and half of Welch's 95% interval of it; None where one of them has a single value.
+def paper_gain(objective: Objective, scoring: float, accuracy: float) -> float:
+    """The paper's gain as one of the objective, beginning at these figures."""
+    return float(objective(scoring + PAPER_SCORING, accuracy + PAPER_ACCURACY) - objective(scoring, accuracy))
 
-    ``common``: variance of the difference that more values do not lower.
+
+def power(gain: float, noise: float, seeds: int, rows: float = 0.0) -> float:
+    """How often two mixtures that differ by ``gain`` are found to differ at 95%, in the right direction.
+
+    Args:
+        gain: true difference of the objective.
+        noise: standard deviation of the objective from seed to seed, the same for both.
+        seeds: of each mixture; with one the noise is not known, and nothing is found.
+        rows: standard error of the difference by the choice of validation rows.
+
+    From the noncentral t distribution, with the degrees of freedom of Welch's test.
     """
-    ahead = float(one.mean() - other.mean())
-    if min(len(one), len(other)) < 2:
-        return ahead, None
-    parts = [(float(values.var(ddof=1)) / len(values), len(values) - 1.0) for values in (one, other)]
-    return ahead, half_interval([*parts, (common, np.inf)], CONFIDENCE)
+    from scipy.stats import nct, norm, t
+
+    by_seeds = noise**2 / seeds
+    total = 2.0 * by_seeds + rows**2
+    if seeds < 2 or total == 0.0:
+        return float(seeds >= 2 and gain > 0.0)
+    level, shift = 0.5 + CONFIDENCE / 2, gain / float(np.sqrt(total))
+    freedom = np.inf if by_seeds == 0.0 else total**2 * (seeds - 1) / (2.0 * by_seeds**2)
+    if freedom > 1e4:  # nct is slow and less exact there
+        return float(norm.sf(norm.ppf(level) - shift))
+    return float(nct.sf(t.ppf(level, freedom), freedom, shift))
+
+
+def seeds_needed(gain: float, noise: float, rows: float = 0.0) -> int | None:
+    """The fewest seeds with a power of ``WANTED``, from ``FEWEST`` up; None where ``MOST`` do not give it."""
+    counts = range(FEWEST, MOST + 1)
+    return next((count for count in counts if power(gain, noise, count, rows) >= WANTED), None)
+
+
+def outlook(gain: float, noise: float, seeds: int, rows: float = 0.0) -> dict[str, Any]:
+    """What a comparison can find of a gain of the paper's size, as in ratio.yaml. ``noise``: nan where not known."""
+    known = bool(np.isfinite(noise))
+    return {
+        "gain": {"scoring": PAPER_SCORING, "accuracy": PAPER_ACCURACY, "objective": round(gain, 4)},
+        "noise": round(noise, 4) if known else None,
+        "power": round(power(gain, noise, seeds, rows), 3) if known else 0.0,
+        "seeds_needed": seeds_needed(gain, noise, rows) if known else None,
+    }
+
+
+def outlook_line(told: dict[str, Any], seeds: int) -> str:
+    """For people; where the power is below ``WANTED`` with what would help."""
+    gain = "scoring {scoring:+.3f}, accuracy {accuracy:+.1%}, harmonic {objective:+.3f}".format(**told["gain"])
+    line = f"a gain of the paper's size ({gain}) is found in {told['power']:.0%} of comparisons with --seeds {seeds}"
+    if told["power"] >= WANTED:
+        return line
+    if told["noise"] is None:
+        return f"{line}, as one seed does not tell the noise: give --seeds {FEWEST} (finished trials are kept)"
+    if told["seeds_needed"] is None:
+        return f"{line}, and more seeds alone do not help: give more validation rows, or more --samples"
+    return f"{line}, with --seeds {told['seeds_needed']} in {WANTED:.0%} or more (finished trials are kept)"
+
+
+def forecast(ratio: Ratio, seeds: int) -> str | None:
+    """By the light model's noise, before hours are spent: where so few seeds find little."""
+    equal, noise = ratio.content["metrics"].get("equal"), ratio.content["noise"]["single_trial"]["objective"]
+    if equal is None:  # the report of a search that was stopped early
+        return None
+    objective = Objective(ratio.content["objective"]["chance"])
+    gain = paper_gain(objective, equal["scoring"]["value"], equal["accuracy"]["value"])
+    told = outlook(gain, noise, seeds)
+    return None if told["power"] >= WANTED else f"with the light model's noise, {outlook_line(told, seeds)}"
+
+
+# ---- lines ----
 
 
 def verify_lines(ratio: Ratio) -> Iterator[str]:
@@ -137,22 +181,15 @@ def verify_lines(ratio: Ratio) -> Iterator[str]:
     done = ratio.content["verification"]
     yield f"{done['model']}, {done['samples']:,} rows, {len(done['seeds'])} seeds"
     for name, found in done["mixtures"].items():
-        line = (
-            f"{name:<10} (SRCC+PLCC)/2 {found['scoring']:.3f}, accuracy {found['accuracy']:.3f}, "
-            f"{ratio.content['objective']['name']} {found['objective']:.3f}"
-        )
-        if "verdict" in found:
-            line += f"; chosen against it: {_verdict(found)}"
-        yield line
-    yield power_line(done, ratio.content["objective"]["name"])
+        line = "(SRCC+PLCC)/2 {scoring:.3f}, accuracy {accuracy:.3f}, harmonic {objective:.3f}".format(**found)
+        yield f"{name:<10} {line}" + (f"; chosen against it: {_verdict(found)}" if "verdict" in found else "")
+    yield f"power: {outlook_line(done['power'], len(done['seeds']))}"
     yield f"verified: {str(ratio.content['verified']).lower()} ({ratio.path})"
 
 
 def _verdict(found: dict[str, Any]) -> str:
-    if found["verdict"] == "the same mixture":
-        return "the same mixture"
+    if "chosen_ahead" not in found:
+        return found["verdict"]
     if found["interval"] is None:
         return f"{found['chosen_ahead']:+.3f}; one seed says nothing about noise, give more"
-    low, high = found["interval"]
-    told = f"{found['chosen_ahead']:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return f"{told}, {'the difference is within noise' if found['verdict'] == 'within noise' else found['verdict']}"
+    return "{:+.3f} [{:+.3f}, {:+.3f}], {}".format(found["chosen_ahead"], *found["interval"], found["verdict"])

@@ -11,7 +11,6 @@ from .endings import ends_in_words, say
 
 if TYPE_CHECKING:
     from qsit_plugin.training.balance.report import Report
-    from qsit_plugin.training.balance.trials import Worker
 
 app = typer.Typer(
     no_args_is_help=True, help="Find the shares of scoring and interpreting data with short runs of a light model."
@@ -35,7 +34,7 @@ def search(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the models and checkpoints of all trials.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train the light model on many mixtures, and write ratio.yaml with the best.
+    """Train the light model on many mixtures, and write ratio.yaml with the chosen one.
 
     Finished trials are lines of trials.jsonl in the output folder. Stop at any moment; the same command goes on, in the
     middle of a trial from its newest checkpoint. The table of the result is printed on stdout.
@@ -55,15 +54,21 @@ def report(
     folder: Annotated[str, typer.Argument(help="The output folder of a search.")],
     changes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]...", help="Another objective: objective, scoring_weight, margin."),
+        typer.Argument(metavar="[NAME=VALUE]...", hidden=True),
     ] = None,
 ) -> None:
     """Fit the finished trials again, also of a search that is not finished; write ratio.yaml and print the table."""
     from qsit_plugin.training.balance.ratio import write_ratio
     from qsit_plugin.training.balance.report import make_report
+    from qsit_plugin.training.config import ConfigError
 
     with ends_in_words(_same_command):
-        found = make_report(folder, changes or [])
+        if changes:
+            raise ConfigError(
+                f"{changes[0]}: settings of a report were removed with the objectives weighted and constrained, leave "
+                "them out: a report uses the harmonic mean, and its Pareto set shows the other mixtures worth a look"
+            )
+        found = make_report(folder)
         write_ratio(found.ratio)
         _show(found)
 
@@ -93,24 +98,24 @@ def verify(
     stopped.
     """
     from qsit_plugin.training.balance.ratio import read_ratio
+    from qsit_plugin.training.balance.settings import SearchSettings
     from qsit_plugin.training.balance.verify import verify as run_verify
     from qsit_plugin.training.balance.verify import verify_lines
     from qsit_plugin.training.config import read_config
 
     with ends_in_words(_same_command):
-        done = run_verify(
-            read_ratio(ratio),
-            read_config(config, changes or []),
-            output,
-            samples=samples,
+        trials = SearchSettings(
+            run=config,
+            output=output,
             validation=validation,
-            seeds=range(seeds),
-            images=images,
-            limit=limit,
-            worker=_worker(worker),
-            say=say,
-            log=say if verbose else None,
+            samples=samples,
+            seeds=tuple(range(seeds)),
+            validation_images=images,
+            validation_limit=limit,
         )
+        chosen = read_config(config, changes or [])
+        log = say if verbose else None
+        done = run_verify(read_ratio(ratio), chosen, trials, worker=_worker(worker), say=say, log=log)
     if done is not None:
         typer.echo("\n".join(verify_lines(done)))
 
@@ -125,14 +130,13 @@ def _show(found: Report) -> None:
     note(f"written: {picture}" if picture else "no plot: matplotlib is not installed (pip install matplotlib)")
 
 
-def _worker(text: str) -> Worker:
-    from qsit_plugin.training.balance.trials import Worker
+def _worker(text: str) -> tuple[int, int]:
     from qsit_plugin.training.config import ConfigError
 
-    number, separator, of = text.partition("/")
-    if not separator or not number.isdecimal() or not of.isdecimal():
+    number, separator, count = text.partition("/")
+    if not (separator and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ConfigError(f"--worker {text}: write it as 1/4, 2/4, 3/4 and 4/4 for four devices")
-    return Worker(int(number), int(of))
+    return int(number), int(count)
 
 
 def _same_command() -> str:
