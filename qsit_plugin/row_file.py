@@ -1,4 +1,4 @@
-"""Text files that are whole whenever they are read: of rows, for one writer at a time, or replaced in one move."""
+"""Text files that never hold half a row: append-only rows for one writer at a time, and atomic replacement."""
 
 from __future__ import annotations
 

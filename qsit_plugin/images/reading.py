@@ -252,7 +252,9 @@ def _decode(handle: BinaryIO, name: str, exif_rotation: bool, max_pixels: int | 
             check_size(*size, name, max_pixels)
         with _open(handle, kind) as image:
             if image.format in formats.PROGRAMS:
-                raise ImageError(name, f"{image.format}, a program that draws and no picture; save it as PNG")
+                raise ImageError(
+                    name, f"{image.format}, a vector format that another program renders; save it as PNG"
+                )
             check_size(image.width, image.height, name, formats.decoded_limit(max_pixels, image.format, image.mode))
             if image.format == "PNG":
                 _check_png(handle, name)

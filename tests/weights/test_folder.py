@@ -1,4 +1,4 @@
-"""What is told about a checkpoint folder from its files alone."""
+"""Checks of a checkpoint folder by its files alone."""
 
 import json
 
