@@ -78,7 +78,7 @@ class Item:
     room: int
 
     def prefix(self, engine: Engine, before: tuple[int, ...]) -> Any:
-        """The KV cache up to the image; kept by a Look, by nobody else."""
+        """The KV cache up to the image; kept by a Look only."""
         if self.look is not None:
             return self.look.prefix(before, engine)
         return engine.prefill(before, engine.encode([self.tiles], [self.size])[0])

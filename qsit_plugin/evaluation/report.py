@@ -22,7 +22,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines += [" ".join([about["note"], *_torn(about)]).strip(), ""] if about["note"] or about["torn_sources"] else []
     lines += _main_table(metrics)
     lines += [
-        f"\n{name}, level distribution against the shares of people's votes: Brier score {figures['brier']:.3f}, "
+        f"\n{name}, level distribution against the shares of human votes: Brier score {figures['brier']:.3f}, "
         f"expected calibration error {figures['ece']:.3f}."
         for name, figures in metrics.items()
         if "brier" in figures

@@ -13,11 +13,11 @@ from .errors import ImageError, check_size
 
 CHANNELS = (1, 3, 4)
 FLOAT_SLACK = 1e-6
-"""A float this far outside [0, 1] is a rounding error of somebody's arithmetic: clipped, not refused."""
+"""A float this far outside [0, 1] is a rounding error: clipped, not refused."""
 
 
 def is_tensor(source: Any) -> bool:
-    """A torch tensor, without importing torch: nobody can hold one before torch is imported."""
+    """A torch tensor, without importing torch: there is none before torch is imported."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, getattr(torch, "Tensor", ()))
 

@@ -15,7 +15,7 @@ SUFFIXES = frozenset(
         ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
     )
 )  # fmt: skip
-"""Files in a folder that are taken for images, in every face. One that is named itself is read whatever its suffix."""
+"""Files in a folder that are images, for every interface. A file given by name is read whatever its suffix."""
 
 RAW_SUFFIXES = frozenset(
     (
@@ -100,7 +100,7 @@ def enable(kind: str) -> None:
 def jxl_size(file: BinaryIO) -> tuple[int, int] | None:
     """(width, height) in the header of a JPEG XL file; None where there is none. The file is left at its beginning.
 
-    The plugin decodes while it opens: whoever wants to know the size before that must read it here (ISO/IEC 18181-1,
+    The plugin decodes while it opens, so the size is read here before that (ISO/IEC 18181-1,
     SizeHeader; the container of 18181-2).
     """
     file.seek(0)

@@ -129,7 +129,7 @@ def test_a_folder_without_a_profile_gets_the_official_one_with_the_scale(tmp_pat
     assert found.level_token_ids == OFFICIAL.level_token_ids
 
 
-def test_a_scale_is_not_overwritten_unless_told(tmp_path):
+def test_a_scale_is_not_overwritten_without_overwrite(tmp_path):
     other = {**ENTRY, "range": [1.0, 5.0]}
     save_scale(tmp_path, "koniq", ENTRY)
     with pytest.raises(CalibrationError, match="already has a scale 'koniq'"):
