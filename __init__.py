@@ -1,4 +1,4 @@
-"""ComfyUI's door: ComfyUI loads this file when the repository is cloned into custom_nodes/. No sys.path is changed."""
+"""ComfyUI loads this file when the repository is cloned into custom_nodes/. No sys.path is changed."""
 
 import importlib.util
 import sys

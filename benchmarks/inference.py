@@ -7,7 +7,7 @@
 Every contender starts from the same checkpoint folder and from the bytes of JPEG files. In each round they take turns,
 the released procedure first and last; a ratio is its time (mean of the two) by the contender's in that round, and the
 tables show the median over the rounds, so that load from elsewhere hits all alike. Counted work, peak memory and scores
-come from a pass of its own, which is not timed. Weights and photos follow from ``--seed``.
+come from a separate pass, which is not timed. Weights and photos follow from ``--seed``.
 
 Contenders: ``released`` is the authors' script (Pillow's processor, batch 1, ``generate``); ``fast processor`` the
 same with transformers' torchvision processor; ``pyiqa way`` is how pyiqa runs large multimodal models (tensor, Pillow,

@@ -35,7 +35,7 @@ LIMIT_MIB = 1.5e9 / 2**20
 
 
 def measure(name: str, rounds: int, environment: dict[str, str]) -> dict[str, Any]:
-    """The row of one metric, from a process of its own; ``error`` where there is nothing to measure."""
+    """The row of one metric, from a separate process; ``error`` where there is nothing to measure."""
     command = [sys.executable, str(WORKER), name, str(rounds)]
     try:
         done = subprocess.run(
@@ -50,7 +50,7 @@ def measure(name: str, rounds: int, environment: dict[str, str]) -> dict[str, An
 
 
 def names_in_question() -> list[str]:
-    """Ours first, then pyiqa's, from a process of its own: this one stays small, since a child inherits its peak."""
+    """Ours first, then pyiqa's, from a separate process: this one stays small, since a child inherits its peak."""
     code = "import qsit_plugin, pyiqa; qsit_plugin.register(); print('NAMES', *pyiqa.list_models(metric_mode='NR'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("NAMES ")]

@@ -1,4 +1,4 @@
-"""One metric of pyiqa, measured in a process of its own: pyiqa_metrics.py runs this file and reads what it prints.
+"""One metric of pyiqa, measured in a separate process: pyiqa_metrics.py runs this file and reads what it prints.
 
 python benchmarks/pyiqa_worker.py METRIC ROUNDS
 """
@@ -24,7 +24,7 @@ OFFLINE = "the network is closed for this benchmark"
 def work(name: str, rounds: int) -> dict[str, Any]:
     """The row of one metric; ``(import)`` measures importing alone, ``(explain)`` our explanation.
 
-    Keys: weights, peak_mib, parameters, seconds (an image), and in words batch, gradient, text, distribution.
+    Keys: weights, peak_mib, parameters, seconds (an image); as text batch, gradient, text, distribution.
     """
     close_network()
     import pyiqa
@@ -172,8 +172,8 @@ def summary(error: BaseException) -> str:
         chain.append(link)
         link = link.__cause__ or link.__context__
     kinds = {type(link).__name__ for link in chain}
-    told = " ".join(str(link) for link in chain)
-    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"} or OFFLINE in told or "Can't load image" in told:
+    texts = " ".join(str(link) for link in chain)
+    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"} or OFFLINE in texts or "Can't load image" in texts:
         return "needs a download"
     line = " ".join(str(error).split())
     line = re.sub(r"(?:[A-Za-z]:)?[/\\][^\s'\"]*[/\\][^\s'\"]*", "…", line)
@@ -183,6 +183,6 @@ def summary(error: BaseException) -> str:
 if __name__ == "__main__":
     try:
         row = work(sys.argv[1], int(sys.argv[2]))
-    except Exception as error:  # told in the table: that a metric cannot be created is a result
+    except Exception as error:  # goes into the table: that a metric cannot be created is a result
         row = {"error": summary(error)}
     print("ROW " + json.dumps(row))

@@ -118,7 +118,7 @@ CASES = [Case(photo, damage) for damage in ("noise", "blur") for photo in ("astr
 def figure(model: qsit.QSiT, folder: Path, steps: int) -> None:
     """Before and after of every case as one JPEG, and the figures as rows of Markdown on stdout."""
     folder.mkdir(parents=True, exist_ok=True)
-    print("| photo | damage | score | PSNR to the original | in words, before | after |")
+    print("| photo | damage | score | PSNR to the original | explanation before | after |")
     print("|---|---|---|---|---|---|")
     for case in CASES:
         clean, damaged = case.pictures()

@@ -1,4 +1,4 @@
-"""The ComfyUI face, installed as ``qsit_plugin.nodes``: a node pack in ComfyUI's V3 style.
+"""The ComfyUI nodes, installed as ``qsit_plugin.nodes``: a node pack in ComfyUI's V3 style.
 
 Importing it loads neither ComfyUI nor torch nor transformers. ComfyUI calls ``comfy_entrypoint``; there is on
 purpose no ``NODE_CLASS_MAPPINGS``, because ComfyUI would take that table and never call the entry point.

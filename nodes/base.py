@@ -23,7 +23,7 @@ QSiTModel = io.Custom("QSIT_MODEL")
 QSiTScores = io.Custom("QSIT_SCORES")
 
 BAD_INPUT = (InputError, ImageError, ContextError, WeightsError)
-"""Raised by ``run`` and told to the user. An overflow of float16 is a WeightsError that says what to choose."""
+"""Raised by ``run`` and shown to the user. An overflow of float16 is a WeightsError that says what to choose."""
 log = logging.getLogger("qsit_plugin")
 
 _refusals: dict[str, int] = {}

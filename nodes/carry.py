@@ -1,4 +1,4 @@
-"""Taking some images out of a batch, with the latents and masks that belong to them. Imports no torch."""
+"""Selecting images of a batch, with the latents and masks that belong to them. Imports no torch."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def with_bar(picture: Image.Image, record: Record, position: str) -> Image.Image
 def contact_sheet(
     pictures: Sequence[Image.Image], records: Sequence[Record], order: Sequence[int], columns: int, cell: int
 ) -> Image.Image:
-    """All pictures in one, each fitted into a square of ``cell`` pixels with its number and score below.
+    """All pictures in one image, each fitted into a square of ``cell`` pixels with its number and score below.
 
     ``order``: indices of the pictures in the order in which they are to stand; numbers stay those of the batch.
     """

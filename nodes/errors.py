@@ -1,4 +1,4 @@
-"""The error of everything that a workflow can get wrong: one sentence with what was given and the cure."""
+"""The error of a wrong input in a workflow: one sentence with what was given and the cure."""
 
 from __future__ import annotations
 

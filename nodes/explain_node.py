@@ -1,4 +1,4 @@
-"""Q-SiT Explain: words about the quality of every image of a batch."""
+"""Q-SiT Explain: a description of the quality of every image of a batch, or an answer about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ComfyUI learns at its start: where models lie, and which nodes there are."""
+"""What ComfyUI loads at its start: the model folder and the list of nodes."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class FirstGoodEnough(QSiTNode):
                     "if_none",
                     options=list(IF_NONE),
                     default=IF_NONE[0],
-                    tooltip="When no candidate is good enough: take the best, stop this branch without a word, or "
+                    tooltip="When no candidate is good enough: take the best, stop this branch silently, or "
                     "stop it with an error.",
                 ),
                 io.Image.Input(NAMES[0], tooltip="The first candidate; always generated."),
@@ -52,11 +52,9 @@ class FirstGoodEnough(QSiTNode):
             outputs=[
                 io.Image.Output("image_out", display_name="images", tooltip="The candidate that was taken."),
                 io.Float.Output("score", display_name="score", tooltip="Its score, 0 to 1."),
-                io.Int.Output(
-                    "tries", display_name="tries", tooltip="How many candidates were looked at. Flows always."
-                ),
+                io.Int.Output("tries", display_name="tries", tooltip="How many candidates were scored. Never blocked."),
                 io.Boolean.Output(
-                    "is_pass", display_name="is pass", tooltip="Whether it is good enough. Flows always."
+                    "is_pass", display_name="is pass", tooltip="Whether it is good enough. Never blocked."
                 ),
                 QSiTScores.Output("scores", display_name="scores", tooltip="The records of the taken images."),
                 io.String.Output("report", display_name="report", tooltip="The score of each candidate."),
@@ -105,7 +103,7 @@ class FirstGoodEnough(QSiTNode):
 def _looked_at(model: Any, made: dict[str, Any], threshold: float) -> list[tuple[float, list[Record]]]:
     """(mean score, records) of each candidate up to the first good enough; later ones may come from ComfyUI's cache.
 
-    Pictures that were looked at before are not looked at again.
+    Pictures that were scored before are not scored again.
     """
     from qsit_plugin.nodes.handle import records_of
 

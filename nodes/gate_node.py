@@ -48,7 +48,7 @@ class Gate(QSiTNode):
                     "empty_side",
                     options=[SILENT, SAY],
                     default=SILENT,
-                    tooltip="What happens behind a side that gets no images: nothing runs there, without a word or "
+                    tooltip="What happens behind a side that gets no images: nothing runs there, silently or "
                     "with an error message for each node that would have run.",
                 ),
                 io.Latent.Input("latents", optional=True, tooltip="Latents of the images, to be carried along."),
@@ -60,10 +60,10 @@ class Gate(QSiTNode):
                 io.Boolean.Output(
                     "is_pass",
                     display_name="is pass",
-                    tooltip="True when anything passed. Always flows: route with it in a switch.",
+                    tooltip="True when anything passed. Never blocked: route with it in a switch.",
                 ),
-                io.Int.Output("n_passed", display_name="passed count", tooltip="How many passed. Always flows."),
-                io.Int.Output("n_rejected", display_name="rejected count", tooltip="How many did not. Always flows."),
+                io.Int.Output("n_passed", display_name="passed count", tooltip="How many passed. Never blocked."),
+                io.Int.Output("n_rejected", display_name="rejected count", tooltip="How many did not. Never blocked."),
                 io.Latent.Output("passed_latents", display_name="passed latents", tooltip="Latents of passed images."),
                 io.Latent.Output(
                     "rejected_latents", display_name="rejected latents", tooltip="Latents of the other images."

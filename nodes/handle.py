@@ -86,7 +86,7 @@ class Handle:
                 mm.throw_exception_if_processing_interrupted()
 
     def remembered_scores(self, pictures: Sequence[Image.Image]) -> list[Score]:
-        """As scores, but a picture that this handle has just seen is not looked at again."""
+        """As scores, but a picture that this handle has just scored is not scored again."""
         keys = [_digest(picture) for picture in pictures]
         known = {key: self._scores[key] for key in keys if key in self._scores}
         new = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in known}

@@ -22,7 +22,7 @@ class QualityMap(QSiTNode):
             display_name="Q-SiT Quality Map",
             category=CATEGORY,
             description="Scores overlapping square regions of every image: where is it good, where is it bad? Each "
-            "region is judged as an image of its own.",
+            "region is scored as a separate image.",
             inputs=[
                 QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
                 io.Image.Input("images", tooltip="The images to look at."),

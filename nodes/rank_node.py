@@ -42,7 +42,7 @@ class Rank(QSiTNode):
             outputs=[
                 io.Image.Output("image_out", display_name="images", tooltip="The kept images, in order."),
                 io.Image.Output("first", display_name="first", tooltip="The first of them alone, by default the best."),
-                io.Int.Output("count", display_name="count", tooltip="How many were kept. Always flows."),
+                io.Int.Output("count", display_name="count", tooltip="How many were kept. Never blocked."),
                 io.String.Output(
                     "indices", display_name="numbers", tooltip="Their numbers in the batch, from 1: '3, 1'."
                 ),

@@ -1,6 +1,6 @@
 """Every error that the package raises on purpose, under one base. Imports nothing, so that any module may use it.
 
-``except qsit_plugin.QSiTError`` catches them all; each is also the built-in error that such code would raise by habit.
+``except qsit_plugin.QSiTError`` catches them all; each is also a built-in error (ValueError, RuntimeError …).
 """
 
 from __future__ import annotations
@@ -44,4 +44,4 @@ class LimitError(QSiTError, ValueError):
 
 
 class ForkedError(QSiTError, RuntimeError):
-    """A look on several CPU threads in a fork of a process that has run one: it would wait for ever."""
+    """Inference on several CPU threads in a fork of a process that has run it: OpenMP would deadlock."""

@@ -1,6 +1,6 @@
 """An opt-in fast tier: fewer tiles or fewer tokens an image. It changes scores, so they say so and lose calibrations.
 
-Both limits only ever choose among the checkpoint's own grid points, so a limited model works exactly as a checkpoint
+Both limits choose only among the checkpoint's own grid points, so a limited model works exactly as a checkpoint
 whose ``image_grid_pinpoints`` are fewer, and the tests hold it against transformers with such a config. The tile limit
 bounds the work of the vision tower, the token limit that of the language model. How far scores move is measured by
 ``benchmarks/fast_tier.py``.
@@ -30,7 +30,7 @@ def limited(tiling: Tiling, max_tiles: int | None, max_image_tokens: int | None)
 
 
 def limits_of(tiling: Tiling) -> list[str]:
-    """The limits in words, as they stand in ``Score.mode``; empty without."""
+    """The limits as ``Score.mode`` names them; empty without."""
     tiles, tokens = tiling.tile_limit, tiling.token_limit
     words = [] if tiles is None else [f"{LIMIT}{tiles} tile{'s' if tiles > 1 else ''}"]
     return words + ([] if tokens is None else [f"{LIMIT}{tokens} image tokens"])

@@ -1,4 +1,4 @@
-"""``load``: from a name, a folder or a Hub id to a model that is ready to look."""
+"""``load``: from a name, a folder or a Hub id to an opened model."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def load(
         adapter: folder of a peft adapter to merge (needs the ``peft`` package).
         profile: a ScoreProfile, ``"official"``, ``"training"``, or the path of a ``qsit.json``; None takes the
             checkpoint's own.
-        exif_rotation: turn photos as their EXIF orientation says before they are looked at. The released procedure does
+        exif_rotation: rotate photos by their EXIF orientation before they are encoded. The released procedure does
             not, so scores then say so in ``mode``.
         quantization: ``"8bit"`` or ``"4bit"`` weights in the language model (needs the ``bitsandbytes`` package): a
             half or a quarter of the memory, slower, other scores, which say so in ``mode``.
-        max_tiles: look at no more tiles than this beside the base view, on smaller grids of the checkpoint's own; at
+        max_tiles: use at most this many tiles beside the base view, on the smaller ones of the checkpoint's grids; at
             least 1. Faster, other scores, which say so in ``mode`` and have no calibrated scales.
         max_image_tokens: the same with a limit on an image's tokens, of all its grids that keep it the one that shows
             most of the image. Both may be given.
         max_pixels: refuse images with more pixels (width x height), before they are decoded; 2**28 (268 million) guards
             against files that unpack to more memory than there is. None for no limit. Moves no score.
         check_golden: score the images of the folder's ``golden.json``, if it has one, and refuse a checkpoint that does
-            not give its golden scores. Done once for each state of the files (``QSIT_CACHE`` says where that is kept),
+            not give its golden scores. Done once for each state of the files (the result is cached in ``QSIT_CACHE``),
             never for the embedded model. With an adapter, a profile, a limit, EXIF rotation or quantized weights,
             under which golden scores do not hold, the checkpoint is opened without them first. False leaves it out.
 

@@ -1,4 +1,4 @@
-"""Look: an image that a model has seen, and what it remembers of it."""
+"""Look: an encoded image, with its image tokens and its KV cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Look:
-    """An image that was seen once: its tokens, and from the second question on its share of the language model's work.
+    """An encoded image: its image tokens and, after the first question, the KV cache that further questions share.
 
     Accepted wherever an image is. Holds memory (the KV cache of the image: 91 MB for a large photo on
     ``qsit-mini``, 426 MB on ``qsit``) until it is dropped. ``size``: (width, height) in pixels. ``image``: RGB.

@@ -1,4 +1,4 @@
-"""The pyiqa face: metrics ``qsit``, ``qsit-mini`` and ``qsit-nano``. Importing this module registers them at once.
+"""The pyiqa metrics ``qsit``, ``qsit-mini`` and ``qsit-nano``. Importing this module registers them.
 
     import pyiqa                               # in an installed environment nothing else is needed
     metric = pyiqa.create_metric("qsit-nano")
@@ -152,7 +152,7 @@ class QSiTMetric(nn.Module):
         return shares if return_dist else gradients.value(shares, self.core.profile.weights)
 
     def explain(self, x: Any, question: str | None = None, **options: Any) -> Any:
-        """Describe the quality in words, or answer ``question``; options as for ``qsit_plugin.QSiT.ask``.
+        """Describe the quality, or answer ``question``; options as for ``qsit_plugin.QSiT.ask``.
 
         One image (path, bytes, PIL, ``(C, H, W)``) gives an Answer; ``(N, C, H, W)`` or a list gives a list of them.
         """
@@ -166,7 +166,7 @@ class QSiTMetric(nn.Module):
 
 
 def _outside_inference(x: Any) -> Any:
-    """A leaf of inference mode that wants a gradient as a copy that has one: its views would have none, unsaid."""
+    """Copy a leaf of inference mode that requires a gradient: its views would silently have none."""
     wanting = isinstance(x, torch.Tensor) and x.requires_grad and x.is_inference()
     return x.clone() if wanting and not torch.is_inference_mode_enabled() else x
 

@@ -1,4 +1,4 @@
-"""QSiT: look at an image once, then score it, question it, compare it. The public face of the core."""
+"""QSiT, the public interface of the core: encode an image once, then score it and ask about it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ Many: TypeAlias = "list[Any] | tuple[Any, ...]"
 Array: TypeAlias = "np.ndarray | torch.Tensor"
 """One image with three axes, several with four."""
 
-_SECOND_OPENING = threading.Lock()
-"""Of all models, as a lock of its own would keep a model from being copied and pickled."""
+_BFLOAT16_LOCK = threading.Lock()
+"""Shared by all models: a lock in each would keep a model from being copied and pickled."""
 
 
 class QSiT:
-    """A model with one act: it looks at an image, then scores it and talks about it.
+    """An opened checkpoint: scores images and answers questions about them.
 
     Images are paths, bytes, open files, PIL images, arrays, tensors (see ``images.reading.read_image``) or a Look. One
     image in, one result out; a list (or an N, C, H, W tensor) in, a list out.
@@ -91,7 +91,7 @@ class QSiT:
         self._check_prompt()
 
     def _check_prompt(self) -> None:
-        """Render and tokenise the profile's question, so that what is wrong with template or tokenizer shows at load.
+        """Render and tokenise the profile's question, so that a bad template or tokenizer is found at load.
 
         Raises WeightsError.
         """
@@ -138,13 +138,13 @@ class QSiT:
         return int(self.checkpoint.model.config.text_config.max_position_embeddings)
 
     def departures(self) -> list[str]:
-        """What was chosen that changes outputs against the released procedure; Score and Answer say it in ``mode``."""
+        """The options that change outputs against the released procedure, as ``mode`` names them."""
         changes = ["EXIF rotation"] if self.exif_rotation else []
         changes += [f"{self.checkpoint.quantization} weights"] if self.checkpoint.quantization else []
         return changes + limits_of(self.engine.tiling)
 
     def mode(self, engine: Engine) -> str:
-        """What Score and Answer say of a read by this engine, the model's own or the second one in bfloat16."""
+        """``mode`` of a Score or Answer by this engine, the model's first or the second one in bfloat16."""
         changes = self.departures() + ([] if engine is self.engine else [OVERFLOWED])
         return ", ".join(changes) or "released"
 
@@ -156,7 +156,7 @@ class QSiT:
         from .engines.ambient import ordinary_tensors
         from .engines.torch_engine import TorchEngine
 
-        with _SECOND_OPENING:
+        with _BFLOAT16_LOCK:
             if self._bfloat16 is None or self._bfloat16.device != self.device:
                 with ordinary_tensors():
                     opened = open_checkpoint(
@@ -207,7 +207,7 @@ class QSiT:
     @overload
     def encode(self, image: Array) -> Any: ...
     def encode(self, image: Any) -> Any:
-        """See an image: a Look, or a list of Looks for a list of images.
+        """Encode an image: a Look, or a list of Looks for a list of images.
 
         Raises ImageError for a bad image, ValueError for a Look of another model.
         """
@@ -238,7 +238,7 @@ class QSiT:
         return results if is_many(images) else results[0]
 
     def iter_scores(self, images: Iterable[Any], *, errors: str = "raise") -> Iterator[Score | ImageError]:
-        """Score images one after the other, lazily and in order, in batches behind the scenes.
+        """Score images lazily and in order; batches are formed internally.
 
         Errors as for ``score``; TypeError for a single image.
         """
@@ -260,7 +260,7 @@ class QSiT:
     def ask(self, images: Any, question: str, **options: Unpack[Writing]) -> Any:
         """Answer a question about an image: an Answer, or a list of them for a list of images.
 
-        A list is written together, a step for all answers at once; the texts are those of the images one by one. An
+        A list is decoded as a batch; the texts are those of the images one by one. An
         answer that reaches the end of the context ends there with ``finish_reason="length"``.
 
         Args:
@@ -306,7 +306,7 @@ class QSiT:
     @overload
     def explain(self, images: Array, **options: Unpack[Writing]) -> Any: ...
     def explain(self, images: Any, **options: Unpack[Writing]) -> Any:
-        """Describe and evaluate the quality of an image in words; options, result and errors as for ``ask``."""
+        """Describe and evaluate the quality of an image; options, result and errors as for ``ask``."""
         return self.ask(images, protocol.EXPLAIN, **options)
 
     def stream(

@@ -50,7 +50,7 @@ _LISTS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 
 @dataclass(frozen=True)
 class ScoreProfile:
-    """One way of reading a score out of a model.
+    """How a score is read from a model: prompt, level words and their weights.
 
     The prompt is the rendered chat template plus ``answer_prefix``, each tokenised alone and joined; the score is read
     at the next token, from the logits of ``level_token_ids``. ``level_words`` are the exact strings that follow, each a
@@ -156,7 +156,7 @@ OFFICIAL = ScoreProfile(
     level_words=("Excellent", "Good", "Fair", "Poor", "Bad"),
     level_token_ids=(49655, 15216, 60795, 84103, 17082),
 )
-"""The published read-out. Prefix and words are tokenised apart: jointly they would give other tokens."""
+"""The published prompt and words. Prefix and words are tokenised apart: jointly they would give other tokens."""
 
 TRAINING_CONSISTENT = ScoreProfile(
     question="Assume you are an image quality evaluator. How would you rate the quality of this image?",
@@ -164,7 +164,7 @@ TRAINING_CONSISTENT = ScoreProfile(
     level_words=(" excellent", " good", " fair", " poor", " bad"),
     level_token_ids=(9073, 1661, 6624, 7852, 3873),
 )
-"""The read-out that the official training JSONs teach: lower-case words after a prefix without trailing space."""
+"""The prompt and words of the official training JSONs: lower-case words after a prefix without trailing space."""
 
 PROFILES = {"official": OFFICIAL, "training": TRAINING_CONSISTENT}
 
@@ -187,7 +187,7 @@ def profile_for(folder: str | Path, choice: ScoreProfile | str | Path | None = N
 
 
 def multiple_choice(question: str, options: Sequence[str]) -> str:
-    """The wording of Q-SiT's multiple-choice evaluation: the question, then one lettered option a line."""
+    """The wording of Q-SiT's multiple-choice evaluation: the question, then one option a line, as ``A. blur``."""
     lines = [f"{letter}. {option}" for letter, option in zip(letters(len(options)), options, strict=True)]
     return question + "\n" + "\n".join(lines)
 

@@ -30,7 +30,7 @@ def register():
 
 
 class PyiqaFinder:
-    """Finds nothing of its own: asks the other finders for pyiqa and wraps the loader that they give."""
+    """Asks the other finders for pyiqa and wraps the loader that they return."""
 
     def find_spec(self, name, path=None, target=None):
         if name != "pyiqa":
@@ -47,7 +47,7 @@ class PyiqaFinder:
 
 
 class _Loader:
-    """The real loader of pyiqa in everything, and after the module has run, the metrics are added."""
+    """Delegates to the real loader of pyiqa, and adds the metrics after the module has run."""
 
     def __init__(self, loader, finder):
         self._loader = loader
@@ -71,7 +71,7 @@ def _add_metrics():
 
 
 def _add_metrics_or_warn():
-    """A fault of ours must never keep a user from pyiqa; it is told as a warning."""
+    """An error of ours must not break ``import pyiqa``; it becomes a warning."""
     try:
         _add_metrics()
     except Exception as error:

@@ -31,7 +31,7 @@ def quality_map(
         overlap: share of a region that its neighbour covers too, 0 to 0.9.
         on_region: called when a region's score is there; what it raises ends the map. Regions are scored in batches.
 
-    The regions are scored as images of their own: a local opinion, not a decomposition of the whole image's score.
+    Each region is scored as a separate image: a local score, not a share of the whole image's score.
     Raises ValueError for a window or an overlap out of range.
     """
     width, height = picture.size
@@ -67,5 +67,5 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def _bump(side: int) -> np.ndarray:
-    """Weights that fall off towards a region's border without reaching zero, so that every pixel has an opinion."""
+    """Weights that fall off towards a region's border without reaching zero, so that every pixel has a weight."""
     return np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 + 1e-3

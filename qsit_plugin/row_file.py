@@ -1,4 +1,4 @@
-"""Text files that are whole whenever they are read: of rows, for one writer at a time, or replaced in one move."""
+"""Text files that never hold half a row: append-only rows for one writer at a time, and atomic replacement."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class RowFile(io.TextIOBase):
 
 
 def refuse_if_busy(path: str | os.PathLike[str]) -> None:
-    """Raise FileBusy for a file that somebody is writing, before the work whose result it shall take."""
+    """Raise FileBusy for a file that is being written, before the work whose result it shall take."""
     if not Path(path).is_file():
         return
     number = os.open(path, os.O_WRONLY)
@@ -207,4 +207,6 @@ else:
                 raise FileBusy(path) from error
             import logging
 
-            logging.getLogger("qsit_plugin").warning("%s: its disk knows no locks; let nobody else write it", path)
+            logging.getLogger("qsit_plugin").warning(
+                "%s: its file system has no locks; write it from one process only", path
+            )

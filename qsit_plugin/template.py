@@ -1,9 +1,9 @@
-"""Renders a checkpoint's chat template as transformers does, with an end: a template is a program of a stranger.
+"""Renders a checkpoint's chat template as transformers does, under a step budget: a template is untrusted code.
 
 The language is that of ``tokenizer.apply_chat_template``: jinja2's immutable sandbox, blocks trimmed, ``break`` and
 ``continue``, ``{% generation %}``, ``tojson``, ``raise_exception`` and ``strftime_now``. The sandbox keeps a template
 from files and from Python; it does not keep it from looping for ever or from filling the memory, so here every step and
-every character is paid for out of a budget. Held in the tests against transformers, on the published templates.
+every character counts against a budget. Tested against transformers on the published templates.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _pay(units: int) -> None:
 
 
 def _paid(value: Any) -> Any:
-    """The value, paid for by all that it holds; what stands in it twice counts twice, as it would once printed."""
+    """The value, after paying for everything in it; what is in it twice counts twice, as it would once printed."""
     waiting = [value]
     while waiting:
         inner = waiting.pop()
@@ -112,7 +112,7 @@ def _paid(value: Any) -> Any:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """jinja2's sandbox, whose loops, calls, operators and outputs are paid for."""
+    """jinja2's sandbox, whose loops, calls, operators and outputs count against the budget."""
 
     intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
 

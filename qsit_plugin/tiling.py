@@ -3,7 +3,7 @@
 An image becomes one base view (the whole picture squeezed into one tile) and the tiles of a canvas onto which the
 picture is fitted with its aspect ratio kept, centred on black. The vision features of the canvas are cropped to the
 picture again, reduced where they exceed ``max_tiles`` tiles ("anyres_max_9"), and each of their rows is followed by one
-newline token. Held in the tests against transformers' PIL image processor, processor and model, 4.57 and 5.x.
+newline token. Tested against transformers' PIL image processor, processor and model, 4.57 and 5.x.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Tiling:
         return self.tile // self.patch
 
     def canvas(self, width: int, height: int) -> tuple[int, int]:
-        """(height, width) of the grid point that keeps most of the image's pixels, then wastes fewest of its own.
+        """(height, width) of the grid point that keeps most of the image's pixels, then has the fewest padded pixels.
 
         With a token limit only grid points on which the image keeps it come into question. An image so thin that it
         rounds to nothing on every canvas (1x3000) gets the smallest, as in transformers.

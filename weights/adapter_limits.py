@@ -1,6 +1,6 @@
-"""What a peft adapter's ``adapter_config.json`` may say, judged before peft builds anything from it.
+"""Checks of a peft adapter's ``adapter_config.json``, before peft builds anything from it.
 
-peft takes names of modules as regular expressions, and an expression of a stranger need not end. So only plain names
+peft takes names of modules as regular expressions, and an untrusted expression may never finish. So only plain names
 reach peft; where the config has an expression, the names are those that the adapter's own tensors carry.
 """
 

@@ -1,4 +1,4 @@
-"""The checkpoints that have a name, and how any name becomes a folder on this machine."""
+"""The catalogue of named checkpoints, and how a name, a path or a Hub id becomes a local folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``config.json`` may say, judged before transformers builds anything from it.
+"""Checks of ``config.json``, before transformers builds anything from it.
 
 Two kinds of rules: settings that this package computes with must be of the right kind, and the model that they describe
 must not be larger than the weights beside it, which bounds time and memory by the size of a file that is there.

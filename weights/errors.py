@@ -1,4 +1,4 @@
-"""The one error of everything that concerns checkpoints and their files."""
+"""The boundary that turns errors of other libraries about checkpoint files into WeightsError."""
 
 from __future__ import annotations
 

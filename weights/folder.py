@@ -1,4 +1,4 @@
-"""What can be told about a checkpoint folder from its files alone: complete, safetensors only, no code."""
+"""Checks of a checkpoint folder by its files alone: complete, safetensors only, no code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_folder(folder: str | Path) -> Path:
     for path in sorted(folder.glob("*.json")):
         if path.name.endswith("config.json") and "auto_map" in read_json(path):
             raise WeightsError(
-                f"{path} asks for code of its own (auto_map); this package never runs a checkpoint's code. "
+                f"{path} asks for custom code (auto_map); this package never runs a checkpoint's code. "
                 "Use a checkpoint of transformers' own LlavaOnevisionForConditionalGeneration"
             )
     weight_files(folder)

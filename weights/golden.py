@@ -1,4 +1,4 @@
-"""Golden values: the level logits and score that a checkpoint must give on one image, to trust an installation."""
+"""Golden values: the level logits and score that a checkpoint must give on one image, to verify an installation."""
 
 from __future__ import annotations
 

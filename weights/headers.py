@@ -1,4 +1,4 @@
-"""What the safetensors files of a checkpoint say they hold: names, shapes and dtypes, without reading a weight."""
+"""The headers of a checkpoint's safetensors files: names, shapes and dtypes, without reading a weight."""
 
 from __future__ import annotations
 

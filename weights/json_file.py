@@ -1,4 +1,4 @@
-"""The one way in for the JSON files of a checkpoint folder: limits of size and depth, then an object or a WeightsError.
+"""Reads the JSON files of a checkpoint folder: limits of size and depth, then an object or a WeightsError.
 
 transformers and tokenizers open the same files again, by recursion and without limits. So each is read here first.
 """
@@ -103,7 +103,7 @@ def is_file_name(name: Any) -> bool:
 
 def _text(path: Path) -> str:
     about = path.stat()
-    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # a folder has an error of its own
+    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # opening a folder raises its error below
         raise ValueError(f"it {NO_FILE}")
     size, largest = about.st_size, LARGEST_VOCABULARY if path.name in VOCABULARIES else LARGEST
     if size > largest:

@@ -1,4 +1,4 @@
-"""Which folders have given their golden scores on this machine: one empty file each in the user's cache.
+"""Which folders have passed their golden check on this machine: one empty file each in the user's cache.
 
 A folder is known by its place and by name, size and time of all its files, so any change asks for the check again. A
 cache that cannot be written is no error: the check then runs at every load.

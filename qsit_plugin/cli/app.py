@@ -44,7 +44,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Score the quality of photos and explain the scores in words.",
+    help="Score the quality of photos and explain the scores.",
     epilog="Start with: qsit demo, then: qsit score PHOTO, qsit explain PHOTO",
 )
 for _command in (score.score, ask.ask, explain.explain, compare.compare, demo.demo, info.info):

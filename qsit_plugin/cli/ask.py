@@ -1,4 +1,4 @@
-"""``qsit ask``: a question about photos, answered in words."""
+"""``qsit ask``: free-text answers to questions about photos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ask(
 ) -> None:
     """Ask questions about photos.
 
-    A photo is looked at once, however many questions there are.
+    A photo is encoded once, however many questions there are.
     """
     from .inputs import read
     from .talk import talk

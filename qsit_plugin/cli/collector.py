@@ -1,4 +1,4 @@
-"""The garbage collector, switched off while modules are imported and on again before any work begins."""
+"""Garbage collection, paused while modules are imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How work on many images ends, also where it breaks off: Ctrl-C, a full disk, a reader that went away."""
+"""How a command on many images ends, also when interrupted: Ctrl-C, a full disk, a closed pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qsit demo``: the first look, on two pictures that come with the package."""
+"""``qsit demo``: score and explain two photos that come with the package."""
 
 from __future__ import annotations
 

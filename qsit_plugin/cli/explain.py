@@ -1,4 +1,4 @@
-"""``qsit explain``: the quality of photos in words."""
+"""``qsit explain``: a text description of the quality of photos."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def explain(
     temperature: options.Temperature = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Describe and judge the quality of photos in words.
+    """Describe and evaluate the quality of photos.
 
-    For one photo the text stands alone on stdout, as it is written; several stand each under its name.
+    For one photo stdout holds the text alone, as it is generated; for several each text is under its file name.
     """
     from .inputs import read
     from .talk import talk

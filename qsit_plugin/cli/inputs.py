@@ -1,4 +1,4 @@
-"""What the user named on the command line -> the image files to read."""
+"""Paths, folders and patterns of the command line -> the image files to read."""
 
 from __future__ import annotations
 

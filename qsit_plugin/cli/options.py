@@ -26,13 +26,11 @@ Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders
 Recursive = Annotated[bool, typer.Option(help="Also look into the folders inside a folder.")]
 Revision = Annotated[str | None, _of_model(help="Branch, tag or commit of a Hub repository.")]
 Profile = Annotated[
-    str | None, _of_model(help="How a score is asked for: official, training, or the path of a qsit.json.")
+    str | None, _of_model(help="Prompt and level words of a score: official, training, or the path of a qsit.json.")
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
-Temperature = Annotated[
-    float | None, typer.Option(min=0.001, help="Sample the answer; without it the likeliest words are taken.")
-]
-Seed = Annotated[int, typer.Option(min=-(2**63), max=2**64 - 1, help="Of the sampling.")]
+Temperature = Annotated[float | None, typer.Option(min=0.001, help="Sample the answer; without it decoding is greedy.")]
+Seed = Annotated[int, typer.Option(min=-(2**63), max=2**64 - 1, help="Random seed of the sampling.")]
 RowFormat = Annotated[
     str | None, typer.Option("--format", "-f", help="table, csv or jsonl; by default as --out ends, else table.")
 ]
@@ -40,7 +38,7 @@ TextFormat = Annotated[str | None, typer.Option("--format", "-f", help="text or 
 Out = Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Write here instead of to stdout.")]
 Holdout = Annotated[
     float | None,
-    typer.Option(metavar="SHARE", help="Cut so much of the training split off as the split validation, by scene."),
+    typer.Option(metavar="SHARE", help="Hold this share of the training split out as the split validation, by scene."),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Answers in words: what ``qsit ask`` and ``qsit explain`` have in common."""
+"""Text answers about photos: what ``qsit ask`` and ``qsit explain`` have in common."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def talk(
     out: str | None,
     **writing: Any,
 ) -> None:
-    """Put the questions to every image; the image is seen once. ``writing``: max_new_tokens, temperature, seed.
+    """Ask the questions about every image, which is encoded once. ``writing``: max_new_tokens, temperature, seed.
 
     One question to several images is answered in batches, several questions one image after the other.
 
@@ -56,7 +56,7 @@ def talk(
 
 
 def _check(model: QSiT, questions: Sequence[str]) -> None:
-    """End with status 2 for a question that cannot be put, before any image is read."""
+    """End with status 2 for a question that cannot be asked, before any image is read."""
     from qsit_plugin.chat import check_question
 
     for question in questions:

@@ -1,7 +1,7 @@
-"""How the command line's process uses the cores of a machine that others use too.
+"""Thread settings of the command line's process on a machine that other programs use too.
 
-For this process alone, and only where the user has not said otherwise: the library never changes these settings, since
-they belong to the program that it runs in.
+For this process alone, and only where the user has not set them: the library never changes them, since they belong to
+the program that it runs in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def share_the_cores() -> None:
     late at every step and the others burn their time, and its: on two busy cores five times as slow as waiting asleep.
     And torch counts the cores of the machine, whatever share of them its container may use.
     """
-    if "torch" in sys.modules:  # it has read them already; in somebody else's process they are not ours to set
+    if "torch" in sys.modules:  # it has read them already; in another program's process they are not ours to set
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     quota = cpu_quota()

@@ -1,4 +1,4 @@
-"""``qsit weights``: where checkpoints are, whether they compute what they should, and how they get here."""
+"""``qsit weights``: list, verify, download and convert checkpoints."""
 
 from __future__ import annotations
 

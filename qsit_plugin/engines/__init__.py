@@ -1,1 +1,1 @@
-"""What runs the model: images in, level logits and text out."""
+"""Inference engines: images in, level logits and text out."""

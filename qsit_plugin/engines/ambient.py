@@ -1,4 +1,4 @@
-"""What a caller's process sets around a look and must not change it: autocast, inference mode, devices, a fork.
+"""Isolation from the settings of the caller's process: autocast, inference mode, default device, forks.
 
 Under ``torch.autocast`` a score would move by 1e-3 and still call itself float32, and a loss would have 16 bits.
 """
@@ -14,7 +14,7 @@ import torch
 from qsit_plugin.errors import ForkedError
 
 _threads_of: int | None = None
-"""The process in which a look has run on several CPU threads; a fork of it inherits the number."""
+"""The process in which inference has run on several CPU threads; a fork of it inherits the number."""
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -25,7 +25,7 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
 
 @contextlib.contextmanager
 def ordinary_tensors() -> Iterator[None]:
-    """Around the opening of a checkpoint: weights that a gradient may pass through, read on the CPU.
+    """For opening a checkpoint: weights that a gradient may pass through, read on the CPU.
 
     Whatever ``torch.inference_mode`` and ``torch.set_default_device`` say outside.
     """
@@ -34,13 +34,13 @@ def ordinary_tensors() -> Iterator[None]:
 
 
 def check_fork() -> None:
-    """To be called before the first tensor of a look is computed.
+    """To be called before the first tensor is computed.
 
     OpenMP's threads do not survive a fork, and the first parallel loop of the forked process waits for them (GNU's
     libgomp, which torch brings along on Linux).
 
     Raises:
-        ForkedError: this process was forked from one whose looks ran on several threads, and would use several itself.
+        ForkedError: this process, which would use several threads, was forked from one that ran inference on several.
     """
     global _threads_of
     if torch.get_num_threads() == 1:

@@ -1,4 +1,4 @@
-"""What runs a model, as a protocol: look at images, read logits at the end of a prompt, decode an answer from there.
+"""The protocol of an engine: encode images, read logits at the end of a prompt, decode an answer from there.
 
 Everything beside it (images, tiling, prompts, batches, the finite check, the loop that writes) knows an engine by these
 methods only and computes no tensor itself. Shapes: B images, S the side of a tile in pixels.

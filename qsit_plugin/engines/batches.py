@@ -1,6 +1,6 @@
-"""Where a list becomes a batch: images are prefetched, grouped within a budget, worked on together.
+"""Batching: images are prefetched, grouped within a budget, and processed together.
 
-Scores and answers come through here; out of memory halves a batch, down to a single image.
+Scores and answers use it; out of memory halves a batch, down to a single image.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Item:
     room: int
 
     def prefix(self, engine: Engine, before: tuple[int, ...]) -> Any:
-        """The KV cache up to the image; kept by a Look, by nobody else."""
+        """The KV cache up to the image; kept by a Look only."""
         if self.look is not None:
             return self.look.prefix(before, engine)
         return engine.prefill(before, engine.encode([self.tiles], [self.size])[0])
@@ -191,7 +191,7 @@ def _prefetched(
 def _io_threads(engine: Engine) -> int:
     """Threads that prefetch images: two beside a GPU, on a CPU as many as it has cores that the engine leaves idle.
 
-    Where every core computes, a thread beside them only disturbs those that wait for each other: on two cores a list
+    Where every core computes, another thread only delays them: on two cores a list
     took a fifth longer than its images one by one.
     """
     if engine.place != "cpu":

@@ -1,4 +1,4 @@
-"""Which device and number format to run in when the user leaves the choice to us."""
+"""Device and dtype, and what ``"auto"`` means for each."""
 
 from __future__ import annotations
 
@@ -76,6 +76,6 @@ def cpu_has_bfloat16() -> bool:
         query = ["sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
         answer = subprocess.run(query, capture_output=True, text=True, check=False)
         return answer.stdout.strip() == "1"
-    # Windows has no query of its own; torch reports x86 features since 2.9, and an unknown processor gets float32.
+    # Windows has no such query; torch reports x86 features since 2.9, and an unknown processor gets float32.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))

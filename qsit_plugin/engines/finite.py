@@ -1,7 +1,7 @@
-"""Where NaN and infinity become an error: the one check that every read of logits passes.
+"""The check for NaN and infinity that every read of logits passes.
 
 Scores, choices, attributes, answers and gradients come through here: finite, or read again in bfloat16, or an error.
-NaN logits would otherwise become a choice of ``[nan, nan]`` or an empty answer without a word.
+NaN logits would otherwise silently become a choice of ``[nan, nan]`` or an empty answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("qsit_plugin")
 
 OVERFLOWED = "bfloat16 after float16 overflowed"
-"""How a Score or an Answer says in ``mode`` that it was read a second time."""
+"""``mode`` of a Score or an Answer that was computed a second time."""
 
 
 def read_finite(
@@ -34,7 +34,7 @@ def read_finite(
 
     Args:
         read: from an engine and the numbers of rows to the logits of those rows. Called again for the rows that are not
-            finite, with the model's second engine, where that is to be had.
+            finite, with the model's second engine, where there is one.
 
     Raises:
         NonFiniteError: as for ``after_overflow``.

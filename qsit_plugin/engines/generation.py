@@ -1,4 +1,4 @@
-"""Writing answers, token by token and several at once: greedy or sampled, stopped by row, cancelled between tokens."""
+"""Generation of answers, as a batch: greedy or sampled, stopped by row, cancelled between tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
 
 REPEATS = 3
-"""A passage that stands this many times in a row ends the answer (short passages need more, see find_loop)."""
+"""A passage repeated this many times in a row ends the answer (short passages need more, see find_loop)."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _write(rows: Sequence[Row], prompt: Prompt, overflowed: list[Row]) -> Iterat
 def find_loop(tokens: Sequence[int], longest: int = 40) -> int | None:
     """Number of tokens to keep when the tail repeats itself, None when it does not.
 
-    A passage of n tokens counts as a loop when it stands 3 times in a row and covers 12 tokens or more, so that
+    A passage of n tokens counts as a loop when it is repeated 3 times in a row and covers 12 tokens or more, so that
     "very very very" passes and "the image is the image is …" does not. One copy is kept.
     """
     for size in range(1, min(longest, len(tokens) // REPEATS) + 1):

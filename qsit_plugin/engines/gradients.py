@@ -1,8 +1,8 @@
 """Scores as a function that can be differentiated with respect to the pixels, for losses and for restoration.
 
-The same look as everywhere, with two differences: pixels stay floats, so that there is a derivative (the exact route
-rounds to 8 bits after each resize; the tiles agree within one grey level), and activations are recomputed in the
-backward pass instead of being kept. The weights stay frozen: only the image gets a gradient.
+The same forward pass as in inference, with two differences: pixels stay floats, so that there is a derivative (the
+exact route rounds to 8 bits after each resize; the tiles agree within one grey level), and activations are recomputed
+in the backward pass instead of being kept. The weights stay frozen: only the image gets a gradient.
 """
 
 from __future__ import annotations

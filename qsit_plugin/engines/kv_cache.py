@@ -1,4 +1,4 @@
-"""The KV cache on torch: what is kept of an image, and the prefixes of several rows as one cache with room to grow."""
+"""The KV cache on torch: of an image, and of several rows as one batch, preallocated for the tokens to come."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Prefix:
 
 
 class GrowingLayer(DynamicLayer):
-    """A cache layer with room behind its end: a step writes one token where DynamicLayer copies all of them."""
+    """A preallocated cache layer: a step writes one token where DynamicLayer copies all of them."""
 
     def __init__(self, rows: Sequence[tuple[torch.Tensor, torch.Tensor]], length: int, room: int):
         """``rows``: (keys, values) of each, (1, heads, own length, head size), padded with zeros on the left up to

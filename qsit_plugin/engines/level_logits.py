@@ -1,4 +1,4 @@
-"""From images to the logits of the five level words, and from them to a Score. There is no second path to a score."""
+"""From images to the logits of the five level words, and from them to a Score; every score is computed here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """The raw result of one look: five float32 level logits (excellent to bad) and where they came from."""
+    """The raw result for one image: five float32 level logits (excellent to bad) and how they were computed."""
 
     logits: tuple[float, ...]
     level_mass: float
@@ -70,7 +70,7 @@ def read_items(model: QSiT, prompt: Prompt, items: list[Item]) -> list[Reading]:
 
 
 def _logits(engine: Engine, prompt: Prompt, items: Sequence[Item], ids: tuple[int, ...]) -> Logits:
-    """Fresh images go through one pass without a cache; a Look goes on from its own prefix, which it keeps."""
+    """Fresh images go through one pass without a cache; a Look continues from its cached prefix."""
     fresh = [place for place, item in enumerate(items) if item.look is None]
     chosen, total = np.empty((len(items), len(ids)), np.float32), np.empty(len(items), np.float32)
     if fresh:

@@ -1,4 +1,4 @@
-"""Where the KV cache of an image is kept: from the second question on, the image costs no pass of its own."""
+"""The KV cache of an image, kept from the first question for all further ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PrefixCache:
 
     def prefix(self, before: tuple[int, ...], engine: Engine, image_tokens: Callable[[Engine], Any]) -> Any:
         """The prefix after the tokens ``before``. A prompt that begins otherwise than the first one (a template that
-        puts the text first) gets one of its own, which is not kept; the prefix of an engine whose model was since cast
+        puts the text first) gets a new one, which is not kept; the prefix of an engine whose model was since cast
         or moved is made anew.
 
         ``image_tokens``: what an engine sees in the image, see ``Engine.encode``. Given here and not kept: a Look whose

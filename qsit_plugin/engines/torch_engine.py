@@ -39,7 +39,7 @@ only equal ones do: it gains little from a batch and would compute the padding."
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def _outside(method: Method) -> Method:
+def _inference(method: Method) -> Method:
     """For inference: outside the caller's autocast, without a graph, never in a fork whose threads would hang."""
 
     @functools.wraps(method)
@@ -102,9 +102,9 @@ class TorchEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    # ---- what every face calls, see base.Engine ----
+    # ---- the protocol, see base.Engine ----
 
-    @_outside
+    @_inference
     def encode(self, tiles: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
         whole = torch.cat([torch.from_numpy(own) for own in tiles]).to(self.device)  # bytes; floats chunk by chunk
         chunk = max(1, CPU_PATCHES // self.tiling.side**2) if self.device.type == "cpu" else VISION_CHUNK
@@ -113,27 +113,27 @@ class TorchEngine:
         )
         return self.pack(features, [len(own) for own in tiles], sizes)
 
-    @_outside
+    @_inference
     def read(self, prompt: Prompt, images: Sequence[torch.Tensor], tokens: Sequence[int]) -> Logits:
         return self._read_out(self.last_states(prompt, images), tokens)
 
-    @_outside
+    @_inference
     def prefill(self, before: Sequence[int], image: torch.Tensor) -> Prefix:
         embeddings = torch.cat([self.embed(before), image.to(self.device, self.dtype)])
         cache = DynamicCache()
         self.states(embeddings[None], cache=cache)
         return Prefix(len(embeddings), tuple((layer.keys, layer.values) for layer in cache.layers))
 
-    @_outside
+    @_inference
     def read_after(self, prefix: Prefix, after: Sequence[int], tokens: Sequence[int]) -> Logits:
         return self._read_out(self.states_after(prefix, after)[-1:], tokens)
 
-    @_outside
+    @_inference
     def decoder(self, prefixes: Sequence[Prefix], after: Sequence[int]) -> TorchDecoder:
         return TorchDecoder(self, prefixes, after)
 
     def sampler(self, temperature: float, seed: int) -> Callable[[torch.Tensor], int]:
-        """With a random generator of its own, so that no global state is touched."""
+        """With a separate random generator, so that no global state is touched."""
         generator = torch.Generator().manual_seed(seed)
 
         def draw(logits: torch.Tensor) -> int:
@@ -256,7 +256,7 @@ class TorchDecoder:
         self._cache, self._mask, self._lengths = joined(prefixes, len(after) + SPARE)
         self._logits = torch.empty(0)
 
-    @_outside
+    @_inference
     def step(self, tokens: Sequence[int] | None) -> tuple[list[int], list[bool]]:
         device = self.engine.device
         rows = [self._after] * len(self._lengths) if tokens is None else [[token] for token in tokens]
@@ -273,7 +273,7 @@ class TorchDecoder:
     def sample(self, row: int, sampler: Callable[[torch.Tensor], int]) -> int:
         return sampler(self._logits[row])
 
-    @_outside
+    @_inference
     def keep(self, rows: Sequence[int]) -> None:
         chosen = torch.tensor(rows, dtype=torch.long, device=self.engine.device)
         self._cache.batch_select_indices(chosen)

@@ -1,4 +1,4 @@
-"""How well scores agree with people's ratings on one dataset: scoring that can be resumed, then the statistics.
+"""How well scores agree with human ratings on one dataset: resumable scoring, then the statistics.
 
 Scores on different datasets are never pooled: a result is about one dataset, and its scale is that dataset's.
 """

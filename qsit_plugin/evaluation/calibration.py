@@ -1,10 +1,9 @@
-"""Calibration: a rising map from score to the MOS scale of one database, kept in the profile of a checkpoint.
+"""Calibration: a monotonic map from score to the MOS scale of one database, stored in the profile of a checkpoint.
 
-A score says how good a photo is on the model's own scale; KonIQ's people answered on another one. The map is fitted on
-the database's validation rows only and judged on its test rows, so that the figures are not those of a curve on its own
-data. Every scale has its own map: the ratings of two databases are not in one unit (a KonIQ 60 is no SPAQ 60), so rows
-of several are never pooled. A map that rises strictly leaves SRCC as it is; what it improves is PLCC and the error in
-MOS units.
+A score is on the model's own scale, the ratings of a database on another. The map is fitted on the database's
+validation rows only and evaluated on its test rows. Every scale has its own map: the ratings of two databases are not
+in one unit (a KonIQ 60 is no SPAQ 60), so their rows are never pooled. A strictly increasing map leaves SRCC as it is;
+it improves PLCC and the error in MOS units.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ def fit_scale(
     """Fit a calibration: the entry of a profile's ``scales``, ready for JSON.
 
     Args:
-        scores: N values in [0, 1] of one model, read in one way.
-        mos: the N ratings of one database, higher is better (DMOS turned before).
-        kind: ``"logistic4"``, four parameters, smooth and strictly rising; or ``"isotonic"``, the least-squares map
-            among all that never fall, with flat parts and therefore ties.
+        scores: N values in [0, 1] of one model with one profile.
+        mos: the N ratings of one database, higher is better (negate DMOS first).
+        kind: ``"logistic4"``, four parameters, smooth and strictly increasing; or ``"isotonic"``, the least-squares
+            non-decreasing map, with flat parts and therefore ties.
         range: ends of the MOS scale; mapped values are clipped to it. None takes the lowest and highest of ``mos``.
 
     Raises:
@@ -60,7 +59,7 @@ def fit_scale(
     if rho <= 0.0:
         raise CalibrationError(
             f"the score falls where the MOS rises (SRCC {rho:.3f} on {len(x)} rows): a calibration must rise. Where "
-            f"the ratings are DMOS (lower is better), turn their sign first"
+            f"the ratings are DMOS (lower is better), negate them first"
         )
     low, high = (float(y.min()), float(y.max())) if range is None else (float(range[0]), float(range[1]))
     entry = {"kind": kind, "parameters": _PARAMETERS[kind](x, y), "range": [low, high]}
@@ -107,8 +106,8 @@ def calibrate(
 
     Returns ``(entries, report)``, both by kind. A report has ``{"n", "srcc", "plcc", "rmse"}`` on the test rows; its
     first line, "raw", is the score as it is, and its RMSE that of the score stretched linearly over the range (what
-    ``Score.on("0-100")`` would give). "mean" answers the mean of the validation ratings for every photo: the RMSE of
-    knowing nothing.
+    ``Score.on("0-100")`` would give). "mean" predicts the mean of the validation ratings for every photo: the
+    constant baseline.
 
     Raises CalibrationError where there are no rows to fit on or to report on, for ratings outside the range, and as
     ``fit_scale`` does.
@@ -165,7 +164,7 @@ def save_scale(
         overwrite: replace an entry of this name.
 
     Raises:
-        CalibrationError: a malformed or a falling map, a name that is taken, or a target that must not be written.
+        CalibrationError: a malformed or a decreasing map, a name that is taken, or a target that must not be written.
         ProfileError: the existing profile is malformed.
     """
     path = Path(target)
@@ -188,14 +187,14 @@ def save_scale(
 
 
 def _existing(path: Path, base: ScoreProfile | None) -> ScoreProfile:
-    """The profile in a file; a map that was fitted on scores read otherwise has no meaning in it."""
+    """The profile in a file. Raises CalibrationError where it is not the one that the map was fitted with."""
     profile = ScoreProfile.load(path)
     if base is not None:
         theirs, ours = asdict(profile), asdict(base)
         other = [key for key in theirs if key != "scales" and theirs[key] != ours[key]]
         if other:
             raise CalibrationError(
-                f"{path} asks for scores in another way ({', '.join(other)} differ): a map that was fitted on scores "
-                f"read with one profile does not fit those of another. Give another file"
+                f"{path} is another profile ({', '.join(other)} differ): a calibration holds only for scores of the "
+                f"profile it was fitted with. Give another file"
             )
     return profile

@@ -49,12 +49,12 @@ def check_column(rows: Sequence[RatedImage], column: str) -> None:
 def by_column(
     predicted: Sequence[float], rows: Sequence[RatedImage], column: str, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """The figures within each value of a column, and how far they are the value's own.
+    """The figures within each value of a column, and of a baseline that knows the value alone.
 
     ``groups``: ``figures_of`` by value. ``mean_srcc``: unweighted mean of the SRCC of the values that have one, ``of``
     how many; ``mean_srcc_interval``: 95% bootstrap over the sources of all of them. ``value_alone``: SRCC on the same
-    images of a score that knows nothing but the value, namely the mean rating of its images, to hold the figures on all
-    images against. ``without_value``: images left out.
+    images of the mean rating of each image's value: the baseline for the figures on all images. ``without_value``:
+    images left out.
     """
     members: dict[str, list[int]] = {}
     for i, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The scores of a long run, on disk as they come, so that an interrupted one goes on where it stopped."""
+"""The score log of a long run, written as scores come, so that an interrupted run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qsit_plugin.row_file import FileBusy, RowFile, read_rows
 
 
 class JournalError(QSiTError, ValueError):
-    """A journal of another run, or one that cannot be read; the message says what to do."""
+    """A score log of another run, or one that cannot be read; the message says what to do."""
 
 
 class Journal:
@@ -55,7 +55,7 @@ class Journal:
         self._stream.close()
 
     def begin(self, metric: str, fingerprint: dict[str, Any]) -> None:
-        """Start or go on with a metric. Raises JournalError where it was something else the last time."""
+        """Start or resume a metric. Raises JournalError where its fingerprint differs from the last run's."""
         if metric in self.fingerprints:
             self._compare(metric, self.fingerprints[metric], fingerprint)
         else:
@@ -76,7 +76,7 @@ class Journal:
         self._stream.flush()
 
     def _read(self) -> dict[str, Any] | None:
-        """Take over what the file holds; its dataset, or None for a new file."""
+        """Load the rows of the file; returns its dataset, or None for a new file."""
         dataset, rows = None, read_rows(self.path)
         for number, text in enumerate(rows, 1):
             try:

@@ -1,8 +1,8 @@
-"""Q-Bench's task A1 (perception): questions about a photo's quality with lettered options, LLVisionQA.
+"""Q-Bench's task A1 (perception): multiple-choice questions about a photo's quality, LLVisionQA.
 
-Two accuracies, never mixed. "string": the model writes an answer, and Q-SiT's lenient rule reads it, as published.
-"letters": the likeliest of the options' letters as next token; one forward pass instead of a text, and no answer is
-ever unreadable.
+Two accuracies, reported separately. "string": the model generates an answer, and Q-SiT's lenient rule parses it, as
+published. "letters": the option whose letter has the highest next-token logit; one forward pass instead of a generated
+text, and every answer can be parsed.
 
 Sub-categories carry the labels of Q-Bench's own data: type 0 yes-no, 1 what, 2 how. lmms-eval names 1 "How" and 2
 "What": figures from there have these two columns swapped.
@@ -113,7 +113,7 @@ def is_right(text: str, options: Sequence[str], answer: int) -> bool:
     """Q-SiT's lenient rule on a written answer, stripped of surrounding blanks.
 
     Right when the text is the letter, contains the letter with a full stop ("B. Blur"), is the option's text, or has
-    the letter on a line of its own. The rule does not look for wrong letters: "A. or B." is right for both.
+    the letter alone on a line. The rule does not look for wrong letters: "A. or B." is right for both.
     """
     letter, text = protocol.letters(len(options))[answer], text.strip()
     return text in (letter, options[answer]) or f"{letter}." in text or letter in text.split("\n")
@@ -121,7 +121,7 @@ def is_right(text: str, options: Sequence[str], answer: int) -> bool:
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a question: the text and the options' probabilities (None where not asked for), or an error."""
+    """The result of one question: text and option probabilities (None where not asked for), or an error."""
 
     question: Question
     text: str | None = None
@@ -152,9 +152,9 @@ class Answered:
 def answer_questions(
     model: QSiT, questions: Iterable[Question], folder: str | os.PathLike[str], *, rules: Sequence[str] = RULES
 ) -> Iterator[Answered]:
-    """Put every question to the model, lazily and in order; a photo that cannot be read gives an ``error``.
+    """Ask the model every question, lazily and in order; a photo that cannot be read gives an ``error``.
 
-    Greedy answers of at most 200 tokens, as released. The image is seen once for both rules.
+    Greedy answers of at most 200 tokens, as released. The image is encoded once for both rules.
     """
     from qsit_plugin.images.reading import ImageError
 
@@ -168,7 +168,7 @@ def answer_questions(
 
 
 def answer_question(look: Look, question: Question, *, rules: Sequence[str] = RULES) -> Answered:
-    """Put one question to an image that has been seen; its file name is not looked at."""
+    """Ask one question about an encoded image; ``question.image`` is not used."""
     text = look.ask(prompt(question)).text if "string" in rules else None
     shares = tuple(look.choose(question.text, question.options)) if "letters" in rules else None
     return Answered(question, text, shares)

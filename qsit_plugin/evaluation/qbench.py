@@ -1,4 +1,4 @@
-"""Q-Bench's task A3 (assessment): a score from the logits of "good" and "poor", held against an IQA database.
+"""Q-Bench's task A3 (assessment): a score from the logits of "good" and "poor", compared with an IQA database.
 
 The leaderboard's score is the softmax of the two logits at temperature 100, its figures are SRCC and PLCC without fit.
 The temperature matters to PLCC alone: at 100 the softmax is all but linear in the difference of the logits.

@@ -22,7 +22,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines += [" ".join([about["note"], *_torn(about)]).strip(), ""] if about["note"] or about["torn_sources"] else []
     lines += _main_table(metrics)
     lines += [
-        f"\n{name}, level distribution against the shares of people's votes: Brier score {figures['brier']:.3f}, "
+        f"\n{name}, level distribution against the shares of human votes: Brier score {figures['brier']:.3f}, "
         f"expected calibration error {figures['ece']:.3f}."
         for name, figures in metrics.items()
         if "brier" in figures
@@ -34,7 +34,7 @@ def markdown(result: dict[str, Any]) -> str:
         lines += _groups(apart, ", without near twins")
     if kinds := _srcc_rows([figures["by_distortion"] for figures in metrics.values()]):
         lines += ["", "## SRCC by distortion", "", *_table(("distortion", "n", *metrics), kinds)]
-    return "\n".join([*lines, *_troubles(result), "", *_NOTES.splitlines()]) + "\n"
+    return "\n".join([*lines, *_failures(result), "", *_NOTES.splitlines()]) + "\n"
 
 
 def _count(about: dict[str, Any]) -> str:
@@ -44,7 +44,7 @@ def _count(about: dict[str, Any]) -> str:
 
 
 def _torn(about: dict[str, Any]) -> list[str]:
-    """A leak that no figure shows: what these images show was, in other images, trained on."""
+    """A leak between splits, which no figure shows."""
     torn = about["torn_sources"]
     return [f"{torn:,} sources (photos or scenes) of this split have images in another split, too."] if torn else []
 
@@ -79,7 +79,7 @@ def _groups(metrics: dict[str, dict[str, Any]], condition: str = "") -> list[str
         lines += ["", f"## SRCC by {column}{condition}", "", *_table((column, "n", *tables), rows), ""]
         first = next(iter(tables.values()))
         if first["value_alone"] is not None:
-            lines.append(f"To know the {column} of an image and nothing else gives SRCC {first['value_alone']:.3f}.")
+            lines.append(f"A baseline that knows only the {column} of an image has SRCC {first['value_alone']:.3f}.")
         if first["without_value"]:
             lines.append(f"{first['without_value']:,} images have no {column} and are left out.")
     return lines
@@ -94,7 +94,7 @@ def _srcc_rows(tables: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _troubles(result: dict[str, Any]) -> list[str]:
+def _failures(result: dict[str, Any]) -> list[str]:
     lines = [f"- {name} did not run: {reason}" for name, reason in result["unavailable_metrics"].items()]
     for name, figures in result["metrics"].items():
         lines += [

@@ -1,4 +1,4 @@
-"""What gives scores to images: our own models, through the engine, behind the one interface that rivals share."""
+"""The interface that our models and the baselines share, and our models behind it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ModelScorer:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the weights and settings of a checkpoint: seconds for the 7B model, and nothing can hide from it."""
+    """SHA-256 over the weights and settings of a checkpoint: seconds for the 7B model, and any change shows."""
     total = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".safetensors", ".json", ".jinja") and path.name not in NOT_THE_MODEL:

@@ -1,4 +1,4 @@
-"""Agreement of predicted scores with people's ratings: correlations, the logistic fit, bootstrap intervals.
+"""Agreement of predicted scores with human ratings: correlations, the logistic fit, bootstrap intervals.
 
 Raw and fitted figures have different names and are never mixed: ``plcc`` is Pearson's correlation of the scores as they
 are (as Q-SiT, Q-Bench and pyiqa report it), ``plcc_logistic4`` the one after a four-parameter logistic fit (as the VQEG

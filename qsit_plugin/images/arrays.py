@@ -13,17 +13,17 @@ from .errors import ImageError, check_size
 
 CHANNELS = (1, 3, 4)
 FLOAT_SLACK = 1e-6
-"""A float this far outside [0, 1] is a rounding error of somebody's arithmetic: clipped, not refused."""
+"""A float this far outside [0, 1] is a rounding error: clipped, not refused."""
 
 
 def is_tensor(source: Any) -> bool:
-    """A torch tensor, without importing torch: nobody can hold one before torch is imported."""
+    """A torch tensor, without importing torch: there is none before torch is imported."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, getattr(torch, "Tensor", ()))
 
 
 def from_array(array: np.ndarray, name: str, max_pixels: int | None, *, channels_first: bool) -> Image.Image:
-    """The picture in an array; ``channels_first``: which layout to believe, with a warning, where both fit."""
+    """The picture in an array; ``channels_first``: which layout to take, with a warning, where both fit."""
     shape = tuple(array.shape)
     if 0 in shape:
         raise ImageError(name, "zero-sized; an image needs at least one pixel")
@@ -55,7 +55,7 @@ def _channels_last(array: np.ndarray, name: str, channels_first: bool) -> np.nda
 
 
 def warn_of_both_layouts(shape: tuple[int, ...], name: str, channels_first: bool) -> None:
-    """Say which reading was taken of a shape such as (3, 50, 3); once for each shape, as Python's warnings are."""
+    """Warn which layout was taken for a shape such as (3, 50, 3); once for each shape, as Python's warnings are."""
     if channels_first:
         taken, width, height, cure = "(C, H, W), as torch has it,", shape[2], shape[1], "permute(2, 0, 1)"
     else:

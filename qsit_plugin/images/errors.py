@@ -1,4 +1,4 @@
-"""What is said of an image that cannot be used, and the limit on its size. Light: imports neither Pillow nor NumPy."""
+"""The error of an image that cannot be used, and the limit on its size. Imports neither Pillow nor NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are pictures: the one list of suffixes, and the formats that Pillow reads with a package beside it.
+"""Image file formats: the one list of suffixes, and the formats that Pillow reads with a package beside it.
 
 Light: Pillow is imported only where a plugin is needed.
 """
@@ -15,7 +15,7 @@ SUFFIXES = frozenset(
         ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
     )
 )  # fmt: skip
-"""Files in a folder that are taken for images, in every face. One that is named itself is read whatever its suffix."""
+"""Files in a folder that are images, for every interface. A file given by name is read whatever its suffix."""
 
 RAW_SUFFIXES = frozenset(
     (
@@ -23,7 +23,7 @@ RAW_SUFFIXES = frozenset(
         ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
     )
 )  # fmt: skip
-"""What a camera's sensor saw: to be developed before anybody can judge it, and each program does so otherwise."""
+"""Camera raw files: they must be developed first, and each program develops them differently."""
 
 LEFT_OUT = RAW_SUFFIXES | frozenset(
     (
@@ -31,16 +31,16 @@ LEFT_OUT = RAW_SUFFIXES | frozenset(
         ".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp",
     )
 )  # fmt: skip
-"""Pictures and films that a person may expect to be scored and that are not. Texts, tables and settings that lie beside
-photos are no pictures to anybody: they are left out without a word."""
+"""Pictures and films that a person may expect to be scored and that are not. Other files beside photos
+(texts, tables, settings) are left out silently."""
 
 PLUGINS = {"HEIC": ("pillow_heif", "pillow-heif", "HEIF"), "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin", "JXL")}
 """Format -> the module that teaches Pillow to read it, its name at the package index, Pillow's name of the format."""
 
 PROGRAMS = ("EPS", "WMF")
-"""What Pillow draws by running a program of the machine (Ghostscript, the Windows shell) on the file of a stranger."""
+"""What Pillow renders by running an external program (Ghostscript, the Windows shell) on an untrusted file."""
 
-_HUNGRY_FORMATS, _HUNGRY_MODES = ("WEBP",), ("F", "I")
+_DOUBLE_MEMORY_FORMATS, _DOUBLE_MEMORY_MODES = ("WEBP",), ("F", "I")
 """Decoded, these take twice the memory of others: libwebp keeps several whole frames, and 32 bits a grey value stand
 beside their bytes. 16383 x 16383 pixels of WebP, which a file of 38 bytes can claim, took 4.0 GiB."""
 
@@ -76,8 +76,8 @@ def format_of(head: bytes) -> str | None:
 
 def decoded_limit(max_pixels: int | None, kind: str | None, mode: str) -> int | None:
     """The limit on pixels for Pillow's format and mode: half of it where decoding takes twice the memory."""
-    hungry = kind in _HUNGRY_FORMATS or mode in _HUNGRY_MODES or mode.startswith("I;16")
-    return max_pixels // 2 if max_pixels is not None and hungry else max_pixels
+    double = kind in _DOUBLE_MEMORY_FORMATS or mode in _DOUBLE_MEMORY_MODES or mode.startswith("I;16")
+    return max_pixels // 2 if max_pixels is not None and double else max_pixels
 
 
 def enable(kind: str) -> None:
@@ -100,7 +100,7 @@ def enable(kind: str) -> None:
 def jxl_size(file: BinaryIO) -> tuple[int, int] | None:
     """(width, height) in the header of a JPEG XL file; None where there is none. The file is left at its beginning.
 
-    The plugin decodes while it opens: whoever wants to know the size before that must read it here (ISO/IEC 18181-1,
+    The plugin decodes while it opens, so the size is read here before that (ISO/IEC 18181-1,
     SizeHeader; the container of 18181-2).
     """
     file.seek(0)

@@ -252,7 +252,7 @@ def _decode(handle: BinaryIO, name: str, exif_rotation: bool, max_pixels: int | 
             check_size(*size, name, max_pixels)
         with _open(handle, kind) as image:
             if image.format in formats.PROGRAMS:
-                raise ImageError(name, f"{image.format}, a program that draws and no picture; save it as PNG")
+                raise ImageError(name, f"{image.format}, a vector format that another program renders; save it as PNG")
             check_size(image.width, image.height, name, formats.decoded_limit(max_pixels, image.format, image.mode))
             if image.format == "PNG":
                 _check_png(handle, name)
@@ -329,7 +329,7 @@ def _from_pil(image: Image.Image, name: str, exif_rotation: bool, max_pixels: in
             if getattr(image, "is_animated", False) and kind not in _NOT_ANIMATIONS:
                 frame = image.tell() + 1
                 which = "its first frame" if frame == 1 else f"frame {frame}, where it stands,"
-                _log.warning("%s: holds several frames or pages; only %s is looked at", name, which)
+                _log.warning("%s: holds several frames or pages; only %s is read", name, which)
             image.load()
         if exif_rotation and (kind != "JXL" or getattr(image, "jpeg", False)):  # JPEG XL is turned by its decoder
             image = ImageOps.exif_transpose(image)

@@ -161,7 +161,7 @@ def test_two_ratings_of_one_image_are_refused_with_both_names(bench, ladder: Pat
     assert f"and {name.upper()} (rated" in result.stderr
 
 
-def test_a_rival_runs_beside_our_model_and_one_that_cannot_is_reported(
+def test_a_baseline_runs_beside_our_model_and_one_that_cannot_is_reported(
     bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyiqa")

@@ -1,4 +1,4 @@
-"""The command as a process of its own: what it imports, its two streams, Ctrl-C and a closed pipe."""
+"""The command as a separate process: what it imports, its two streams, Ctrl-C and a closed pipe."""
 
 from __future__ import annotations
 

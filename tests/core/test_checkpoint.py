@@ -229,7 +229,7 @@ def test_a_checkpoint_with_code_of_its_own_is_refused(folder, name):
         opened(folder)
 
 
-def test_a_llava_next_checkpoint_is_told_how_to_convert(folder):
+def test_the_error_of_a_llava_next_checkpoint_says_how_to_convert_it(folder):
     edit(folder / "config.json", lambda content: content.update(model_type="llava_qwen"))
     with pytest.raises(WeightsError, match="qsit weights convert"):
         opened(folder)

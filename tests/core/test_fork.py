@@ -96,7 +96,7 @@ def test_children_that_are_forked_while_threads_decode_read_images_and_find_pill
 
 
 @pytest.mark.skipif(not (NANO / "config.json").is_file(), reason="weights/nano is not there")
-def test_a_fork_of_a_process_that_has_scored_on_two_threads_is_told_what_to_do_and_scores_on_one():
+def test_a_fork_of_a_process_that_has_scored_on_two_threads_gets_an_error_with_the_cure_and_scores_on_one():
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "-c", AFTER_A_LOOK],

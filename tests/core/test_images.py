@@ -81,7 +81,7 @@ def test_an_impossible_path_is_an_image_error_of_one_short_line(path):
     assert len(describe(path)) <= 300
 
 
-def test_a_web_address_is_told_to_be_downloaded():
+def test_the_error_of_a_web_address_says_to_download_it():
     assert "download" in reason("https://example.org/a.jpg")
 
 

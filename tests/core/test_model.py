@@ -1,4 +1,4 @@
-"""The public face on a tiny random checkpoint: batches, looks, questions, maps."""
+"""The public interface on a tiny random checkpoint: batches, looks, questions, maps."""
 
 from __future__ import annotations
 

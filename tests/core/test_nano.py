@@ -34,7 +34,7 @@ def test_scores_fall_along_a_blur_ladder(nano, photo):
 
 
 def test_scores_fall_as_jpeg_gets_stronger(nano, photo):
-    """Among the compressed ones: a clean photo and one at quality 50 are not told apart reliably (see the card)."""
+    """Among the compressed ones: a clean photo and one at quality 50 are not distinguished reliably (see the card)."""
     clean, *values = [score.value for score in nano.score([photo, *(jpeg(photo, q) for q in (50, 30, 18, 9, 4))])]
     assert rank_correlation(values, range(len(values))) <= -0.8, values
     assert clean > values[-1]

@@ -103,7 +103,7 @@ def test_a_file_that_stands_in_a_list_many_times_is_read_whole_each_time():
 
 
 @pytest.mark.parametrize("file", [io.StringIO("text"), io.TextIOWrapper(io.BytesIO(PNG), encoding="latin-1")])
-def test_a_file_that_was_opened_as_text_is_told_to_be_opened_in_binary_mode(file):
+def test_the_error_of_a_file_opened_as_text_says_to_open_it_in_binary_mode(file):
     assert 'open(path, "rb")' in reason(file)
 
 

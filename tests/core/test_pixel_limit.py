@@ -106,5 +106,5 @@ def test_a_program_that_draws_is_no_picture(tmp_path):
     """Pillow would run Ghostscript on it, where that is installed."""
     file = tmp_path / "picture.jpg"
     Image.new("RGB", (30, 20)).save(file, format="EPS")
-    with pytest.raises(ImageError, match="EPS, a program that draws"):
+    with pytest.raises(ImageError, match="EPS, a vector format"):
         read_image(file)

@@ -1,4 +1,4 @@
-"""Scores: value, spread, scales, comparison, and the record that every face writes."""
+"""Scores: value, spread, scales, comparison, and the record that every interface writes."""
 
 import json
 import math

@@ -58,7 +58,7 @@ either = pytest.mark.parametrize("name", list(SETTINGS))
 
 
 def _image_processor(settings: dict):
-    """transformers' image processor that works with Pillow: a class of its own on 5.x, the only slow one on 4.x."""
+    """transformers' image processor that works with Pillow: a separate class on 5.x, the only slow one on 4.x."""
     name = "LlavaOnevisionImageProcessorPil" if transformers.__version__ >= "5" else "LlavaOnevisionImageProcessor"
     return getattr(transformers, name)(**{k: v for k, v in settings.items() if k != "image_processor_type"})
 

@@ -33,7 +33,7 @@ def text_of(document: Path) -> str:
 
 @dataclass(frozen=True)
 class Quote:
-    """A piece of code in a document. ``block``: it stands on lines of its own, not within a sentence."""
+    """A piece of code in a document. ``block``: it stands on separate lines, not within a sentence."""
 
     document: Path
     text: str

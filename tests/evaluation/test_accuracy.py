@@ -1,4 +1,4 @@
-"""A run from images to figures, on a small made-up dataset, with our own model and a rival."""
+"""A run from images to figures, on a small made-up dataset, with our own model and a baseline."""
 
 import json
 import os
@@ -192,9 +192,9 @@ def test_an_image_that_failed_is_listed_and_tried_again(ratings: Ratings, ladder
     broken = evaluate(Brightness(fails=(name,)), ratings, ladder.parent, tmp_path / "run.jsonl", resamples=0)
     assert broken["n"] == 44
     assert broken["failed"] == [{"image": name, "error": "too dark to say"}]
-    mended = Brightness()
-    figures = evaluate(mended, ratings, ladder.parent, tmp_path / "run.jsonl", resamples=0)
-    assert (mended.asked, figures["n"], figures["failed"]) == ([name], 45, [])
+    fixed = Brightness()
+    figures = evaluate(fixed, ratings, ladder.parent, tmp_path / "run.jsonl", resamples=0)
+    assert (fixed.asked, figures["n"], figures["failed"]) == ([name], 45, [])
 
 
 def test_a_changed_rating_or_image_folder_is_refused(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures within the values of a column, their mean, and what the column alone gives away."""
+"""Figures within the values of a column, their mean, and what the column alone predicts."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -141,7 +141,7 @@ def test_the_markdown_shows_the_subsets_the_mean_and_the_figures_without_twins(s
     assert f"| a | 30 | {table['groups']['a']['srcc']:.3f} [{low:.3f}, {high:.3f}] |" in text
     low, high = table["mean_srcc_interval"]
     assert f"| mean of 2 |  | {table['mean_srcc']:.3f} [{low:.3f}, {high:.3f}] |" in text
-    assert f"To know the subset of an image and nothing else gives SRCC {table['value_alone']:.3f}." in text
+    assert f"A baseline that knows only the subset of an image has SRCC {table['value_alone']:.3f}." in text
     part = text[text.index("## Without the images that have a near twin in another split") :]
     assert f"| given | 45 | {summary['without_twins']['srcc']:.3f} [" in part
     assert "## SRCC by subset, without near twins" in part

@@ -69,7 +69,7 @@ def test_an_entry_survives_json(tmp_path):
 @pytest.mark.parametrize(
     ("scores", "mos", "options", "message"),
     [
-        ([0.1, 0.5, 0.9], [3, 2, 1], {}, "the score falls where the MOS rises .*turn their sign"),
+        ([0.1, 0.5, 0.9], [3, 2, 1], {}, "the score falls where the MOS rises .*negate them first"),
         ([10, 50, 90], [1, 2, 3], {}, r"scores must be values in \[0, 1\].*got 10 to 90"),
         ([0.1, 0.5, 0.9], [1, 2, 3], {"kind": "linear"}, "no calibration of kind 'linear': give one of logistic4, iso"),
         ([0.1, 0.5, 0.9], [1, 2, 3], {"kind": "isotonic", "range": (3, 1)}, "low below high"),
@@ -129,7 +129,7 @@ def test_a_folder_without_a_profile_gets_the_official_one_with_the_scale(tmp_pat
     assert found.level_token_ids == OFFICIAL.level_token_ids
 
 
-def test_a_scale_is_not_overwritten_unless_told(tmp_path):
+def test_a_scale_is_not_overwritten_without_overwrite(tmp_path):
     other = {**ENTRY, "range": [1.0, 5.0]}
     save_scale(tmp_path, "koniq", ENTRY)
     with pytest.raises(CalibrationError, match="already has a scale 'koniq'"):

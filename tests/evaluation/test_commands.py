@@ -60,7 +60,7 @@ def test_calibrate_stores_the_kind_that_was_asked_for(table, tmp_path):
     assert ScoreProfile.load(out).scales["k"]["kind"] == "isotonic"
 
 
-def test_calibrate_writes_nothing_without_out_and_twice_only_when_told(table, tmp_path):
+def test_calibrate_writes_nothing_without_out_and_twice_only_with_overwrite(table, tmp_path):
     out = tmp_path / "qsit.json"
     assert run(calibrate, table, "--scale", "koniq").exit_code == 0
     assert not out.exists()

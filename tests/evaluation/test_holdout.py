@@ -1,4 +1,4 @@
-"""Validation rows of one's own: whole scenes, the same every time, from every subset."""
+"""A held-out validation split: whole scenes, the same every time, from every subset."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_the_validation_split_that_was_cut_is_what_is_read(tmp_path: Path) -> No
     assert held.fingerprint == read_ratings("csv", path, columns=columns).fingerprint  # scores made before still hold
 
 
-def test_a_split_that_tears_sources_apart_is_refused_with_their_number() -> None:
+def test_a_split_with_sources_on_both_sides_is_refused_with_their_number() -> None:
     rows = [rated("a", source="x"), rated("b", "test", "x"), rated("c", source="y"), rated("d", "test", "z")]
     with pytest.raises(DatasetError, match=r"tears 1 of 3 sources apart, the first is x \(test, training\)"):
         check_whole(rows)

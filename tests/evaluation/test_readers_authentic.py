@@ -1,4 +1,4 @@
-"""KonIQ-10k, SPAQ, LIVE-C, AGIQA-3K and tables of one's own: files of the true form, and files that are wrong."""
+"""KonIQ-10k, SPAQ, LIVE-C, AGIQA-3K and tables of the user: well-formed and malformed files."""
 
 from pathlib import Path
 

@@ -100,7 +100,7 @@ def test_near_twins_are_always_of_one_scene() -> None:
     assert all(scene_of(one) == scene_of(other) for one, other in pairs)
 
 
-def test_how_many_scenes_the_split_tears_is_told(folder: Path) -> None:
+def test_the_number_of_scenes_in_both_splits_is_counted(folder: Path) -> None:
     assert read_ratings("biq2021", folder, partial=True).torn == 1
     assert read_ratings("biq2021", folder, split="all", partial=True).torn == 0
 

@@ -1,4 +1,4 @@
-"""Checkpoints as somebody would write them who means harm, or who took another tool's: code, templates, counts."""
+"""Malicious checkpoints, and checkpoints of other tools: code, templates, counts."""
 
 from __future__ import annotations
 

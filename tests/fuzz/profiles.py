@@ -1,4 +1,4 @@
-"""Damaged profiles: a ``qsit.json`` with one thing wrong, in its checkpoint's folder or given as a file of its own."""
+"""Damaged profiles: a ``qsit.json`` with one thing wrong, in its checkpoint's folder or given as a separate file."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def snapshot() -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
-    """What differs, in words. A module may have got new names, as importing lazily gives it; classes may not."""
+    """The differences, as text. A module may have got new names, as importing lazily gives it; classes may not."""
     found = {}
     for name, old in before.items():
         new = {key: after[name].get(key) for key in old} if name in MAY_GROW else after[name]

@@ -1,4 +1,4 @@
-"""Run as a script in a process of its own by test_side_effects.py; prints JSON. ``use PHOTO`` or ``soil FOLDER``.
+"""Run as a script in a separate process by test_side_effects.py; prints JSON. ``use PHOTO`` or ``soil FOLDER``.
 
 It uses nothing of the ``tests`` package: pyiqa's wheel brings another one of that name.
 """
@@ -105,7 +105,7 @@ def use(photo: Path) -> dict[str, Any]:
 def soil(folder: Path) -> dict[str, Any]:
     """What the comparison finds after each thing that is watched was changed on purpose: this proves the watching.
 
-    Nothing is written into site-packages; `test_side_effects.py` checks the listing of files on a folder of its own.
+    Nothing is written into site-packages; `test_side_effects.py` checks the listing of files on a separate folder.
     """
     llama = transformers.models.llama.modeling_llama.LlamaModel
     configuration = pyiqa.default_model_configs.DEFAULT_CONFIGS["psnr"]

@@ -30,7 +30,7 @@ def metric(folder):
 
 @pytest.fixture(scope="module")
 def pixels():
-    """uint8 (96, 128, 3): all 256 values in every channel, in blocks of 6 x 8, each channel in an order of its own."""
+    """uint8 (96, 128, 3): all 256 values in every channel, in blocks of 6 x 8, each channel in another order."""
     rng = np.random.default_rng(5)
     channels = [rng.permutation(256).astype(np.uint8).reshape(16, 16) for _ in range(3)]
     return np.stack(channels, -1).repeat(6, 0).repeat(8, 1)

@@ -1,4 +1,4 @@
-"""The pyiqa face on a tiny random checkpoint, and on the embedded model where it is there."""
+"""The pyiqa metric on a tiny random checkpoint, and on the embedded model where it is there."""
 
 import sys
 from dataclasses import replace

@@ -34,7 +34,7 @@ NAME = "qsit-nano"
 ON_ANY_MACHINE = {"test_match_official_with_given_cases", "test_forward"}
 REFUSED = "test_gradient_backward"
 """It feeds standard normals, about -4 to 4. Such values are no picture: clipped to [0, 1], as they once were, they gave
-the score of another one without a word. They are an error with a gradient as they are without."""
+the score of another one silently. They are an error with a gradient as they are without."""
 ON_CUDA = {"test_cpu_gpu_consistency"}
 
 

@@ -10,7 +10,7 @@ FOLDERS = ("input", "output", "temp", "models/qsit", "models/LLM", "custom_nodes
 
 
 class Server:
-    """What is told to the browser, kept; stands where ComfyUI's PromptServer does."""
+    """Keeps what is sent to the browser; stands where ComfyUI's PromptServer does."""
 
     def __init__(self) -> None:
         self.client_id: str | None = "test"

@@ -1,4 +1,4 @@
-"""A real ComfyUI server in a process of its own, with its own base directory and this checkout as a custom node."""
+"""A real ComfyUI server in a separate process, with its own base directory and this checkout as a custom node."""
 
 import contextlib
 import json

@@ -8,8 +8,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 READY = "window.app && window.app.graph && window.app.extensionManager"
 NOT_YET = ("user.css", "/userdata", "favicon.ico")  # the page asks for them; a fresh base directory has none of them
 NEWER = ("/jobs?", "JobsApiError", "/global_subgraphs", "/index_logo")  # what a newer page misses in ComfyUI 0.3.64
-LISTEN = """() => { const told = window.told = [];
-    window.app.api.addEventListener("progress_text", ({detail}) => told.push([`${detail.nodeId}`, detail.text])); }"""
+LISTEN = """() => { const sent = window.sent = [];
+    window.app.api.addEventListener("progress_text", ({detail}) => sent.push([`${detail.nodeId}`, detail.text])); }"""
 
 
 class Page:
@@ -69,9 +69,9 @@ class Page:
             time.sleep(0.1)
         raise AssertionError("the workflow did not finish")
 
-    def told(self, node: int) -> list[str]:
+    def texts(self, node: int) -> list[str]:
         """The texts that a node sent while the last queued workflow ran."""
-        return self.tab.evaluate("node => window.told.filter(([id]) => id === node).map(([, text]) => text)", str(node))
+        return self.tab.evaluate("node => window.sent.filter(([id]) => id === node).map(([, text]) => text)", str(node))
 
     def preview(self, node: int) -> str:
         """The text that a Preview Any node shows, once it is there."""

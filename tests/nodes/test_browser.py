@@ -80,7 +80,7 @@ def test_a_queued_workflow_shows_its_results_on_the_nodes(browser):
     assert history["status"]["status_str"] == "success", history["status"]
     text = history["outputs"]["5"]["text"][0]
     assert text.startswith("candidate_1: 0.") and text.endswith("taken: candidate_2")
-    assert browser.told(5) == [text]
+    assert browser.texts(5) == [text]
     assert browser.preview(7) == text
     browser.tab.wait_for_function("window.app.graph.getNodeById(6).imgs?.[0]?.naturalWidth === 256", timeout=20_000)
     assert not browser.complaints

@@ -188,7 +188,7 @@ def test_adding_the_pack_imports_no_transformers_and_opens_no_model(tmp_path):
     assert done.stdout.strip() == "True []"
 
 
-def test_the_pack_offers_one_door_only():
+def test_the_pack_has_one_entry_point_only():
     """ComfyUI takes NODE_CLASS_MAPPINGS where there is one, and then never calls the entry point."""
     import qsit_plugin.nodes
 

@@ -138,7 +138,7 @@ def test_failures_are_saved_and_put_in_words(server):
     assert row["score"] < 0.5 and (server.base / "output" / row["path"]).is_file()
 
 
-def test_a_missing_model_is_told_at_once_and_other_branches_run(server):
+def test_a_missing_model_is_reported_at_once_and_other_branches_run(server):
     prompt = json.loads((CHECKOUT / "example_workflows" / "api" / "score_one_image.json").read_text(encoding="utf-8"))
     prompt["7"] = {"class_type": "QSiT_LoadModel", "inputs": prompt["1"]["inputs"] | {"model_name": "qsit/gone"}}
     prompt["8"] = {"class_type": "QSiT_Score", "inputs": prompt["5"]["inputs"] | {"model": ["7", 0]}}

@@ -4,7 +4,7 @@
 
 The UNet has one level of random weights, the VAE is TAESD's architecture with random weights, and the text encoder is
 all zeros, since its size is fixed. Such checkpoints let the sampler workflows run as they are, in a second a picture.
-Run in a process of its own: it imports ComfyUI's modules.
+Run in a separate process: it imports ComfyUI's modules.
 """
 
 import sys

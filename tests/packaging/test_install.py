@@ -73,7 +73,7 @@ def test_a_clone_gives_the_version_of_its_own_project_file_whatever_is_installed
 
 
 def copy_clone(folder):
-    """What ComfyUI's door needs of a clone."""
+    """What ComfyUI's entry point needs of a clone."""
     folder.mkdir(parents=True)
     for part in ("__init__.py", "pyproject.toml"):
         shutil.copy(CHECKOUT / part, folder / part)
@@ -83,7 +83,7 @@ def copy_clone(folder):
 
 
 @pytest.mark.parametrize("name", ["qsit_plugin", "comfyui-q-sit.v1"])
-def test_a_bare_clone_opens_comfyuis_door_without_touching_the_import_path(name, tmp_path):
+def test_a_bare_clone_has_comfyuis_entry_point_without_touching_the_import_path(name, tmp_path):
     """The loading of ComfyUI's custom nodes, in short: by file, under a module name made of the folder's path."""
     clone = copy_clone(tmp_path / "custom_nodes" / name)
     code = f"""

@@ -49,7 +49,7 @@ def test_the_demo_photos_are_in_the_wheel(wheel, source):
     assert photos <= contents(wheel)
 
 
-def test_type_checkers_are_told_that_the_installed_package_has_types(wheel):
+def test_type_checkers_see_the_types_of_the_installed_package(wheel):
     assert "qsit_plugin/py.typed" in contents(wheel)
 
 

@@ -1,4 +1,4 @@
-"""What is told about a checkpoint folder from its files alone."""
+"""Checks of a checkpoint folder by its files alone."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_a_parent_of_a_checkpoint_names_the_subfolder(tmp_path):
         check_folder(tmp_path)
 
 
-def test_an_adapter_folder_is_told_apart(tmp_path):
+def test_an_adapter_folder_is_recognised(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(WeightsError, match="peft adapter.*adapter="):
         check_folder(tmp_path)

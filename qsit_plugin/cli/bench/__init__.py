@@ -1,1 +1,1 @@
-"""``qsit bench``: scores held against datasets that people have rated."""
+"""``qsit bench``: scores compared with human ratings."""

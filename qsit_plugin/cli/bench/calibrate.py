@@ -1,4 +1,4 @@
-"""``qsit bench calibrate``: put a model's scores on the MOS scale of a database."""
+"""``qsit bench calibrate``: map a model's scores to the MOS scale of a database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def calibrate(
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FILE", help="Profile to write or extend; none: report only.")
     ] = None,
-    kind: Annotated[str, typer.Option(help="Of the map that is stored: logistic4 or isotonic.")] = KIND,
+    kind: Annotated[str, typer.Option(help="Kind of the map to store: logistic4 or isotonic.")] = KIND,
     range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Ends of the MOS scale; by default those of the validation ratings."),
@@ -32,9 +32,9 @@ def calibrate(
     ] = None,
     profile: options.Profile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a scale of this name in --out.")] = False,
-    score_column: Annotated[str, typer.Option(help="Name of the column.")] = "score",
-    mos_column: Annotated[str, typer.Option(help="Name of the column; higher must be better.")] = "mos",
-    split_column: Annotated[str, typer.Option(help="Name of the column.")] = "split",
+    score_column: Annotated[str, typer.Option(help="Name of the column of scores.")] = "score",
+    mos_column: Annotated[str, typer.Option(help="Name of the column of ratings; higher must be better.")] = "mos",
+    split_column: Annotated[str, typer.Option(help="Name of the column of splits.")] = "split",
 ) -> None:
     """Fit a map from score to MOS on the validation rows; report on the test rows.
 

@@ -1,4 +1,4 @@
-"""``qsit bench``: how good the scores are, measured on datasets that people have rated."""
+"""``qsit bench``: how well scores agree with human ratings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qsit_plugin.evaluation.journal import Journal
     from qsit_plugin.evaluation.scorers import Scorer
 
-app = typer.Typer(no_args_is_help=True, help="Measure scores against people's ratings.")
+app = typer.Typer(no_args_is_help=True, help="Compare scores with human ratings.")
 app.command()(calibrate)
 app.command()(qbench)
 
@@ -55,7 +55,7 @@ def accuracy(
         bool, typer.Option("--partial", help="Go on with a dataset that is not complete; the result says so.")
     ] = False,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the intervals; 0 for none.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap.")] = 0,
     image_column: Annotated[str, typer.Option(rich_help_panel=_TABLE)] = "image",
     mos_column: Annotated[str, typer.Option(rich_help_panel=_TABLE)] = "mos",
     split_column: Annotated[str | None, typer.Option(rich_help_panel=_TABLE)] = None,
@@ -69,18 +69,18 @@ def accuracy(
         typer.Option("--model", "-m", rich_help_panel="Model", help="As for qsit score; may be given several times."),
     ] = None,
 ) -> None:
-    """Compare scores with people's ratings on one dataset: SRCC, PLCC, KRCC, with intervals.
+    """Compare scores with human ratings on one dataset: SRCC, PLCC, KRCC, with intervals.
 
-    Stopped and started again, it goes on where it was. The exit status is 1 when a metric could not run or an image
+    An interrupted run resumes when it is started again. The exit status is 1 when a metric could not run or an image
     failed; both are listed in the result.
     """
     from qsit_plugin.evaluation.accuracy import open_journal, pair_images, result_of
+    from qsit_plugin.evaluation.baselines import MetricError, check_names
     from qsit_plugin.evaluation.datasets.authentic import Columns
     from qsit_plugin.evaluation.datasets.published import DATASETS, read_ratings
     from qsit_plugin.evaluation.datasets.ratings import DatasetError
     from qsit_plugin.evaluation.figures import check_column
     from qsit_plugin.evaluation.journal import JournalError
-    from qsit_plugin.evaluation.rivals import MetricError, check_names
     from qsit_plugin.weights import ENTRIES
 
     from ..output import check_target
@@ -97,21 +97,21 @@ def accuracy(
         )
     named = [name.strip() for name in metrics.split(",") if name.strip()]
     own = list(dict.fromkeys([*(model or []), *(name for name in named if name in ENTRIES)]))
-    rivals = list(dict.fromkeys(name for name in named if name not in ENTRIES))
-    if not own and not rivals:
+    baselines = list(dict.fromkeys(name for name in named if name not in ENTRIES))
+    if not own and not baselines:
         own = [options.DEFAULT_MODEL]
     choices = [replace(choice, model=name) for name in own]
     with ending(WRONG_USAGE, DatasetError, JournalError, MetricError, ModuleNotFoundError):
         choice.check()
         _need_scipy()
-        check_names(rivals)
+        check_names(baselines)
         ratings = read_ratings(dataset, annotations, split=split, columns=columns, partial=partial, holdout=holdout)
         pairs, missing = pair_images(ratings, images, partial=partial)
         by = list(dict.fromkeys([*ratings.group_by, *(group_by or [])]))
         for column in group_by or []:
             check_column([row for row, _ in pairs], column)
         unavailable: dict[str, str] = {}
-        scorers = _scorers(choices, rivals, choice.device, unavailable)
+        scorers = _scorers(choices, baselines, choice.device, unavailable)
         with open_journal(target.with_suffix(".scores.jsonl"), ratings, images) as journal:
             figures = _run(scorers, pairs, journal, unavailable, resamples=resamples, seed=seed, group_by=by)
     result = result_of(ratings, figures, unavailable, missing, resamples=resamples, seed=seed)
@@ -121,7 +121,7 @@ def accuracy(
 
 
 def _need_scipy() -> None:
-    """Before hours of scoring, not after them."""
+    """End with status 2 without scipy: before hours of scoring, not after them."""
     try:
         import scipy  # noqa: F401
     except ModuleNotFoundError:
@@ -131,7 +131,7 @@ def _need_scipy() -> None:
 def _run(
     scorers: Iterable[Scorer], pairs: Sequence[Pair], journal: Journal, unavailable: dict[str, str], **settings: Any
 ) -> dict[str, dict[str, Any]]:
-    """Score with one metric after the other, so that only one is in memory; figures, and in ``unavailable`` why not.
+    """Figures of one metric after the other, so that only one is in memory; a failure's reason goes to ``unavailable``.
 
     ``settings``: of ``summarize``.
     """
@@ -145,7 +145,7 @@ def _run(
     figures: dict[str, dict[str, Any]] = {}
     for scorer in scorers:
         if scorer.name in figures:
-            stop(f"two models are called {scorer.name}: evaluate them with --out files of their own", WRONG_USAGE)
+            stop(f"two models are called {scorer.name}: evaluate them with separate --out files", WRONG_USAGE)
         todo = unscored(scorer, pairs, journal)
         note(f"{scorer.name}: {len(todo):,} of {len(pairs):,} images to score")
         if again := len(changed(scorer, pairs, journal)):
@@ -178,12 +178,12 @@ def _run(
 
 
 def _scorers(
-    choices: Sequence[options.Choice], rivals: Sequence[str], device: str, unavailable: dict[str, str]
+    choices: Sequence[options.Choice], baselines: Sequence[str], device: str, unavailable: dict[str, str]
 ) -> Iterator[Scorer]:
-    """Open our models, then the rivals; one that cannot be opened is reported and put down, and the others go on."""
+    """Open our models, then the baselines; one that cannot be opened is reported and recorded, the others run."""
     from qsit_plugin.engines.devices import resolve_device
     from qsit_plugin.errors import WeightsError
-    from qsit_plugin.evaluation.rivals import MetricError, open_metric
+    from qsit_plugin.evaluation.baselines import MetricError, open_metric
     from qsit_plugin.evaluation.scorers import ModelScorer
 
     for choice in choices:
@@ -192,7 +192,7 @@ def _scorers(
         except WeightsError as error:
             unavailable[choice.model] = str(error)
             report(str(error))
-    for name in rivals:
+    for name in baselines:
         try:
             yield open_metric(name, str(resolve_device(device)))
         except MetricError as error:
@@ -201,7 +201,7 @@ def _scorers(
 
 
 def _publish(result: dict[str, Any], target: Path) -> None:
-    """Write the JSON and the Markdown, and show the latter."""
+    """Write the JSON and the Markdown, and print the Markdown."""
     import json
     import sys
 

@@ -39,8 +39,8 @@ def qbench(
 ) -> None:
     """Run Q-Bench: A1 multiple choice on a model, or A3 from files of logits.
 
-    A1 gives accuracies overall, by type and by concern, under two rules that are never mixed: "string" reads the
-    written answer as Q-SiT's script does, "letters" takes the likeliest letter. A3 gives SRCC and PLCC of the softmax
+    A1 gives accuracies overall, by type and by concern, under two separate rules: "string" parses the generated
+    answer as Q-SiT's script does, "letters" takes the most probable letter. A3 gives SRCC and PLCC of the softmax
     of (good, poor) at temperature 100, as the leaderboard does. JSON holds every answer, Markdown the table alone.
     """
     from qsit_plugin.evaluation.multiple_choice import RULES

@@ -67,7 +67,7 @@ def read_livec(path: Path, bad: list[str] | None = None) -> list[RatedImage]:
     """LIVE in the Wild (LIVE-C): ``AllMOS_release.mat`` with ``AllImages_release.mat`` and ``AllStdDev_release.mat``.
 
     ``path``: one of the three files, or the folder that holds them. 1,169 entries, of which the seven training images
-    of the study (``t1.bmp`` to ``t7.bmp``, kept in a folder of their own) are dropped: published figures are on the
+    of the study (``t1.bmp`` to ``t7.bmp``, in a folder apart) are dropped: published figures are on the
     other 1,162. MOS 0-100. There is no official split; ``split`` is ``livec_half``.
     """
     folder = path if path.is_dir() else path.parent
@@ -94,14 +94,13 @@ def _livec_row(row: tuple[str, float, float]) -> RatedImage:
 
 
 def livec_half(name: str) -> str:
-    """One half for choices ("validation"), one to be looked at when they are made ("test"): of the name's MD5, even or
-    odd."""
+    """The half that a photo belongs to: "validation" where the MD5 of its name is even, "test" where it is odd."""
     return "test" if int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % 2 else "validation"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a csv (or xlsx) of one's own hold what."""
+    """Which columns of a csv (or xlsx) of the user hold what."""
 
     image: str = "image"
     mos: str = "mos"

@@ -2,8 +2,8 @@
 
 Two lists lie in ``data``, photo names only. ``biq2021_twins.csv``: pairs of a test photo and a training photo that show
 nearly the same (perceptual hash and thumbnails). ``biq2021_scenes.txt``: photos of one scene, a line each; made by
-``benchmarks/biq2021_scenes.py``. ``ss01`` is series of one scene under other exposures and other focus, so that a split
-by single photos tears nearly every scene of it apart, and so does the official one.
+``benchmarks/biq2021_scenes.py``. ``ss01`` is series of one scene with other exposure and focus, so that a split by
+single photos, as the official one, puts nearly every scene into both splits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Validation rows of one's own, cut from the training split by source: no scene on both sides."""
+"""A validation split held out of the training split, by source: no scene in both."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def torn_sources(rows: Sequence[RatedImage]) -> set[str]:
 
 
 def check_whole(rows: Sequence[RatedImage]) -> None:
-    """Raise DatasetError where a split of one's own has a source on both sides."""
+    """Raise DatasetError where a source has rows in more than one split."""
     torn = torn_sources(rows)
     if torn:
         first = next(row.source for row in rows if row.source in torn)

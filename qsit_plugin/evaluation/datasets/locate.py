@@ -17,7 +17,7 @@ def locate(folder: str | Path, rows: Sequence[RatedImage]) -> list[Path | None]:
     in the whole tree. Names that are equal letter by letter come first, then those that are equal however their accents
     are encoded (macOS and zip files store decomposed ones), then those that differ in case: TID2013 lists
     ``I01_01_1.bmp`` and ships ``i01_01_1.bmp``, LIVE-C mixes ``.bmp`` and ``.JPG``, and some lists carry a folder that
-    the user's copy has not got. A file found by its name alone does not count where it is another row's own.
+    the user's copy does not have. A file found by its name alone does not count where it is another row's own.
 
     Raises DatasetError where the folder is missing, or holds two files of one name (for example KonIQ's two sizes), and
     where two rows are one file: one of their ratings must be wrong.

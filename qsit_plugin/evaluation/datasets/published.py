@@ -16,7 +16,7 @@ from .ratings import DatasetError, RatedImage
 from .synthetic import read_csiq, read_kadid10k, read_tid2013
 
 CUSTOM = "csv"
-"""The name under which a table of one's own is read."""
+"""The name under which a table of the user is read."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Dataset:
     read: Callable[[Path, list[str] | None], list[RatedImage]]
     """Takes the annotation file, and where malformed rows are to be noted; without that they raise."""
     n: int | None
-    """How many rows it has; None for a table of one's own."""
+    """How many rows it has; None for a table of the user."""
     scale: str
     annotation: str
     """Name of the annotation file, as published."""
@@ -56,7 +56,7 @@ _KONIQ_SPLITS = {"training": 7058, "validation": 1000, "test": 2015}
 _LIVEC_NOTE = """\
 The splits are not official: even (validation) and odd (test) MD5 of the file name. 246 and 333 are one picture."""
 _BIQ2021_NOTE = """\
-EXIF orientation is not applied (291 photos ask to be turned), as in the released procedure of Q-SiT. 213 photos of the
+EXIF orientation is not applied (291 photos carry one), as in the released procedure of Q-SiT. 213 photos of the
 official test split have a near twin in the training split, and 332 of its 335 photos of ss01 are of scenes in it."""
 DATASETS = {
     dataset.name: dataset
@@ -82,7 +82,7 @@ DATASETS = {
 class Ratings:
     """The rows that an evaluation is about, and what was asked for.
 
-    ``expected``: how many rows the dataset (or its split) has, None for a table of one's own. ``fingerprint``: SHA-256
+    ``expected``: how many rows the dataset (or its split) has, None for a table of the user. ``fingerprint``: SHA-256
     of all names and ratings in the file.
     """
 

@@ -1,4 +1,4 @@
-"""What people said about a set of images: one row an image, whatever form the dataset was published in."""
+"""Human ratings of a set of images: one row an image, whatever form the dataset was published in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class DatasetError(QSiTError, ValueError):
 
 
 FIELDS = ("split", "source", "distortion", "level")
-"""What every row can be grouped by, besides the columns that a dataset has of its own."""
+"""What every row can be grouped by, besides the further columns of its dataset."""
 
 
 @dataclass(frozen=True)

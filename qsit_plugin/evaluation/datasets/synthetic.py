@@ -1,4 +1,4 @@
-"""Datasets of known photos under known distortions: KADID-10k, TID2013, CSIQ."""
+"""Datasets of reference photos with synthetic distortions: KADID-10k, TID2013, CSIQ."""
 
 from __future__ import annotations
 

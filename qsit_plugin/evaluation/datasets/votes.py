@@ -1,4 +1,4 @@
-"""How well a level distribution agrees with the shares of people's votes: Brier score, expected calibration error."""
+"""How well a level distribution agrees with the shares of human votes: Brier score, expected calibration error."""
 
 from __future__ import annotations
 

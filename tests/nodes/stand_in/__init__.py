@@ -1,6 +1,6 @@
 """A small strict stand-in of ComfyUI's interface, written from its measured behaviour, for runs without a ComfyUI.
 
-The same suite also runs on the real one (COMFYUI_PATH), which is how the stand-in is kept honest.
+The same suite also runs on the real one (COMFYUI_PATH), which verifies the stand-in.
 """
 
 from __future__ import annotations

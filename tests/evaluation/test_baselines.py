@@ -8,7 +8,7 @@ from PIL import Image
 
 pytest.importorskip("pyiqa")
 
-from qsit_plugin.evaluation.rivals import MetricError, check_names, open_metric  # noqa: E402
+from qsit_plugin.evaluation.baselines import MetricError, check_names, open_metric  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def piqe():
     return open_metric("piqe", "cpu")
 
 
-def test_a_rival_gives_the_number_that_pyiqa_gives_and_knows_its_direction(piqe, tmp_path: Path) -> None:
+def test_a_baseline_gives_the_number_that_pyiqa_gives_and_knows_its_direction(piqe, tmp_path: Path) -> None:
     import pyiqa
 
     pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
@@ -28,7 +28,7 @@ def test_a_rival_gives_the_number_that_pyiqa_gives_and_knows_its_direction(piqe,
     assert piqe.lower_is_better
 
 
-def test_an_image_that_a_rival_cannot_take_is_an_error_and_the_next_is_scored(piqe, tmp_path: Path) -> None:
+def test_an_image_that_a_baseline_cannot_take_is_an_error_and_the_next_is_scored(piqe, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "good.png")

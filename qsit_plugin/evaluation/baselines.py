@@ -1,4 +1,4 @@
-"""Metrics of pyiqa, run on the same images. pyiqa is imported only when the user names one."""
+"""Baselines: no-reference metrics of pyiqa, run on the same images. pyiqa is imported only when one is named."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class MetricError(QSiTError, RuntimeError):
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise MetricError for a name that pyiqa has not got, or that needs a reference image.
+    """Raise MetricError for a name that pyiqa does not have, or that needs a reference image.
 
-    Full-reference metrics are refused also where a dataset has references: their figures do not stand beside those of
-    no-reference ones. Raises ModuleNotFoundError without pyiqa.
+    Full-reference metrics are refused also where a dataset has references: their figures are not comparable with
+    those of no-reference ones. Raises ModuleNotFoundError without pyiqa.
     """
     if not names:
         return
@@ -33,7 +33,7 @@ def check_names(names: Sequence[str]) -> None:
             raise MetricError(f"{name} needs a reference image; --metrics takes no-reference metrics only")
 
 
-def open_metric(name: str, device: str) -> RivalScorer:
+def open_metric(name: str, device: str) -> BaselineScorer:
     """Create a metric. Raises MetricError with the reason, for example weights that cannot be downloaded."""
     check_names([name])
     pyiqa = _pyiqa()
@@ -42,10 +42,10 @@ def open_metric(name: str, device: str) -> RivalScorer:
             metric = pyiqa.create_metric(name, device=device)
     except Exception as error:  # whatever the metric's own code raises is the reason that the user gets
         raise MetricError(f"{name} cannot be created: {type(error).__name__}: {first_line(error)}") from error
-    return RivalScorer(name, metric, pyiqa)
+    return BaselineScorer(name, metric, pyiqa)
 
 
-class RivalScorer:
+class BaselineScorer:
     """A no-reference metric of pyiqa, given the path of one image at a time, as its own command line does."""
 
     def __init__(self, name: str, metric: Any, pyiqa: Any):
@@ -75,6 +75,7 @@ def _pyiqa() -> Any:
         if error.name != "pyiqa":
             raise
         raise ModuleNotFoundError(
-            'the rivals come from pyiqa, which is not installed: pip install "qsit-plugin[pyiqa]"', name="pyiqa"
+            'metrics other than qsit\'s come from pyiqa, which is not installed: pip install "qsit-plugin[pyiqa]"',
+            name="pyiqa",
         ) from None
     return pyiqa
