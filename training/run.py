@@ -232,10 +232,9 @@ def _sampler(config: RunConfig, mixture: Mixture, accelerator: Accelerator) -> A
 
 def _describe(config: RunConfig, checkpoint: Checkpoint, mixture: Mixture, loop: Loop) -> None:
     """What the run is about to do: the plan of the mixture, a text of each task, warnings of its labels, the device."""
-    from .data.contradiction import contradiction_text
+    from .data.checks import contradiction_text, off_range_texts
     from .data.dataset import soft_label_gap, supervised_texts
-    from .data.label_error import off_range_texts
-    from .data.plan import plan_lines, plan_of
+    from .data.mixture import plan_lines, plan_of
 
     accelerator, dataset, say = loop.accelerator, loop.dataset, loop.say
     devices = accelerator.num_processes

@@ -11,8 +11,7 @@ from qsit_plugin.protocol import ScoreProfile
 @pytest.fixture
 def rows(tiny_folder: Path, album: Path) -> Path:
     """A rating and a choice, both of a.png, and a rating of c.png."""
-    from qsit_plugin.training.data.conversion import score_messages
-    from qsit_plugin.training.data.rows import TrainingRow, write_rows
+    from qsit_plugin.training.data.rows import TrainingRow, score_messages, write_rows
 
     profile = ScoreProfile.load(tiny_folder)
     texts = ("Is it noisy?\nA. Yes\nB. No", "A")

@@ -33,7 +33,7 @@ def test_a_problem_stops_the_conversion_and_nothing_is_written(qsit, dataset: Pa
     result = qsit(*table_options(dataset))
     assert result.exit_code == 1
     assert "missing image: 1:\n  3.png is not in" in result.stderr
-    assert "1 rows are not usable, nothing is written: mend them, or give --skip-bad" in result.stderr
+    assert "1 rows are not usable, nothing is written: fix them, or give --skip-bad" in result.stderr
     assert not (dataset / "rows.jsonl").exists()
 
 

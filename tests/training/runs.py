@@ -16,8 +16,7 @@ pytest.importorskip("pydantic", reason="pydantic checks the settings of a run")
 
 from qsit_plugin.protocol import ScoreProfile  # noqa: E402
 from qsit_plugin.training.config import RunConfig  # noqa: E402
-from qsit_plugin.training.data.conversion import score_messages  # noqa: E402
-from qsit_plugin.training.data.rows import TrainingRow, write_rows  # noqa: E402
+from qsit_plugin.training.data.rows import TrainingRow, score_messages, write_rows  # noqa: E402
 from qsit_plugin.training.levels import LevelScale  # noqa: E402
 from tests.tiny import tiny_checkpoint  # noqa: E402
 

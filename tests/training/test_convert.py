@@ -245,7 +245,7 @@ def test_only_the_training_split_is_converted_unless_another_is_asked_for(tmp_pa
     assert [row.image for row in convert_table(path).rows] == ["1.jpg"]
     assert [row.image for row in convert_table(path, split="test").rows] == ["2.jpg"]
     assert len(convert_table(path, split="all").rows) == 2
-    with pytest.raises(DatasetError, match="no split 'val' in this file: give one of test, training, all"):
+    with pytest.raises(DatasetError, match="no split 'val': give one of test, training, all"):
         convert_table(path, split="val")
 
 

@@ -9,9 +9,10 @@ from PIL import Image
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import OFFICIAL, TRAINING_CONSISTENT
 from qsit_plugin.training.data.choices import choice_of
-from qsit_plugin.training.data.conversations import convert_conversations, row_of
-from qsit_plugin.training.data.conversion import Conversion, Images, ScaleWarning, score_messages
-from qsit_plugin.training.data.rows import RowError, to_llava, to_record, write_rows
+from qsit_plugin.training.data.conversations import convert_conversations
+from qsit_plugin.training.data.conversion import Conversion, Images, ScaleWarning
+from qsit_plugin.training.data.formats import row_of
+from qsit_plugin.training.data.rows import RowError, score_messages, to_llava, to_record, write_rows
 from qsit_plugin.training.levels import LevelScale
 
 UNCHECKED = Images(Path("photos"), Path("photos"), check=False)
@@ -209,8 +210,8 @@ def test_system_prompts_are_left_out_and_that_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (swift("<image><image>Why?", "So.", images=["1.jpg"]), "it names 1 image, and its conversation shows 2"),
-        (swift("<image>Why?", "So.", images=["1.jpg", "2.jpg"]), "it names 2 images, and its conversation shows 1"),
+        (swift("<image><image>Why?", "So.", images=["1.jpg"]), "it names 1 images, but its conversation shows 2"),
+        (swift("<image>Why?", "So.", images=["1.jpg", "2.jpg"]), "it names 2 images, but its conversation shows 1"),
         (swift("<image>Why?", "So.", images=["http://a/1.jpg"]), "must be relative"),
         (swift("<image>Why?", "So.", images=[5]), "it names no image, but 5"),
         (swift("Why?"), "pairs of a question and an answer"),

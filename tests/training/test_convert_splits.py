@@ -89,12 +89,12 @@ def test_halves_that_are_not_official_are_converted_whole(tmp_path: Path) -> Non
     assert 0 < len(half) < 8
 
 
-def test_a_split_of_ones_own_that_tears_groups_apart_is_refused(tmp_path: Path) -> None:
+def test_a_split_that_has_images_of_one_group_on_both_sides_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     lines = [f"{number}.jpg,3,{number // 3},{('training', 'test')[number % 2]}" for number in range(12)]
     path.write_text("\n".join(["image,mos,photo,split", *lines, ""]))
     options = {"scale": LevelScale.custom(1, 5), "columns": Columns(split="split", group="photo")}
-    with pytest.raises(DatasetError, match=r"tears 4 of 4 sources apart, the first is 0 \(test, training\)"):
+    with pytest.raises(DatasetError, match=r"4 of 4 groups are in more than one split, .* 0 \(test, training\)"):
         convert_ratings("csv", path, UNCHECKED, **options)
     cut = {"scale": LevelScale.custom(1, 5), "columns": Columns(group="photo"), "holdout": 0.25}
     assert len(convert_ratings("csv", path, UNCHECKED, **cut).rows) == 9

@@ -15,9 +15,8 @@ from qsit_plugin.chat import Conversation, stop_ids  # noqa: E402
 from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
 from qsit_plugin.training.data.collator import IGNORED, Collator  # noqa: E402
-from qsit_plugin.training.data.conversion import score_messages  # noqa: E402
 from qsit_plugin.training.data.dataset import QualityDataset, supervised_texts  # noqa: E402
-from qsit_plugin.training.data.rows import TrainingRow, write_rows  # noqa: E402
+from qsit_plugin.training.data.rows import TrainingRow, score_messages, write_rows  # noqa: E402
 from qsit_plugin.training.data.tokens import check_profile  # noqa: E402
 from qsit_plugin.training.forward import forward  # noqa: E402
 from qsit_plugin.training.levels import LevelScale  # noqa: E402

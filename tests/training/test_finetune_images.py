@@ -19,8 +19,8 @@ from qsit_plugin.images.reading import read_image  # noqa: E402
 from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
 from qsit_plugin.training.data.collator import Collator  # noqa: E402
-from qsit_plugin.training.data.conversations import row_of  # noqa: E402
 from qsit_plugin.training.data.dataset import QualityDataset, supervised_texts  # noqa: E402
+from qsit_plugin.training.data.formats import row_of  # noqa: E402
 from qsit_plugin.training.data.rows import RowError, TrainingRow, from_record, to_llava, to_record, write_rows  # noqa: E402
 from qsit_plugin.training.forward import forward  # noqa: E402
 from qsit_plugin.training.losses import token_losses, total_loss  # noqa: E402

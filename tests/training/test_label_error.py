@@ -10,9 +10,9 @@ import pytest
 from qsit_plugin.evaluation.datasets.authentic import Columns
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
 from qsit_plugin.protocol import LEVELS
+from qsit_plugin.training.data.checks import LabelError, label_error
 from qsit_plugin.training.data.conversations import convert_conversations
 from qsit_plugin.training.data.conversion import Conversion, Images, ScaleWarning
-from qsit_plugin.training.data.label_error import LabelError, label_error
 from qsit_plugin.training.data.ratings import convert_ratings
 from qsit_plugin.training.data.rows import TrainingRow, to_record, write_rows
 from qsit_plugin.training.levels import LevelScale

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsit_plugin.training.data.mixture import MixtureError, choose, read_mixture
-from qsit_plugin.training.data.plan import plan_lines, plan_of
+from qsit_plugin.training.data.mixture import MixtureError, choose, plan_lines, plan_of, read_mixture
 from qsit_plugin.training.data.sampler import MixtureSampler, largest_remainder
 
 SIZES = {"spaq": 40, "koniq": 25, "talk": 300}

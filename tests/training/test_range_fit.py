@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qsit_plugin.training.data.checks import range_warning
 from qsit_plugin.training.data.conversion import Images, ScaleWarning
-from qsit_plugin.training.data.range_fit import range_warning
 from qsit_plugin.training.data.ratings import convert_ratings
 from qsit_plugin.training.levels import LevelScale
 

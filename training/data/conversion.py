@@ -1,23 +1,20 @@
-"""What a conversion to training rows starts from and ends with, and how a rating is worded."""
+"""What a conversion to training rows starts from and ends with: the folder of images, the rows, the warnings."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 from qsit_plugin.evaluation.datasets.locate import path_below
 from qsit_plugin.evaluation.datasets.ratings import DatasetError
-from qsit_plugin.protocol import LEVELS, ScoreProfile
+from qsit_plugin.protocol import ScoreProfile
 
 from ..levels import LevelScale
-from .label_error import LabelError, label_error, off_range_text
-from .problems import Problems
-from .range_fit import range_warning
+from .checks import LabelError, Problems, contradiction_text, label_error, off_range_text, range_warning
 from .rows import TrainingRow
 
 RATING, VOTES = "rating", "votes"
@@ -29,15 +26,16 @@ SOFT_LABELS = (RATING, VOTES)
 class Conversion:
     """The rows, and what became of the others.
 
-    ``levels``: how many rows say each level. ``dropped``: rated images outside the range that is cut into levels, left
-    out as the published data leaves them out; no fault of theirs. ``problems``: what is wrong with a row. ``ratings``:
-    all that the file holds, by the scale that cuts them. ``warnings``: ranges that do not fit the ratings, and soft
-    labels that are not on the range, in words. ``notes``: what else a reader of the figures must know.
+    ``twins``: how many images were left out since another split has a near twin of them. ``levels``: how many rows have
+    each level. ``dropped``: rated images outside the range that is cut into levels, left out as the published data
+    leaves them out. ``problems``: what is wrong with the others. ``ratings``: all that the file holds, by the scale
+    that cuts them. ``warnings``: ranges that do not fit the ratings, and soft labels that are not on the range.
+    ``notes``: what else a reader of the figures must know. ``unscaled``: rows without a rating, or whose scale is not
+    known.
     """
 
     rows: list[TrainingRow] = field(default_factory=list)
     twins: int = 0
-    """Images that were left out since another split has a near twin of them."""
     levels: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
     problems: Problems = field(default_factory=Problems)
@@ -45,7 +43,6 @@ class Conversion:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unscaled: list[TrainingRow] = field(default_factory=list)
-    """Rows without a rating, or whose scale is not known."""
     _scored: dict[LevelScale, list[TrainingRow]] = field(default_factory=dict, repr=False)
 
     def rating(self, scale: LevelScale, mos: float) -> None:
@@ -60,21 +57,22 @@ class Conversion:
         (self.unscaled if scale is None else self._scored.setdefault(scale, [])).append(row)
 
     def label_errors(self) -> dict[LevelScale, LabelError]:
-        """What the soft labels keep of the ratings, for each scale that has some."""
+        """The difference between soft labels and ratings, for each scale that has some of both."""
         errors = {scale: label_error(scale, rows) for scale, rows in self._scored.items()}
         return {scale: error for scale, error in errors.items() if error is not None}
 
-    def check_scales(self, soft: str = RATING) -> None:
+    def check_scales(self, soft: str = RATING, profile: ScoreProfile | None = None) -> None:
         """Fill ``warnings``, and give each as a ``ScaleWarning`` to the caller of the function that converts.
 
         ``soft``: from what the labels were made; shares of votes are on another ruler because they were asked for.
+        ``profile``: that of rows whose labels and words others have made.
         """
-        for scale, ratings in self.ratings.items():
-            if text := range_warning(scale, ratings):
-                self.warnings.append(text)
-        for scale, error in self.label_errors().items():
-            if soft == RATING and not error.on_range:
-                self.warnings.append(off_range_text(scale, error))
+        found = [range_warning(scale, ratings) for scale, ratings in self.ratings.items()]
+        if soft == RATING:
+            found += [off_range_text(scale, error) for scale, error in self.label_errors().items()]
+        if profile is not None:
+            found.append(contradiction_text(self.unscaled, profile))
+        self.warnings += filter(None, found)
         for text in self.warnings:
             warnings.warn(text, ScaleWarning, stacklevel=3)
 
@@ -116,33 +114,6 @@ class Images:
         return self.prefix + image
 
 
-def check_wording(profile: ScoreProfile) -> None:
-    """Raise ValueError for a profile that reads level words apart from the prefix, such as the official one."""
-    if profile.answer_prefix != profile.answer_prefix.rstrip():
-        raise ValueError(
-            f"the answer prefix {profile.answer_prefix!r} ends in a space: its level words are read apart from it, and "
-            "a text of both would train other tokens. Give the profile 'training', or one like it"
-        )
-
-
-def score_messages(level: str, profile: ScoreProfile) -> list[dict[str, Any]]:
-    """The question for a rating and its answer, with the image after the question as in the published data."""
-    question = [{"type": "text", "text": profile.question}, {"type": "image"}]
-    answer = f"{profile.answer_prefix}{profile.level_words[LEVELS.index(level)]}."
-    return [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": [{"type": "text", "text": answer}]},
-    ]
-
-
-def level_said(answer: str, profile: ScoreProfile) -> str | None:
-    """The level in an answer that ``score_messages`` has worded; None for any other text."""
-    for level, word in zip(LEVELS, profile.level_words, strict=True):
-        if answer == f"{profile.answer_prefix}{word}.":
-            return level
-    return None
-
-
 def range_text(scale: LevelScale) -> str:
     """``"koniq (0 to 100)"``: a scale and the ratings that it allows."""
     low, high = scale.possible or (scale.low, scale.high)
@@ -152,3 +123,10 @@ def range_text(scale: LevelScale) -> str:
 def rounded(probabilities: Sequence[float]) -> tuple[float, ...]:
     """Six decimals, for files that people look into."""
     return tuple(round(p, 6) for p in probabilities)
+
+
+def check_split(title: str, split: str, found: Collection[str | None]) -> None:
+    """Raise DatasetError unless a split is "all", or one of those that were found."""
+    if split != "all" and split not in found:
+        splits = ", ".join([*sorted({name for name in found if name}), "all"])
+        raise DatasetError(f"{title} has no split {split!r}: give one of {splits}")

@@ -21,8 +21,8 @@ from qsit_plugin.protocol import ScoreProfile
 from qsit_plugin.tiling import Tiling
 
 from ..config import ConfigError
+from .checks import Problems
 from .image_checks import Size, check_images
-from .problems import Problems
 from .rows import RowError, TrainingRow
 from .sampler import seeded
 from .tokens import RowTokenizer, Tokens

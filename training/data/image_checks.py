@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from qsit_plugin.images.reading import ImageError, read_image
 from qsit_plugin.weights.verified import cache_folder
 
-from .problems import MISSING_IMAGE
+from .checks import MISSING_IMAGE
 
 UNREADABLE = "unreadable image"
 CHUNK = 32

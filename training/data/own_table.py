@@ -1,74 +1,105 @@
-"""Ratings of one's own that are not one csv or spreadsheet: tables in containers, with their images or without."""
+"""Ratings of the user's own that are not one csv or spreadsheet: tables in containers, and raw votes, one a row.
+
+Votes are averaged as they are: no rater is brought to the others' scale, weighted, or left out.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from qsit_plugin.evaluation.datasets.authentic import Columns
-from qsit_plugin.evaluation.datasets.holdout import hold_out
-from qsit_plugin.evaluation.datasets.published import CUSTOM, Ratings
+from qsit_plugin.evaluation.datasets.authentic import Columns, rated_row
 from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
 from qsit_plugin.evaluation.datasets.tables import Record, read_table
 
+from ..levels import LevelScale
+from .checks import BAD_ROW, OUT_OF_RANGE, Problems
 from .containers import IMAGE_KEYS, SPLIT, is_container, read_any, stem
-from .problems import BAD_ROW, Problems
+from .conversion import range_text
+
+NAME, RATING, RATER = "votes", "rating", "rater"
+"""Of this form in ``qsit train convert``, and of its columns by default; that of the raters may be missing then."""
 
 
-def read_columns_of(file: str | Path, columns: Columns, folder: Path, problems: Problems) -> list[Record]:
+def read_own(file: str | Path, columns: Columns, folder: Path, problems: Problems) -> list[Record]:
     """The rows of a csv, a spreadsheet or a container that has the columns. Raises DatasetError where one is missing.
 
-    ``folder``: where embedded images are written.
+    ``folder``: where embedded images are written. ``problems``: takes a row whose image is no path.
     """
     required = [name for name in (columns.image, columns.mos, columns.split, columns.group, columns.sd) if name]
     if not is_container(file):
         if not Path(file).is_file():
             raise DatasetError(f"{file}: no such file")
         return read_table(Path(file), required)
-    records = read_any(file, folder, problems, (columns.image, *IMAGE_KEYS))
-    held = dict.fromkeys(name for record in records for name in record if name != SPLIT)
-    if records and (absent := [name for name in required if name not in held]):
+    found = read_any(file, folder, problems, (columns.image, *IMAGE_KEYS))
+    held = dict.fromkeys(name for values in found for name in values if name != SPLIT)
+    if found and (absent := [name for name in required if name not in held]):
         raise DatasetError(
             f"{file} has no column {', '.join(map(repr, absent))}; it holds {', '.join(map(repr, held))}"
         )
-    return [Record(record, f"{stem(file)}, row {position}") for position, record in enumerate(records)]
+    records = []
+    for position, values in enumerate(found):
+        record, path = Record(values, f"{stem(file)}, row {position}"), values.get(columns.image)
+        if isinstance(path, str | int | float):
+            records.append(record)
+        else:
+            problems.add(BAD_ROW, f"{record.place}: the column {columns.image!r} holds no path, but {path!r:.60}")
+    return records
 
 
-def split_of(record: Record, columns: Columns) -> str | None:
-    """The split in its column; without one, that of the container."""
-    name = columns.split or SPLIT
-    return record.text(name) if record.has(name) else None
+def averaged(
+    records: Sequence[Record], columns: Columns, rater: str | None, scale: LevelScale, problems: Problems
+) -> tuple[list[RatedImage], str]:
+    """The images in the order of their first votes, and a note on the votes.
 
+    Args:
+        columns: ``mos`` names that of the ratings; split and group must be the same in all rows of an image.
+        rater: the column of the raters; by default "rater" where there is one.
+        problems: takes a malformed vote, one that is not on the scale, and a rater's second vote on an image.
 
-def image_of(record: Record, columns: Columns) -> str:
-    """The path in the column of images. Raises DatasetError for anything else."""
-    if not isinstance(path := record.values.get(columns.image), str | int | float):
-        raise DatasetError(f"{record.place}: the column {columns.image!r} holds no path, but {path!r:.60}")
-    return record.text(columns.image)
-
-
-def rated_images(records: Sequence[Record], columns: Columns, problems: Problems) -> Iterator[RatedImage]:
-    """One rated image a row; what is wrong with the others goes into ``problems``."""
-    for record in records:
+    ``sd`` is that of a sample (n - 1), None for an image with one vote. Raises DatasetError for a column that is
+    missing.
+    """
+    has_rater = any(record.has(rater or RATER) for record in records)
+    if rater and not has_rater:
+        raise DatasetError(f"the votes have no column {rater!r} for --rater-column")
+    votes: dict[str, dict[str, float]] = {}
+    firsts: dict[str, RatedImage] = {}
+    for position, record in enumerate(records):
         try:
-            mos = record.number(columns.mos)
-            yield RatedImage(
-                image_of(record, columns),
-                mos,
-                -mos if columns.lower_is_better else mos,
-                record.number_if_any(columns.sd) if columns.sd else None,
-                split=split_of(record, columns),
-                source=record.text(columns.group) if columns.group and record.has(columns.group) else "",
-            )
+            vote = rated_row(record, columns)
+            who = record.text(rater or RATER) if has_rater else str(position)
+            first = firsts.setdefault(vote.image, vote)
+            if (first.split, first.source) != (vote.split, vote.source):
+                raise DatasetError(f"{record.place}: {vote.image} has another split or group in an earlier row")
+            if who in votes.get(vote.image, {}):
+                raise DatasetError(f"{record.place}: {who} has rated {vote.image} in an earlier row")
         except DatasetError as error:
             problems.add(BAD_ROW, str(error))
+            continue
+        if scale.is_possible(vote.mos):
+            votes.setdefault(vote.image, {})[who] = vote.mos
+        else:
+            problems.add(OUT_OF_RANGE, f"{record.place}: {vote.mos:g} is not on the scale {range_text(scale)}")
+    rows = [_mean(firsts[image], list(given.values()), columns) for image, given in votes.items()]
+    return rows, _summary(votes, has_rater)
 
 
-def own_ratings(file: str | Path, rows: list[RatedImage], holdout: float | None) -> Ratings:
-    """The rows as ``read_ratings`` gives those of a csv. Raises DatasetError for an image that is listed twice."""
-    twice = [image for image, count in Counter(row.image for row in rows).items() if count > 1]
-    if twice:
-        raise DatasetError(f"{file} lists {len(twice)} images more than once, the first is {twice[0]}")
-    rows = rows if holdout is None else hold_out(rows, holdout)
-    return Ratings(CUSTOM, stem(file), "", tuple(rows), "all", None, fingerprint="")
+def _mean(first: RatedImage, votes: Sequence[float], columns: Columns) -> RatedImage:
+    mos = statistics.fmean(votes)
+    sd = statistics.stdev(votes) if len(votes) > 1 else None
+    quality = -mos if columns.lower_is_better else mos
+    return replace(first, mos=mos, quality=quality, sd=sd, columns={"raters": str(len(votes))})
+
+
+def _summary(votes: dict[str, dict[str, float]], has_rater: bool) -> str:
+    counts = [len(given) for given in votes.values()] or [0]
+    raters = len({who for given in votes.values() for who in given})
+    single = counts.count(1)
+    return (
+        f"{sum(counts):,} votes{f' of {raters:,} raters' if has_rater else ''} on {len(votes):,} images, {min(counts)} "
+        f"to {max(counts)} an image, averaged as they are: no rater is corrected or left out"
+        + (f"; {single:,} images have one vote, hence no deviation" if single else "")
+    )

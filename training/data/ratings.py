@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from qsit_plugin.evaluation.datasets.authentic import Columns
-from qsit_plugin.evaluation.datasets.holdout import check_whole
+from qsit_plugin.evaluation.datasets.authentic import Columns, rated_row
+from qsit_plugin.evaluation.datasets.holdout import check_whole, hold_out
 from qsit_plugin.evaluation.datasets.locate import locate, one_file
-from qsit_plugin.evaluation.datasets.published import CUSTOM, DATASETS, Ratings, read_ratings
+from qsit_plugin.evaluation.datasets.published import CUSTOM, DATASETS, check_unique, read_ratings
 from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
+from qsit_plugin.evaluation.datasets.tables import rated
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
 from ..levels import LevelScale
-from . import votes
-from .containers import is_container, stem
-from .conversations import ROW_SCALES
-from .conversion import (
-    RATING,
-    SOFT_LABELS,
-    VOTES,
-    Conversion,
-    Images,
-    check_wording,
-    range_text,
-    rounded,
-    score_messages,
-)
-from .own_table import own_ratings, rated_images, read_columns_of
-from .problems import BAD_ROW, MISSING_IMAGE, OUT_OF_RANGE, OUTSIDE_ROOT
-from .rows import TrainingRow
+from . import own_table
+from .checks import BAD_ROW, MISSING_IMAGE, OUT_OF_RANGE, OUTSIDE_ROOT
+from .containers import SPLIT, is_container, stem
+from .conversion import RATING, SOFT_LABELS, VOTES, Conversion, Images, check_split, range_text, rounded
+from .formats import ROW_SCALES
+from .rows import TrainingRow, check_wording, score_messages
 
-TRAINING_SPLIT = "training"
-TABLES = (CUSTOM, votes.NAME)
-"""Ratings of one's own, whose columns and range the user names."""
+TABLES = (CUSTOM, own_table.NAME)
+"""Ratings of the user's own, whose columns and range the user names."""
 NAMES = (*DATASETS, *TABLES)
 
 
@@ -56,9 +47,9 @@ def convert_ratings(
     """A rated dataset as score rows, in the order of its annotation file.
 
     Args:
-        name: a dataset that ``read_ratings`` knows; "csv": a table of one's own, one row an image; "votes": one row a
-            vote, see ``votes.averaged``.
-        annotations: the file as published; of one's own also a container, whose embedded images are written to the
+        name: a dataset that ``read_ratings`` knows; "csv": a table of the user's own, one row an image; "votes":
+            one row a vote, see ``own_table.averaged``.
+        annotations: the file as published; of the user's own also a container, whose embedded images are written to the
             image folder: see ``containers.read_any``.
         scale: the cut into levels; by default that of the dataset's name.
         soft: from what ``level_probs`` are made. "rating": from MOS and deviation, on the range that the words are cut
@@ -66,7 +57,7 @@ def convert_ratings(
             lie on another ruler: their mean is .541 where KonIQ's ratings stand at .662 of the range, and the likeliest
             level is the word in a third of the rows only.
         split: an official split, or "all"; by default the training split where the dataset has splits, else all.
-        columns: which columns a table of one's own has; ``rater``: that of the raters among votes.
+        columns: which columns a table of the user's own has; ``rater``: that of the raters among votes.
         profile: the wording; see ``check_wording``.
         partial: accept another number of images than the dataset has.
         holdout: this share of the training split is the split "validation" instead, by scene (``holdout.hold_out``).
@@ -84,29 +75,27 @@ def convert_ratings(
     scale = scale or LevelScale.named(name)
     check_wording(profile)
     result = Conversion()
-    if name == votes.NAME or (name == CUSTOM and is_container(annotations)):
-        columns = columns or Columns(mos=votes.RATING if name == votes.NAME else Columns.mos)
-        records = read_columns_of(annotations, columns, images.folder, result.problems)
-        if name == votes.NAME:
-            own, note = votes.averaged(records, columns, rater, scale, result.problems)
-            result.notes.append(note)
-        else:
-            own = list(rated_images(records, columns, result.problems))
-        ratings = own_ratings(annotations, own, holdout)
+    title = DATASETS[name].title if name in DATASETS else stem(annotations)
+    if name == own_table.NAME or (name == CUSTOM and is_container(annotations)):
+        columns = columns or Columns(mos=own_table.RATING if name == own_table.NAME else Columns.mos)
+        rows = _own_rows(name, annotations, columns, rater, scale, images, result)
+        check_unique(str(annotations), rows)
+        rows = rows if holdout is None else hold_out(rows, holdout)
     else:
         bad: list[str] = []
-        ratings = read_ratings(
-            name, annotations, split="all", columns=columns, partial=partial, bad=bad, holdout=holdout
-        )
-        for message in bad:
-            result.problems.add(BAD_ROW, message)
+        options: dict[str, Any] = {"columns": columns, "partial": partial, "bad": bad, "holdout": holdout}
+        rows = list(read_ratings(name, annotations, split="all", **options).rows)
+        result.problems.add_all(BAD_ROW, bad)
     if name in TABLES:
-        check_whole(ratings.rows)
-    rows = _chosen(ratings, split)
+        check_whole(rows)
+    if without_twins and not any(row.twins for row in rows):
+        raise DatasetError(f"no near twins are known for {title}: only biq2021 has a list of them")
+    rows = _chosen(name, title, rows, split)
     if soft == VOTES and any(row.votes is None for row in rows):
-        raise DatasetError(f"{ratings.title} has no vote shares for soft labels: only KonIQ-10k has; take {RATING!r}")
+        raise DatasetError(f"{title} has no vote shares for soft labels: only KonIQ-10k has; take {RATING!r}")
     if without_twins:
-        rows, result.twins = _alone(ratings, rows)
+        result.twins = sum(bool(row.twins) for row in rows)
+        rows = [row for row in rows if not row.twins]
     source = name if name in DATASETS else _own_source(annotations)
     for row, (path, fault) in zip(rows, _paths(images, rows), strict=True):
         result.rating(scale, row.mos)
@@ -115,62 +104,56 @@ def convert_ratings(
             result.problems.add(
                 fault, f"{row.image} is not {f'in {images.folder}' if fault == MISSING_IMAGE else cure}"
             )
+        elif not scale.is_possible(row.mos):
+            result.problems.add(OUT_OF_RANGE, f"{row.image}: {row.mos} is not on the scale {range_text(scale)}")
+        elif (level := scale.level(row.mos)) is None:
+            result.dropped += 1
         else:
-            _take(result, row, path, source, scale, soft, profile)
+            try:
+                result.add(_row(row, path, level, source, scale, soft, profile), level, scale)
+            except ValueError as error:  # a negative standard deviation, a path that leads out of the folder
+                result.problems.add(BAD_ROW, f"{row.image}: {error}")
     result.check_scales(soft)
     return result
 
 
-def _take(
-    result: Conversion, row: RatedImage, path: str, source: str, scale: LevelScale, soft: str, profile: ScoreProfile
-) -> None:
-    """Add the image as a row, or what is wrong with its rating."""
-    if not scale.is_possible(row.mos):
-        result.problems.add(OUT_OF_RANGE, f"{row.image}: {row.mos} is not on the scale {range_text(scale)}")
-    elif (level := scale.level(row.mos)) is None:
-        result.dropped += 1
+def _own_rows(
+    name: str, file: str | Path, columns: Columns, rater: str | None, scale: LevelScale, images: Images, to: Conversion
+) -> list[RatedImage]:
+    """A table in a container, or votes; the split of a row is that of its column, or else of the container."""
+    records = own_table.read_own(file, columns, images.folder, to.problems)
+    columns = replace(columns, split=columns.split or SPLIT)
+    if name == own_table.NAME:
+        rows, note = own_table.averaged(records, columns, rater, scale, to.problems)
+        to.notes.append(note)
     else:
-        try:
-            converted = _row(row, path, level, source, scale, soft, profile)
-        except ValueError as error:  # a negative standard deviation, a path that leads out of the folder
-            result.problems.add(BAD_ROW, f"{row.image}: {error}")
-        else:
-            result.add(converted, level, scale)
+        bad: list[str] = []
+        rows = rated(records, lambda record: rated_row(record, columns), bad)
+        to.problems.add_all(BAD_ROW, bad)
+    return rows
 
 
-def _chosen(ratings: Ratings, split: str | None) -> list[RatedImage]:
+def _chosen(name: str, title: str, rows: list[RatedImage], split: str | None) -> list[RatedImage]:
     """The rows of the split. Test images must not slip into training because a file does not name the splits."""
-    found = {row.split for row in ratings.rows if row.split}
-    if split is None and not found and ratings.name in DATASETS and DATASETS[ratings.name].splits:
+    found, dataset = {row.split for row in rows if row.split}, DATASETS.get(name)
+    if split is None and not found and dataset and dataset.splits:
         raise DatasetError(
-            f"{ratings.title} has official splits, but this file does not name them: take the file that does, or give "
+            f"{title} has official splits, but this file does not name them: take the file that does, or give "
             "--split all to train on the test images, too"
         )
-    official = ratings.name not in DATASETS or DATASETS[ratings.name].official_splits
-    wanted = split or (TRAINING_SPLIT if found and official else "all")
-    if wanted != "all" and wanted not in found:
-        raise DatasetError(
-            f"{ratings.title} has no split {wanted!r} in this file: give one of {', '.join([*sorted(found), 'all'])}"
-        )
-    return [row for row in ratings.rows if wanted in ("all", row.split)]
+    wanted = split or ("training" if found and (dataset is None or dataset.official_splits) else "all")
+    check_split(title, wanted, found)
+    return [row for row in rows if wanted in ("all", row.split)]
 
 
 def _own_source(table: str | Path) -> str:
-    """The name of a table of one's own. One that is called as a published dataset must not get that one's range."""
+    """The name of the user's table. One that is called as a published dataset must not get the range of that one."""
     name, whole = stem(table), Path(table).name
     return name if name not in ROW_SCALES else whole if whole != name else f"{name}-table"
 
 
-def _alone(ratings: Ratings, rows: list[RatedImage]) -> tuple[list[RatedImage], int]:
-    """The rows without near twins in another split, and how many others there were."""
-    if not any(row.twins for row in ratings.rows):
-        raise DatasetError(f"no near twins are known for {ratings.title}: only biq2021 has a list of them")
-    kept = [row for row in rows if not row.twins]
-    return kept, len(rows) - len(kept)
-
-
 def _paths(images: Images, rows: Sequence[RatedImage]) -> Iterator[tuple[str | None, str]]:
-    """Each row's path below the root; or None, and what is wrong then."""
+    """Each row's path below the root; or None, and the kind of problem."""
     if images.check:
         for file in locate(images.folder, rows):
             yield (None, MISSING_IMAGE) if file is None else (images.row_path(file), OUTSIDE_ROOT)

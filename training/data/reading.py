@@ -1,10 +1,9 @@
-"""What the readers of the record formats share: where an image is, what a rating says, and a rating as a row."""
+"""What the record formats share: where an image is, what a rating says, and a rating as a row."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from qsit_plugin.evaluation.datasets.locate import path_below
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
 from ..levels import SCALES, LevelScale
-from .conversion import level_said, rounded, score_messages
-from .rows import RowError, TrainingRow, messages_of
+from .conversion import rounded
+from .rows import RowError, TrainingRow, level_said, messages_of, score_messages
 
 
 @dataclass(frozen=True)
 class Reading:
-    """With what a record is read.
+    """With what a record is read. All methods raise RowError.
 
     ``source``: named in rows that do not say where they come from. ``scale``: of the ratings, where the user gives one.
     ``profile``: how ratings are worded. ``folder``: of the images; absolute paths below it are accepted. ``left_out``:
@@ -32,10 +31,21 @@ class Reading:
     folder: Path | None = None
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def image(self, named: Any) -> str | tuple[str, ...] | None:
-        """The ``image`` of a row from what a record names: nothing, a path, ``{"path": …}``, or a list of these."""
+    def id_of(self, record: dict[str, Any], position: int) -> str:
+        """The record's own id, or one of the source and the record's place in the file."""
+        return str(record.get("id") or f"{self.source}-{position}")
+
+    def images(self, named: Any) -> tuple[str, ...]:
+        """Image paths from what a record names: nothing, a path, ``{"path": …}``, or a list of these."""
         names = [] if named is None else named if isinstance(named, list) else [named]
-        return one_or_many([self._path(name) for name in names])
+        return tuple(map(self._path, names))
+
+    def one_image(self, record: dict[str, Any]) -> str:
+        """The one image of a rating, under ``image`` or ``img_path``."""
+        images = self.images(record.get("image", record.get("img_path")))
+        if len(images) != 1:
+            raise RowError(f"a rating is of one image, this is of {len(images)}" if images else "it names no image")
+        return images[0]
 
     def _path(self, named: Any) -> str:
         path = named.get("path") if isinstance(named, dict) else named
@@ -45,18 +55,13 @@ class Reading:
         return path.replace("\\", "/") if below is None else below
 
     def scale_of(self, image: str) -> LevelScale:
-        """The scale that the user gives, or that of the first folder of the image's path. Raises RowError."""
+        """The scale that the user gives, or that of the first folder of the image's path."""
         scale = self.scale or SCALES.get(image.split("/")[0])
         if scale is None:
             raise RowError(
                 f"{image!r} is in no folder named like a level scale ({', '.join(SCALES)}): give --scale, or --range"
             )
         return scale
-
-
-def one_or_many(paths: Sequence[str]) -> str | tuple[str, ...] | None:
-    """Image paths as a row has them."""
-    return paths[0] if len(paths) == 1 else tuple(paths) or None
 
 
 def number(record: dict[str, Any], key: str) -> float | None:
@@ -104,12 +109,12 @@ def rating(
     Its level is that of the file's answer; without one, that of the rating. ``level_probs``: as the file has them; by
     default made from ``mos`` and ``sd``. Raises RowError where neither a level nor a rating is there.
     """
-    image = one_image(record, reading)
+    image = reading.one_image(record)
     level = _level(record, mos, scale)
     if level_probs is None and mos is not None and scale is not None and scale.is_possible(mos):
         level_probs = rounded(scale.soft(mos, sd))
     return TrainingRow(
-        id=str(record.get("id") or (f"{reading.source}-{position}" if mos is None else f"{image}->{mos!r}")),
+        id=reading.id_of(record, position) if mos is None else str(record.get("id") or f"{image}->{mos!r}"),
         image=image,
         task="score",
         messages=score_messages(level, reading.profile),
@@ -130,11 +135,3 @@ def _level(record: dict[str, Any], mos: float | None, scale: LevelScale | None) 
     if level is None:
         raise RowError(f"{mos} is outside {scale.low:g} to {scale.high:g}, which {scale.name} cuts into levels")
     return level
-
-
-def one_image(record: dict[str, Any], reading: Reading) -> str:
-    """The one image of a rating, under ``image`` or ``img_path``. Raises RowError."""
-    image = reading.image(record.get("image", record.get("img_path")))
-    if not isinstance(image, str):
-        raise RowError("it names no image" if image is None else f"a rating is of one image, this is of {len(image)}")
-    return image

@@ -1,4 +1,4 @@
-"""One training sample: its JSONL form, which everything here reads and writes, and LLaVA's form.
+"""One training sample: its JSONL form, which everything here reads and writes, LLaVA's form, and the words of a rating.
 
 The JSONL form: ``{"id", "image", "task", "messages", "mos", "level_probs", "source", "split"}``, and where they are
 known ``"quality"`` and ``"group"``. ``image`` is a text, a list of texts or null. ``messages`` is what chat templates
@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qsit_plugin.errors import QSiTError
-from qsit_plugin.protocol import LEVELS
+from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 IMAGE_MARK = "<image>"
 TASKS = ("score", "interpret")
@@ -27,7 +27,11 @@ ROLES = {"human": "user", "gpt": "assistant"}
 
 
 class RowError(QSiTError, ValueError):
-    """A row that cannot be trained on; the message says why."""
+    """A row that cannot be trained on; the message says why. ``kind``: under which of ``checks.Problems`` it counts."""
+
+    def __init__(self, message: str, kind: str = "bad row"):
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,33 @@ class TrainingRow:
     def answer(self) -> str:
         """The text of the first answer."""
         return "".join(part["text"] for part in self.messages[1]["content"])
+
+
+def check_wording(profile: ScoreProfile) -> None:
+    """Raise ValueError for a profile that reads level words apart from the prefix, such as the official one."""
+    if profile.answer_prefix != profile.answer_prefix.rstrip():
+        raise ValueError(
+            f"the answer prefix {profile.answer_prefix!r} ends in a space: its level words are read apart from it, and "
+            "a text of both would train other tokens. Give the profile 'training', or one like it"
+        )
+
+
+def score_messages(level: str, profile: ScoreProfile) -> list[dict[str, Any]]:
+    """The question for a rating and its answer, with the image after the question as in the published data."""
+    question = [{"type": "text", "text": profile.question}, {"type": "image"}]
+    answer = f"{profile.answer_prefix}{profile.level_words[LEVELS.index(level)]}."
+    return [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+    ]
+
+
+def level_said(answer: str, profile: ScoreProfile) -> str | None:
+    """The level in an answer that ``score_messages`` has worded; None for any other text."""
+    for level, word in zip(LEVELS, profile.level_words, strict=True):
+        if answer == f"{profile.answer_prefix}{word}.":
+            return level
+    return None
 
 
 def only_image(row: TrainingRow) -> str:

@@ -20,8 +20,7 @@ from qsit_plugin.chat import Conversation
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from ..config import ConfigError
-from .conversion import level_said
-from .rows import RowError, TrainingRow
+from .rows import RowError, TrainingRow, level_said
 
 Turn = tuple[str | None, ...]
 """The parts of a turn: texts, and None for an image."""

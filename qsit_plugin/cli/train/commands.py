@@ -39,8 +39,7 @@ def plan(
     """
     import json
 
-    from qsit_plugin.training.data.mixture import MixtureError, read_data
-    from qsit_plugin.training.data.plan import plan_lines, plan_of
+    from qsit_plugin.training.data.mixture import MixtureError, plan_lines, plan_of, read_data
 
     from ..output import check_target
 

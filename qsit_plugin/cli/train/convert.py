@@ -237,15 +237,13 @@ def _tell_problems(result: Conversion, skip_bad: bool) -> None:
         say(line)
     count = f"{result.problems.total():,} rows"
     if not skip_bad:
-        stop(
-            f"{count} are not usable, nothing is written: mend them, or give --skip-bad to leave them out", SOME_FAILED
-        )
+        stop(f"{count} are not usable, nothing is written: fix them, or give --skip-bad to leave them out", SOME_FAILED)
     report(f"{count} are left out")
 
 
 def _tell_result(result: Conversion, images: Images, out: str, soft: str) -> None:
+    from qsit_plugin.training.data.checks import histogram
     from qsit_plugin.training.data.conversion import VOTES
-    from qsit_plugin.training.data.range_fit import histogram
 
     for line in result.notes:
         note(line)

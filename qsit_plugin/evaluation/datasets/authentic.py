@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,26 +112,30 @@ class Columns:
 
 
 def read_columns(path: Path, columns: Columns, bad: list[str] | None = None) -> list[RatedImage]:
-    """Any table with named columns, all of which are kept. ``quality`` is the negative rating where lower is better.
+    """Any table with named columns, all of which are kept.
 
     A row without a value in the column of deviations has no ``sd``; what else is wrong there makes it a bad row.
     """
     optional = [name for name in (columns.split, columns.group, columns.distortion, columns.sd) if name]
+    records = read_table(path, [columns.image, columns.mos, *optional])
+    return rated(records, lambda record: replace(rated_row(record, columns), columns=record.texts()), bad)
 
-    def row(record: Record) -> RatedImage:
-        mos = record.number(columns.mos)
-        split, group, distortion = (
-            record.text(name) if name and record.has(name) else None
-            for name in (columns.split, columns.group, columns.distortion)
-        )
-        quality = -mos if columns.lower_is_better else mos
-        image = record.text(columns.image)
-        sd = record.number_if_any(columns.sd) if columns.sd else None
-        return RatedImage(
-            image, mos, quality, sd, split=split, source=group or "", distortion=distortion, columns=record.texts()
-        )
 
-    return rated(read_table(path, [columns.image, columns.mos, *optional]), row, bad)
+def rated_row(record: Record, columns: Columns) -> RatedImage:
+    """The rating of a row, without its further columns; ``quality`` is the negative rating where lower is better.
+
+    Raises DatasetError for a row without an image, or with text in the place of a number.
+    """
+    mos = record.number(columns.mos)
+    split, group, distortion = (
+        record.text(name) if name and record.has(name) else None
+        for name in (columns.split, columns.group, columns.distortion)
+    )
+    quality = -mos if columns.lower_is_better else mos
+    sd = record.number_if_any(columns.sd) if columns.sd else None
+    return RatedImage(
+        record.text(columns.image), mos, quality, sd, split=split, source=group or "", distortion=distortion
+    )
 
 
 def _plain(image: str, mos: float, sd: float | None = None) -> RatedImage:

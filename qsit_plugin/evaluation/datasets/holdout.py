@@ -74,6 +74,6 @@ def check_whole(rows: Sequence[RatedImage]) -> None:
         first = next(row.source for row in rows if row.source in torn)
         splits = ", ".join(sorted({row.split for row in rows if row.source == first and row.split}))
         raise DatasetError(
-            f"the split tears {len(torn):,} of {len({row.source for row in rows}):,} sources apart, the first is "
-            f"{first} ({splits}): images of one source belong into one split; leave the split out and take --holdout"
+            f"{len(torn):,} of {len({row.source for row in rows}):,} groups are in more than one split, the first is "
+            f"{first} ({splits}): images of one group belong in one split; leave the split out and take --holdout"
         )

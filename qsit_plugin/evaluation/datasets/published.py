@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def read_ratings(
         rows = known.read(path, bad)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not a text file in UTF-8: {error}") from None
-    _check_unique(path, rows)
+    check_unique(path.name, rows)
     if not partial:
         _check_size(known, path, len(rows) + len(bad or ()), *known.size(rows))
     whole_splits = not bad and holdout is None  # a malformed row does not say which split it is of
@@ -194,10 +194,11 @@ def _check_size(known: Dataset, path: Path, found: int, expected: int | None, sp
         )
 
 
-def _check_unique(path: Path, rows: list[RatedImage]) -> None:
+def check_unique(title: str, rows: Sequence[RatedImage]) -> None:
+    """Raise DatasetError where an image is listed twice."""
     twice = [image for image, count in Counter(row.image for row in rows).items() if count > 1]
     if twice:
-        raise DatasetError(f"{path.name} lists {len(twice)} images more than once, the first is {twice[0]}")
+        raise DatasetError(f"{title} lists {len(twice)} images more than once, the first is {twice[0]}")
 
 
 def _fingerprint(rows: list[RatedImage]) -> str:
