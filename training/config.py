@@ -7,10 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field
-from pydantic_core import to_jsonable_python
-
-from .settings_file import ConfigError, Count, EachOnce, Flag, Number, Share, Text, Whole, read_file, settings
+from .settings_file import (
+    BeforeValidator,
+    ConfigError,
+    Count,
+    EachOnce,
+    Field,
+    Flag,
+    Number,
+    Share,
+    Text,
+    Whole,
+    read_file,
+    settings,
+    to_jsonable_python,
+)
 
 __all__ = ["ConfigError", "RunConfig", "read_config"]
 

@@ -10,8 +10,8 @@ from typing import Any
 from qsit_plugin.row_file import read_rows
 
 PICTURE = "training.png"
-FIGURES = ("srcc", "plcc", "accuracy")
-LOSSES = ("score_loss", "interpret_loss")
+FIGURES, LOSSES = ("srcc", "plcc", "accuracy"), ("score_loss", "interpret_loss")
+Curves = dict[str, list[tuple[int, float]]]
 
 
 def draw_curves(output: Path) -> Path | None:
@@ -21,32 +21,33 @@ def draw_curves(output: Path) -> Path | None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         return None
-    steps, checks = (
-        [json.loads(row) for row in read_rows(output / name)] for name in ("log.jsonl", "validation.jsonl")
-    )
+    steps, checks = ([json.loads(row) for row in read_rows(output / n)] for n in ("log.jsonl", "validation.jsonl"))
     if not steps:
         return None
     checks = [check for check in checks if check["rows"] == checks[0]["rows"]]  # all rows at the end: another measure
-    panels: list[tuple[str, dict[str, Sequence[tuple[int, float]]]]] = [
-        ("training loss", {"loss": [(row["step"], row["loss"]) for row in steps]}),
-        (
-            "learning rate",
-            {name: [(row["step"], row["learning_rate"][name]) for row in steps] for name in steps[0]["learning_rate"]},
-        ),
-    ]
-    for title, names in (("validation loss", LOSSES), ("validation", FIGURES)):
-        curves = {name: [(row["step"], row[name]) for row in checks if row.get(name) is not None] for name in names}
-        panels += [(title, {name: curve for name, curve in curves.items() if curve})] if any(curves.values()) else []
+    rates = steps[0]["learning_rate"]
+    panels: dict[str, Curves] = {
+        "training loss": _curves(steps, ["loss"]),
+        "learning rate": {name: [(row["step"], row["learning_rate"][name]) for row in steps] for name in rates},
+        "validation loss": _curves(checks, LOSSES),
+        "validation": _curves(checks, FIGURES),
+    }
+    panels = {title: curves for title, curves in panels.items() if curves}
     figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         _panel(axes, title, curves)
     path = output / PICTURE
     figure.savefig(path, dpi=110)
     return path
 
 
-def _panel(axes: Any, title: str, curves: dict[str, Sequence[tuple[int, float]]]) -> None:
+def _curves(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Curves:
+    curves = {name: [(row["step"], row[name]) for row in rows if row.get(name) is not None] for name in names}
+    return {name: curve for name, curve in curves.items() if curve}
+
+
+def _panel(axes: Any, title: str, curves: Curves) -> None:
     for name, curve in curves.items():
         axes.plot(*zip(*curve, strict=True), label=name, marker="." if len(curve) < 30 else None)
     axes.set_title(title, fontsize=10)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .data.dataset import QualityDataset
     from .data.mixture import Mixture
     from .loop import Loop
-    from .validation_callback import Validation
+    from .validation.callback import Validation
 
 log = logging.getLogger(__name__)
 RECORD = "run.json"
@@ -81,11 +81,11 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Say = log.info) -> 
     from .data.collator import Collator
     from .data.inputs import dataset_of, rows_of, validation_of
     from .data.tokens import check_profile
-    from .feedback import Balance
     from .loop import Loop
     from .model import make_trainable, open_base
     from .ranking import check_pairs
-    from .validation_callback import Validation
+    from .validation.callback import Validation
+    from .validation.feedback import Balance
 
     checkpoint = open_base(config, bf16=accelerator.mixed_precision == "bf16")
     check_profile(checkpoint.profile, checkpoint.tokenizer)

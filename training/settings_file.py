@@ -14,12 +14,14 @@ try:
     from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, ValidationError
     from pydantic.dataclasses import dataclass
     from pydantic.fields import FieldInfo
+    from pydantic_core import to_jsonable_python
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError('pydantic is not installed: pip install "qsit-plugin[train]"', name=error.name) from None
 
 from .errors import ConfigError
 
-__all__ = ["ConfigError", "parse_overrides", "read_file", "read_yaml", "settings"]
+__all__ = ["AfterValidator", "BeforeValidator", "ConfigError", "Field", "parse_overrides", "read_file", "read_yaml"]
+__all__ += ["settings", "to_jsonable_python"]
 
 Kind = TypeVar("Kind")
 

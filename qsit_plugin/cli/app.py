@@ -27,6 +27,10 @@ class Commands(TyperGroup):
             stop("interrupted", INTERRUPTED)
         except (WeightsError, ContextError) as error:  # also ProfileError, and NonFiniteError of a dtype that overflows
             stop(str(error), WRONG_USAGE)
+        except ModuleNotFoundError as error:
+            if "pip install" not in str(error):
+                raise
+            stop(str(error), WRONG_USAGE)
         except OSError as error:
             gone = reader_is_gone(error)
             if gone or is_full(error):

@@ -82,7 +82,7 @@ def test_what_is_saved_is_told_without_importing_torch(tmp_path: Path) -> None:
     """Ctrl-C may come while torch is imported; importing it once more takes seconds, or fails."""
     (tmp_path / "run.json").touch()
     code = (
-        "import sys; from qsit_plugin.cli.train.endings import what_a_run_has_saved as saved\n"
+        "import sys; from qsit_plugin.cli.train.reporting import what_a_run_has_saved as saved\n"
         "print(saved(sys.argv[1])); print('torch' in sys.modules)"
     )
     out, err = start(tmp_path, code=code).communicate(timeout=120)

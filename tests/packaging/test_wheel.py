@@ -49,6 +49,12 @@ def test_the_demo_photos_are_in_the_wheel(wheel, source):
     assert photos <= contents(wheel)
 
 
+def test_example_settings_and_the_table_of_distortions_are_in_the_wheel(wheel, source):
+    data = installed_names(source / ".", "configs/*.yaml") | {"qsit_plugin/training/synthetic/distortions.toml"}
+    assert len(data) > 5
+    assert data <= contents(wheel)
+
+
 def test_type_checkers_see_the_types_of_the_installed_package(wheel):
     assert "qsit_plugin/py.typed" in contents(wheel)
 

@@ -15,7 +15,7 @@ from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError, RunConfig  # noqa: E402
 from qsit_plugin.training.data.mixture import read_mixture  # noqa: E402
 from qsit_plugin.training.data.rows import write_rows  # noqa: E402
-from qsit_plugin.training.feedback import Balance, moved, with_share  # noqa: E402
+from qsit_plugin.training.validation.feedback import Balance, moved, with_share  # noqa: E402
 from tests.training.test_finetune_devices import by_torchrun, write_config  # noqa: E402
 from tests.training.test_finetune_resume import quiet, run_until, weights_of  # noqa: E402
 

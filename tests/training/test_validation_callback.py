@@ -15,13 +15,12 @@ from tests.training.runs import Data, require_training
 require_training()
 
 import qsit_plugin  # noqa: E402
-from qsit_plugin.training import best  # noqa: E402
 from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
 from qsit_plugin.training.data.rows import TrainingRow, write_rows  # noqa: E402
-from qsit_plugin.training.subset import stratified  # noqa: E402
-from qsit_plugin.training.validation import validate  # noqa: E402
-from qsit_plugin.training.validation_callback import reading  # noqa: E402
+from qsit_plugin.training.validation import best, validate  # noqa: E402
+from qsit_plugin.training.validation.callback import reading  # noqa: E402
+from qsit_plugin.training.validation.subset import stratified  # noqa: E402
 from tests.training.test_finetune_resume import quiet, run_until, weights_of  # noqa: E402
 
 

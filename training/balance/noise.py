@@ -19,7 +19,7 @@ from .fit import CONFIDENCE, DRAWS, Fit
 from .objective import Objective, scoring_of
 
 if TYPE_CHECKING:
-    from ..validation import Answers
+    from ..validation.measure import Answers
     from .trials import Trial
 
 NAMES = ("scoring", "accuracy", "objective")
@@ -127,7 +127,7 @@ def reweighted(answers: Answers) -> dict[str, list[float]]:
     """What a trial keeps: ``scoring`` and ``accuracy``, ``WEIGHTINGS`` values each, JSON-ready."""
     from qsit_plugin.evaluation.figures import LEAST
 
-    from ..validation import targets_of
+    from ..validation.measure import targets_of
 
     place = {image: number for number, image in enumerate(answers.images)}
     weights = np.random.default_rng(0).exponential(size=(WEIGHTINGS, len(place) + len(PSEUDO)))

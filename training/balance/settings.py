@@ -7,10 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
-from pydantic_core import to_jsonable_python
-
-from ..settings_file import Count, EachOnce, Share, Text, Whole, read_file, settings
+from ..settings_file import (
+    AfterValidator,
+    Count,
+    EachOnce,
+    Field,
+    Share,
+    Text,
+    Whole,
+    read_file,
+    settings,
+    to_jsonable_python,
+)
 from .design import FIRST_SCORING, GRID, GROUPS, QUALITY_GRID, Design
 from .objective import Objective
 

@@ -121,7 +121,7 @@ def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list
     """Of the result as a user would load it; and the same on other weights of the validation rows."""
     import qsit_plugin
 
-    from ..validation import answer, figures_of
+    from ..validation.measure import answer, figures_of
     from .noise import reweighted
 
     base, adapter = (study.config.base, result) if result.name == "adapter" else (result, None)

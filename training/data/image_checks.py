@@ -135,12 +135,12 @@ class _Cache:
     def _do(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         if not self.usable:
             return None
-        place = "the cache"
+        place: Path | str = "the cache"
         try:
             about = hashlib.sha256(str(self.folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
-            place = cache_folder() / "images" / f"{about[:32]}.sqlite"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(place, timeout=WAIT)) as file, file:
+            place = path = cache_folder() / "images" / f"{about[:32]}.sqlite"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(path, timeout=WAIT)) as file, file:
                 file.execute(
                     "CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, bytes INTEGER, time_ns INTEGER, "
                     "width INTEGER, height INTEGER, verified INTEGER)"

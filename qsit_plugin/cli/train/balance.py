@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..failures import note
-from .endings import ends_in_words, say
+from .reporting import report_errors, say
 
 if TYPE_CHECKING:
     from qsit_plugin.training.balance.report import Report
@@ -42,7 +42,7 @@ def search(
     from qsit_plugin.training.balance.search import search as run_search
     from qsit_plugin.training.balance.settings import read_settings
 
-    with ends_in_words(_same_command):
+    with report_errors(_same_command):
         chosen = read_settings(settings, changes or [])
         found = run_search(chosen, worker=_worker(worker), keep=keep, say=say, log=say if verbose else None)
         if found is not None:
@@ -62,7 +62,7 @@ def report(
     from qsit_plugin.training.balance.report import make_report
     from qsit_plugin.training.config import ConfigError
 
-    with ends_in_words(_same_command):
+    with report_errors(_same_command):
         if changes:
             raise ConfigError(
                 f"{changes[0]}: settings of a report were removed with the objectives weighted and constrained, leave "
@@ -103,7 +103,7 @@ def verify(
     from qsit_plugin.training.balance.verify import verify_lines
     from qsit_plugin.training.config import read_config
 
-    with ends_in_words(_same_command):
+    with report_errors(_same_command):
         trials = SearchSettings(
             run=config,
             output=output,

@@ -10,8 +10,8 @@ import typer
 from ..failures import WRONG_USAGE, ending, note, stop
 from . import balance
 from .convert import convert
-from .endings import ends_in_words, say, what_a_run_has_saved
 from .evaluate import evaluate
+from .reporting import report_errors, say, what_a_run_has_saved
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tune a model, and prepare the data for it.")
 
@@ -78,13 +78,13 @@ def run(
     from qsit_plugin.training.balance.ratio import as_settings, check_fits, read_ratio
     from qsit_plugin.training.config import read_config
 
-    with ends_in_words(lambda: "Nothing is written yet: give the same command again"):
+    with report_errors(lambda: "Nothing is written yet: give the same command again"):
         ratio = None if mixture is None else read_ratio(mixture)
         changes = settings or []
         chosen = read_config(config, changes if ratio is None else as_settings(ratio, config, changes))
         if ratio is not None:
             check_fits(ratio, chosen)
-    with ends_in_words(lambda: what_a_run_has_saved(chosen.output)):
+    with report_errors(lambda: what_a_run_has_saved(chosen.output)):
         from qsit_plugin.training.requirements import require_training
 
         require_training()

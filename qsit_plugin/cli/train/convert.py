@@ -11,7 +11,7 @@ import typer
 
 from .. import options
 from ..failures import SOME_FAILED, WRONG_USAGE, ending, note, report, stop
-from .endings import say
+from .reporting import say
 
 if TYPE_CHECKING:
     from qsit_plugin.training.data.conversion import Conversion, Images

@@ -37,7 +37,7 @@ def evaluate(
     The same figures as a run with validation rows gives while it trains. Ratings of several sources are never pooled:
     SRCC, PLCC and KRCC are then means over the sources. Choices are rows whose question lists lettered options.
     """
-    from qsit_plugin.training.validation import ANSWERS, validate
+    from qsit_plugin.training.validation.measure import ANSWERS, validate
 
     from .. import output
 

@@ -12,10 +12,10 @@ from typing import Any
 from qsit_plugin.checkpoint import Checkpoint
 from qsit_plugin.evaluation.figures import LEAST
 
-from .balance.objective import corrected, harmonic, scoring_of
-from .config import RunConfig
-from .export import export
-from .validation import Figures
+from ..balance.objective import corrected, harmonic, scoring_of
+from ..config import RunConfig
+from ..export import export
+from .measure import Figures
 
 FOLDER = "best"
 

@@ -12,9 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .config import ConfigError, RunConfig
-from .data.mixture import Mixture
-from .data.sampler import MixtureSampler
+from ..config import ConfigError, RunConfig
+from ..data.mixture import Mixture
+from ..data.sampler import MixtureSampler
 
 Entry = dict[str, Any]
 DIVERGED = "the training has diverged; begin again with a lower learning_rate or a longer warmup"

@@ -22,9 +22,9 @@ from qsit_plugin.evaluation.figures import LEAST
 from qsit_plugin.evaluation.statistics import agreement
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
-from .data.choices import choice_of
-from .data.rows import TrainingRow, level_said, only_image
-from .data.tokens import RowTokenizer
+from ..data.choices import choice_of
+from ..data.rows import TrainingRow, level_said, only_image
+from ..data.tokens import RowTokenizer
 
 if TYPE_CHECKING:
     from qsit_plugin.model import Look, QSiT

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from qsit_plugin.protocol import ScoreProfile
 
-from .data.choices import choice_of
-from .data.rows import TASKS, TrainingRow
-from .data.sampler import largest_remainder, seeded
-from .validation import true_level
+from ..data.choices import choice_of
+from ..data.rows import TASKS, TrainingRow
+from ..data.sampler import largest_remainder, seeded
+from .measure import true_level
 
 
 def stratified(rows: Sequence[TrainingRow], count: int, profile: ScoreProfile, seed: int) -> list[TrainingRow]:

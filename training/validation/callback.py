@@ -17,14 +17,14 @@ from qsit_plugin.checkpoint import Checkpoint
 from qsit_plugin.model import QSiT
 from qsit_plugin.row_file import append_row, write_whole
 
+from ..config import ConfigError
+from ..data.rows import TrainingRow
+from ..loop import Loop
+from ..run_log import RunLog, cut
 from . import best
-from .config import ConfigError
-from .data.rows import TrainingRow
 from .feedback import DIVERGED, Balance
-from .loop import Loop
-from .run_log import RunLog, cut
+from .measure import Figures, validate
 from .subset import stratified
-from .validation import Figures, validate
 
 JOURNAL, BALANCE = "validation.jsonl", "balance.json"
 

@@ -19,7 +19,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def ends_in_words(how_to_go_on: Callable[[], str]) -> Iterator[None]:
+def report_errors(how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """Every error that a user can cause ends the program with its message; Ctrl-C and SIGTERM with ``how_to_go_on()``
     and the status that shells give to a program that such a signal ended: 130 and 143."""
     from qsit_plugin.images.reading import ImageError
