@@ -63,7 +63,7 @@ class LevelScale:
 
     @classmethod
     def custom(cls, low: float, high: float, *, lower_is_better: bool = False) -> LevelScale:
-        """The scale of a dataset of one's own; both ends belong to it."""
+        """The scale of a dataset that has no name here; both ends belong to it."""
         return cls(CUSTOM, float(low), float(high), lower_is_better=lower_is_better)
 
     @property
@@ -89,9 +89,7 @@ class LevelScale:
         part = min(bisect_right(self.edges, mos) - 1, len(LEVELS) - 1)
         return (LEVELS if self.lower_is_better else _RISING)[part]
 
-    def soft(
-        self, mos: float, sd: float | None = None, votes: Sequence[float] | None = None
-    ) -> tuple[float, float, float, float, float]:
+    def soft(self, mos: float, sd: float | None = None, votes: Sequence[float] | None = None) -> tuple[float, ...]:
         """Probabilities of the five levels, excellent to bad, whose mean is the rating.
 
         The levels stand at five equal steps from one end of the range to the other, as in Q-SiT's score (1, .75, .5,
@@ -171,23 +169,21 @@ SCALES = {
 }
 """By the names that datasets have everywhere in this package."""
 
-Five = tuple[float, float, float, float, float]
-
 
 def _finite(mos: float) -> None:
     if not math.isfinite(mos):
         raise ValueError(f"a MOS must be a finite number, got {mos}")
 
 
-def _shares(votes: Sequence[float]) -> Five:
+def _shares(votes: Sequence[float]) -> tuple[float, ...]:
     if len(votes) != len(LEVELS) or not all(0 <= vote < math.inf for vote in votes) or sum(votes) <= 0:
         raise ValueError(f"there must be five shares or counts, excellent to bad, none below 0; got {list(votes)}")
     total = sum(votes)
-    return _five(vote / total for vote in votes)
+    return tuple(vote / total for vote in votes)
 
 
-def _neighbours(place: float) -> Five:
-    return _five(max(0.0, 1.0 - abs(place - step)) for step in range(len(LEVELS) - 1, -1, -1))
+def _neighbours(place: float) -> tuple[float, ...]:
+    return tuple(max(0.0, 1.0 - abs(place - step)) for step in range(len(LEVELS) - 1, -1, -1))
 
 
 BORDERS = (0.5, 1.5, 2.5, 3.5)
@@ -200,7 +196,7 @@ def _above(center: float, spread: float) -> list[float]:
     return [0.5 * math.erfc((border - center) / width) for border in BORDERS]
 
 
-def _spread(place: float, spread: float) -> Five:
+def _spread(place: float, spread: float) -> tuple[float, ...]:
     """The masses of the normal distribution of this width whose mean over the levels is ``place``, by bisection.
 
     That mean is the sum of what lies above the borders, and rises with the center. Ten spreads beyond an end the other
@@ -214,9 +210,4 @@ def _spread(place: float, spread: float) -> Five:
         else:
             high = center
     above = [1.0, *_above((low + high) / 2, spread), 0.0]
-    return _five(a - b for a, b in reversed(list(zip(above[:-1], above[1:], strict=True))))
-
-
-def _five(values: Iterable[float]) -> Five:
-    excellent, good, fair, poor, bad = values
-    return excellent, good, fair, poor, bad
+    return tuple(a - b for a, b in reversed(list(zip(above[:-1], above[1:], strict=True))))

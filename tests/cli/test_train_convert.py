@@ -73,7 +73,7 @@ def test_a_missing_library_is_named_with_the_command(
     ("arguments", "message"),
     [
         (["csv", "--rater-column", "who"], "--rater-column is for votes"),
-        (["votes", "--sd-column", "sd"], "votes have no deviation of their own"),
+        (["votes", "--sd-column", "sd"], "votes have no column of deviations"),
         (["votes"], "needs the range of its ratings"),
         (["swift", "--range", "1", "5"], "swift has no ratings: leave --range out"),
         (["deqa", "--lower-is-better"], "with --range for qsit, qalign, deqa and jsonl"),

@@ -76,7 +76,7 @@ def test_a_plain_id_leaves_the_level_alone(tmp_path: Path) -> None:
     [
         (qalign("1->77", "koniq/1.jpg", "great"), "is not 'The quality of the image is' and a level"),
         (qalign("1->77", ["a.jpg", "b.jpg"], "good"), "a rating is of one image, this is of 2"),  # type: ignore[arg-type]
-        (qalign("1", "1.jpg", "good", gt_score="high"), "its gt_score must be a finite number, got 'high'"),
+        (qalign("1", "1.jpg", "good", gt_score="high"), "its gt_score: 'high' is not a finite number"),
         ({"image": "1.jpg"}, "neither a rating nor an answer that says a level"),
         ({"img_path": "agiqa3k/1.jpg", "gt_score": 7}, "7.0 is outside 0 to 5"),
     ],
@@ -199,9 +199,9 @@ def test_an_answer_that_says_a_level_is_a_rating(tmp_path: Path) -> None:
 
 
 def test_system_prompts_are_left_out_and_that_is_said(tmp_path: Path) -> None:
-    told = {"role": "system", "content": "You are helpful."}
+    prompt = {"role": "system", "content": "You are helpful."}
     record = swift("<image>Sharp?", "No.", images=["1.jpg"])
-    record["messages"].insert(0, told)
+    record["messages"].insert(0, prompt)
     result = converted(tmp_path, "swift", record, swift("Why?", "So."), {"query": "a", "response": "b", "system": "c"})
     assert [len(row.messages) for row in result.rows] == [2, 2, 2]
     assert result.notes == ["system prompt (the chat template of the checkpoint has its own): left out of 2 rows"]
@@ -262,7 +262,7 @@ def test_json_has_no_splits_to_choose(tmp_path: Path) -> None:
         converted(tmp_path, "swift", swift("Why?", "So."), split="test")
 
 
-def test_lettered_options_about_several_images_or_none_are_no_question_of_q_bench(tmp_path: Path) -> None:
+def test_options_about_several_images_or_none_are_no_multiple_choice_question(tmp_path: Path) -> None:
     asked = "Which is sharper?\nA. the first\nB. the second"
     records = [
         swift(f"<image>{asked}", "A", images=["1.jpg"]),

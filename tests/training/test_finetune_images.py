@@ -16,6 +16,7 @@ import qsit_plugin  # noqa: E402
 from qsit_plugin.chat import stop_ids  # noqa: E402
 from qsit_plugin.engines.torch_engine import normalise  # noqa: E402
 from qsit_plugin.images.reading import read_image  # noqa: E402
+from qsit_plugin.row_file import read_rows  # noqa: E402
 from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
 from qsit_plugin.training.data.collator import Collator  # noqa: E402
@@ -170,7 +171,7 @@ def test_a_run_trains_on_rows_with_any_number_of_images(tuning: Data, tmp_path: 
     write_rows(tmp_path / "rows.jsonl", [*ROWS.values(), *tuning.rows])
     config = tuning.config(tmp_path / "out", data=str(tmp_path / "rows.jsonl"), batch_size=1, memory_probe=True)
     finetune.run(config, say=print)
-    assert len(read_rows(tmp_path / "out" / "log.jsonl")) == len(ROWS) + len(tuning.rows)
+    assert len(list(read_rows(tmp_path / "out" / "log.jsonl"))) == len(ROWS) + len(tuning.rows)
 
 
 @pytest.mark.parametrize("kind", ["text", "two"])

@@ -178,7 +178,7 @@ def test_an_options_line_is_marked_at_its_end_with_its_letter_and_whether_it_fit
     from qsit_plugin.training.nano.turns import NO_OPTION, tokens_of
 
     conversation = Conversation(words, CHAT_TEMPLATE, words.convert_tokens_to_ids("<image>"))
-    turn = text.lettered("Which?", ["motion blur", "noise", "banding"], 1)
+    turn = text.multiple_choice_turn("Which?", ["motion blur", "noise", "banding"], 1)
     ids, labels, _, marks = tokens_of(turn, conversation)
     ends = [i for i, mark in enumerate(marks) if mark != NO_OPTION]
     assert [marks[i] for i in ends] == [0, 2 + 1, 4]

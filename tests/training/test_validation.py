@@ -165,7 +165,9 @@ def test_figures_are_json_ready(tuning: Data, model: QSiT) -> None:
         ("Which?\nB. one\nA. other", "A", None),
     ],
 )
-def test_lettered_options_are_found_in_a_row(text: str, answer: str, expected: int | None) -> None:
+def test_the_options_of_a_multiple_choice_question_are_found_in_a_row(
+    text: str, answer: str, expected: int | None
+) -> None:
     found = choice_of(question(text, answer))
     assert (None if found is None else found.answer) == expected
     if found is not None:

@@ -199,8 +199,14 @@ def test_a_validation_file_that_is_not_there_is_named(tuning: Data, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"▁": 0, "A": 1, "B": 2}, "choices cannot be read: 'A' is 2 tokens .*; take rows with lettered options out"),
-        ({"▁A": 0, "[UNK]": 1}, r"choices cannot be read: the letters A, B, C are tokens \[0, 1, 1\]; take rows"),
+        (
+            {"▁": 0, "A": 1, "B": 2},
+            "multiple-choice answers cannot be read: 'A' is 2 tokens .*; take multiple-choice questions",
+        ),
+        (
+            {"▁A": 0, "[UNK]": 1},
+            r"cannot be read: the letters A, B, C are tokens \[0, 1, 1\]; take multiple-choice questions",
+        ),
     ],
 )
 def test_letters_that_are_not_one_token_each_are_refused(words: dict[str, int], message: str) -> None:

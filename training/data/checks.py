@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from ..levels import SCALES, LevelScale
-from .rows import TrainingRow, level_said
+from .rows import TrainingRow, level_in
 
 # ---- what is wrong with rows ----
 
@@ -30,15 +30,12 @@ class Problems:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, kind: str, what: str) -> None:
-        self.counts[kind] += 1
-        shown = self.examples.setdefault(kind, [])
-        if len(shown) < SHOWN:
-            shown.append(what)
-
-    def add_all(self, kind: str, messages: Iterable[str]) -> None:
+    def add(self, kind: str, *messages: str) -> None:
         for message in messages:
-            self.add(kind, message)
+            self.counts[kind] += 1
+            self.examples.setdefault(kind, [])
+            if self.counts[kind] <= SHOWN:
+                self.examples[kind].append(message)
 
     def __bool__(self) -> bool:
         return bool(self.counts)
@@ -222,7 +219,7 @@ def contradiction_text(rows: Sequence[TrainingRow], profile: ScoreProfile) -> st
     for row in rows:
         if row.level_probs is None or (row.mos is not None and row.source in SCALES):
             continue
-        if level := level_said(row.answer.strip(), profile):
+        if level := level_in(row.answer.strip(), profile):
             mean = sum(share * place for place, share in enumerate(row.level_probs))
             count, wrong = count + 1, wrong + (abs(mean - LEVELS.index(level)) > 1.0)
     if wrong <= 0.01 * count:

@@ -1,4 +1,4 @@
-"""Questions with lettered options among training rows, read as Q-Bench's: what ``accuracy`` is measured on.
+"""Multiple-choice questions among training rows, read as Q-Bench's: what ``accuracy`` is measured on.
 
 A row's question is a text, then one option a line ("A. blur"), perhaps an instruction; its answer is the letter
 ("B", "B.", "B. noise") or the option's text. This is the form of Q-Instruct and of LLVisionQA.
@@ -22,12 +22,12 @@ _WHAT = frozenset(("what", "which"))
 
 
 def choice_of(row: TrainingRow) -> Question | None:
-    """The first turn of a row as a question of Q-Bench's kind; None where it lists no lettered options, or the row has
-    no image or several.
+    """The first turn of a row as a multiple-choice question; None where it lists no options, or the row has no image or
+    several.
 
-    Options must be two or more lines lettered A, B, C … in this order. What stands below them is left out: the question
-    is put in the wording of Q-SiT's own evaluation. ``type`` is told by the question's first word, see ``kind_of``.
-    Raises ValueError for options without a right one among them.
+    Options must be two or more lines that begin with A, B, C … in this order. What stands below them is left out: the
+    question is put in the wording of Q-SiT's own evaluation. ``type`` follows from the question's first word, see
+    ``kind_of``. Raises ValueError where no option is the row's answer.
     """
     if row.task != "interpret" or len(row.images) != 1:
         return None

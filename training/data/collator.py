@@ -75,12 +75,12 @@ class Collator:
             weights /= weights.sum(-1, keepdim=True)
         task = torch.tensor([TASKS.index(sample.row.task) for sample in samples])
         rated = [number for number, level in enumerate(levels) if level is not None]
+        sizes = [(height, width) for sample in samples for width, height in sample.sizes]
+        shares = [samples[number].row.level_probs or [float("nan")] * 5 for number in rated]
         pairs = self._pairs([samples[number] for number in rated])
         return {
             "tiles": torch.cat([sample.tiles for sample in samples]),
-            "image_sizes": torch.tensor([size[::-1] for s in samples for size in s.sizes], dtype=torch.long).reshape(
-                -1, 2
-            ),
+            "image_sizes": torch.tensor(sizes, dtype=torch.long).reshape(-1, 2),
             "images": torch.tensor([len(sample.sizes) for sample in samples]),
             "input_ids": self._padded(ids),
             "places": torch.tensor(places),
@@ -89,9 +89,7 @@ class Collator:
             "task": task,
             "level_row": torch.tensor(rated, dtype=torch.long),
             "level_place": torch.tensor([column[levels[n]] for n in rated], dtype=torch.long),
-            "level_probs": torch.tensor(
-                [samples[n].row.level_probs or [float("nan")] * 5 for n in rated], dtype=torch.float32
-            ).reshape(-1, 5),
+            "level_probs": torch.tensor(shares, dtype=torch.float32).reshape(-1, 5),
             "level_source": torch.tensor([source_number(samples[n].row) for n in rated], dtype=torch.long),
             "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
             "amounts": torch.tensor([*(float(weights[task == n].sum()) for n in range(len(TASKS))), float(len(pairs))]),

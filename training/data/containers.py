@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,7 +38,7 @@ def is_container(file: str | Path) -> bool:
 
 
 def stem(file: str | Path) -> str:
-    """The name of a file without what says its form: ``votes`` of votes.tar.gz, ``name`` of hf:owner/name."""
+    """The name of a file without its suffix: ``votes`` of votes.tar.gz, ``name`` of hf:owner/name."""
     path = Path(str(file).removeprefix(HUB))
     return path.name.removesuffix(_suffix(path) or path.suffix)
 
@@ -100,7 +100,7 @@ def _records(file: str) -> Iterator[dict[str, Any]]:
 
 
 def _shards(folder: Path) -> Iterator[dict[str, Any]]:
-    """All files of a folder, by name; ``train-00000-of-00002.parquet`` says its split."""
+    """All files of a folder, by name; ``train-00000-of-00002.parquet`` names its split."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and _suffix(file))
     if not files:
         raise DatasetError(
@@ -136,12 +136,7 @@ def parquet(path: Path) -> Iterator[dict[str, Any]]:
         raise DatasetError(f"{path} is not a whole parquet file: {' '.join(str(error).split())}") from None
 
 
-SUFFIXES: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
-    ".parquet": parquet,
-    ".tar": tar,
-    ".tar.gz": tar,
-    ".tgz": tar,
-}
+SUFFIXES = {".parquet": parquet, ".tar": tar, ".tar.gz": tar, ".tgz": tar}
 
 
 def _dataset(file: str) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from ..levels import SCALES, LevelScale
 from .conversion import rounded
 from .reading import Reading, mos_in_id, number, rating
-from .rows import IMAGE_MARK, ROLES, RowError, TrainingRow, from_record, level_said, messages_of, score_messages
+from .rows import IMAGE_MARK, ROLES, RowError, TrainingRow, from_record, level_in, messages_of, score_messages
 
 QSIT, Q_INSTRUCT, LLAVA, QALIGN, DEQA, SWIFT, ROWS = "qsit", "q_instruct", "llava", "qalign", "deqa", "swift", "jsonl"
 
@@ -87,7 +87,7 @@ def deqa(record: dict[str, Any], position: int, reading: Reading) -> TrainingRow
     sd, shares = number(record, f"std{ending}"), _summing_to_one(record.get("level_probs"))
     row = rating(record, position, reading, mos=mos, scale=scale, sd=sd, level_probs=shares)
     level = scale.level(mos)
-    if level is not None and level_said(row.answer, reading.profile) == scale.level(max(mos - EDGE, scale.low)):
+    if level is not None and level_in(row.answer, reading.profile) == scale.level(max(mos - EDGE, scale.low)):
         return replace(row, messages=score_messages(level, reading.profile))
     return row
 
@@ -107,7 +107,7 @@ SPEAKERS = {role: name for name, role in ROLES.items()}
 
 
 def swift(record: dict[str, Any], position: int, reading: Reading) -> TrainingRow:
-    """A conversation; one answer that says a level in the profile's words is a rating, asked in the profile's words.
+    """A conversation; where the only answer is a level in the profile's words, a rating, asked in these words.
 
     ``{"messages": [{"role": "user", "content": "<image>Why?"}, …], "images": ["a.jpg"]}``; the content may also be a
     list of ``{"type": "text", "text"}`` and ``{"type": "image"}``, as TRL and transformers have it. The older form is
@@ -120,7 +120,7 @@ def swift(record: dict[str, Any], position: int, reading: Reading) -> TrainingRo
     if images and turns and not any(IMAGE_MARK in turn["value"] for turn in turns):
         turns[0]["value"] = IMAGE_MARK * len(images) + turns[0]["value"]
         messages = messages_of(turns)
-    level = level_said(turns[1]["value"], reading.profile) if len(turns) == 2 and len(images) == 1 else None
+    level = level_in(turns[1]["value"], reading.profile) if len(turns) == 2 and len(images) == 1 else None
     return TrainingRow(
         id=reading.id_of(record, position),
         image=images,
@@ -182,7 +182,7 @@ ROW_SCALES = {**SCALES, DEQA_SCALE.name: DEQA_SCALE}
 def row_of(record: dict[str, Any], position: int, source: str) -> TrainingRow:
     """A record of a file that is trained on as it is: one of our rows, or LLaVA's form. Raises RowError.
 
-    ``source``: named in rows that do not say where they come from.
+    ``source``: of rows that name none.
     """
     name = _format_of(record)
     if FORMATS[name].rewords:

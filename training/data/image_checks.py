@@ -29,8 +29,8 @@ from .checks import MISSING_IMAGE
 UNREADABLE = "unreadable image"
 CHUNK = 32
 """Images that a process looks at before it reports."""
-SPOKEN_EVERY = 10.0
-"""Seconds from one line on the progress to the next; what is found is kept as often."""
+REPORT_EVERY = 10.0
+"""Seconds from one line on the progress to the next; the cache is written as often."""
 WAIT = 10.0
 """Seconds that a process waits for another one that writes into the cache."""
 
@@ -40,7 +40,7 @@ State = tuple[int, int]
 Size = tuple[int, int]
 """Of an image: width and height in pixels."""
 Fault = tuple[str, str]
-"""What is wrong with an image: its kind, and in words."""
+"""What is wrong with an image: its kind, and the message."""
 
 
 def check_images(
@@ -91,7 +91,7 @@ def check_images(
                 sizes[name] = outcome
                 fresh.append(name)
         done += len(found)
-        if time.monotonic() - begun > SPOKEN_EVERY or done == len(left):
+        if time.monotonic() - begun > REPORT_EVERY or done == len(left):
             cache.write([(name, *states[name], *sizes[name], verify) for name in fresh])
             if done < len(left):
                 say(f"images: {done:,} of {len(left):,} {'verified' if verify else 'looked at'}")
@@ -118,7 +118,7 @@ def _look(folder: Path, verify: bool, names: Sequence[str]) -> list[tuple[str, S
 
 class _Cache:
     """Connections are short, so that processes do not wait for one another. Where the file cannot be used, everything
-    works without it, and that is said once."""
+    works without it, and one line reports that."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]):
         self.folder, self.say, self.usable = folder, say, True

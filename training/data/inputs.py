@@ -59,8 +59,8 @@ def dataset_of(
 def validation_of(path: str, config: RunConfig, checkpoint: Checkpoint) -> Mixture:
     """The validation rows, checked as those of training are; none is left out, so that all figures are of the same.
 
-    Raises ConfigError also for rows without an image or with several, choices without a right option, letters that are
-    not one token each, and a task without rows that balance needs.
+    Raises ConfigError also for rows without an image or with several, multiple-choice questions without a right option,
+    letters that are not one token each, and a task without rows that balance needs.
     """
     found = rows_of("validation", path, config.seed)
     rows = found.rows()
@@ -87,13 +87,15 @@ def validation_of(path: str, config: RunConfig, checkpoint: Checkpoint) -> Mixtu
 
 def check_letters(conversation: Conversation, count: int) -> None:
     """Raise ConfigError unless the first letters of the alphabet are one token each, and different ones."""
-    cure = "take rows with lettered options out of validation, or mend the tokenizer of the base"
+    cure = "take multiple-choice questions out of validation, or fix the tokenizer of the base"
     try:
         ids = [conversation.single_token(letter) for letter in letters(count)]
     except ValueError as error:
-        raise ConfigError(f"choices cannot be read: {error}; {cure}") from None
+        raise ConfigError(f"multiple-choice answers cannot be read: {error}; {cure}") from None
     if len(set(ids)) < count:
-        raise ConfigError(f"choices cannot be read: the letters {', '.join(letters(count))} are tokens {ids}; {cure}")
+        raise ConfigError(
+            f"multiple-choice answers cannot be read: the letters {', '.join(letters(count))} are tokens {ids}; {cure}"
+        )
 
 
 def _conversation(checkpoint: Checkpoint) -> Conversation:

@@ -88,12 +88,6 @@ def read_mixture(path: str | Path, *, seed: int = 0, folder: str | Path | None =
     return _mixture(_entries(path), path, seed, folder)
 
 
-def mixture_of_one(path: str | Path, *, seed: int = 0) -> Mixture:
-    """All rows of one file (``.json`` or ``.jsonl``). Raises MixtureError as ``read_mixture`` does."""
-    path = Path(path)
-    return _mixture([{"json_path": path.name, "sampling_strategy": "all"}], path, seed, None)
-
-
 def read_rows(path: str | Path, *, seed: int = 0) -> list[TrainingRow]:
     """All rows of a file, or those that a mixture (``.yaml``) chooses. Raises MixtureError as ``read_mixture`` does."""
     return read_data(path, seed=seed).rows()
@@ -111,7 +105,7 @@ def read_data(path: str | Path, *, seed: int = 0, folder: str | Path | None = No
         )
     if not path.is_file():
         raise MixtureError(f"no file {path}; qsit train convert writes one")
-    return mixture_of_one(path, seed=seed)
+    return _mixture([{"json_path": path.name, "sampling_strategy": "all"}], path, seed, None)
 
 
 def _mixture(entries: Sequence[dict[str, str]], path: Path, seed: int, folder: str | Path | None) -> Mixture:

@@ -8,26 +8,53 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from qsit_plugin.evaluation.datasets.authentic import Columns, rated_row
+from qsit_plugin.evaluation.datasets.published import check_unique
 from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
-from qsit_plugin.evaluation.datasets.tables import Record, read_table
+from qsit_plugin.evaluation.datasets.tables import Record, rated, read_table
 
 from ..levels import LevelScale
 from .checks import BAD_ROW, OUT_OF_RANGE, Problems
 from .containers import IMAGE_KEYS, SPLIT, is_container, read_any, stem
-from .conversion import range_text
+from .conversion import Conversion, range_text
 
-NAME, RATING, RATER = "votes", "rating", "rater"
-"""Of this form in ``qsit train convert``, and of its columns by default; that of the raters may be missing then."""
+VOTES, RATING, RATER = "votes", "rating", "rater"
+"""The name of this form in ``qsit train convert``, and of its columns by default; that of the raters may be missing."""
 
 
-def read_own(file: str | Path, columns: Columns, folder: Path, problems: Problems) -> list[Record]:
-    """The rows of a csv, a spreadsheet or a container that has the columns. Raises DatasetError where one is missing.
+def own_rows(
+    name: str,
+    file: str | Path,
+    columns: Columns | None,
+    rater: str | None,
+    folder: Path,
+    to: Conversion,
+    at: LevelScale,
+) -> list[RatedImage]:
+    """The images of a table, or of votes (``name`` "votes").
 
-    ``folder``: where embedded images are written. ``problems``: takes a row whose image is no path.
+    ``rater``, ``at``: the column and the scale of ``averaged``. ``folder``: where embedded images are written. ``to``:
+    takes malformed rows and notes. Raises DatasetError for a missing column, and for an image that is listed twice.
     """
+    columns = columns or Columns(mos=RATING if name == VOTES else Columns.mos)
+    records = _records(file, columns, folder, to.problems)
+    columns = replace(columns, split=columns.split or SPLIT)  # without a column, the split of the container
+    if name == VOTES:
+        rows, note = averaged(records, columns, rater, at, to.problems)
+        to.notes.append(note)
+    else:
+        bad: list[str] = []
+        rows = rated(records, partial(rated_row, columns=columns), bad)
+        to.problems.add(BAD_ROW, *bad)
+        check_unique(str(file), rows)
+    return rows
+
+
+def _records(file: str | Path, columns: Columns, folder: Path, problems: Problems) -> list[Record]:
+    """The rows of a csv, a spreadsheet or a container that has the columns."""
     required = [name for name in (columns.image, columns.mos, columns.split, columns.group, columns.sd) if name]
     if not is_container(file):
         if not Path(file).is_file():

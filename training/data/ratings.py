@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from qsit_plugin.evaluation.datasets.authentic import Columns, rated_row
+from qsit_plugin.evaluation.datasets.authentic import Columns
 from qsit_plugin.evaluation.datasets.holdout import check_whole, hold_out
 from qsit_plugin.evaluation.datasets.locate import locate, one_file
-from qsit_plugin.evaluation.datasets.published import CUSTOM, DATASETS, check_unique, read_ratings
+from qsit_plugin.evaluation.datasets.published import CUSTOM, DATASETS, read_ratings
 from qsit_plugin.evaluation.datasets.ratings import DatasetError, RatedImage
-from qsit_plugin.evaluation.datasets.tables import rated
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
 from ..levels import LevelScale
 from . import own_table
 from .checks import BAD_ROW, MISSING_IMAGE, OUT_OF_RANGE, OUTSIDE_ROOT
-from .containers import SPLIT, is_container, stem
+from .containers import is_container, stem
 from .conversion import RATING, SOFT_LABELS, VOTES, Conversion, Images, check_split, range_text, rounded
 from .formats import ROW_SCALES
 from .rows import TrainingRow, check_wording, score_messages
 
-TABLES = (CUSTOM, own_table.NAME)
+TABLES = (CUSTOM, own_table.VOTES)
 """Ratings of the user's own, whose columns and range the user names."""
 NAMES = (*DATASETS, *TABLES)
 
@@ -76,16 +73,14 @@ def convert_ratings(
     check_wording(profile)
     result = Conversion()
     title = DATASETS[name].title if name in DATASETS else stem(annotations)
-    if name == own_table.NAME or (name == CUSTOM and is_container(annotations)):
-        columns = columns or Columns(mos=own_table.RATING if name == own_table.NAME else Columns.mos)
-        rows = _own_rows(name, annotations, columns, rater, scale, images, result)
-        check_unique(str(annotations), rows)
+    if name == own_table.VOTES or (name == CUSTOM and is_container(annotations)):
+        rows = own_table.own_rows(name, annotations, columns, rater, images.folder, result, scale)
         rows = rows if holdout is None else hold_out(rows, holdout)
     else:
         bad: list[str] = []
-        options: dict[str, Any] = {"columns": columns, "partial": partial, "bad": bad, "holdout": holdout}
-        rows = list(read_ratings(name, annotations, split="all", **options).rows)
-        result.problems.add_all(BAD_ROW, bad)
+        found = read_ratings(name, annotations, split="all", columns=columns, partial=partial, bad=bad, holdout=holdout)
+        rows = list(found.rows)
+        result.problems.add(BAD_ROW, *bad)
     if name in TABLES:
         check_whole(rows)
     if without_twins and not any(row.twins for row in rows):
@@ -115,22 +110,6 @@ def convert_ratings(
                 result.problems.add(BAD_ROW, f"{row.image}: {error}")
     result.check_scales(soft)
     return result
-
-
-def _own_rows(
-    name: str, file: str | Path, columns: Columns, rater: str | None, scale: LevelScale, images: Images, to: Conversion
-) -> list[RatedImage]:
-    """A table in a container, or votes; the split of a row is that of its column, or else of the container."""
-    records = own_table.read_own(file, columns, images.folder, to.problems)
-    columns = replace(columns, split=columns.split or SPLIT)
-    if name == own_table.NAME:
-        rows, note = own_table.averaged(records, columns, rater, scale, to.problems)
-        to.notes.append(note)
-    else:
-        bad: list[str] = []
-        rows = rated(records, lambda record: rated_row(record, columns), bad)
-        to.problems.add_all(BAD_ROW, bad)
-    return rows
 
 
 def _chosen(name: str, title: str, rows: list[RatedImage], split: str | None) -> list[RatedImage]:

@@ -1,26 +1,27 @@
-"""What the record formats share: where an image is, what a rating says, and a rating as a row."""
+"""What the record formats share: image paths, numbers, levels, and a rating as a row."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qsit_plugin.evaluation.datasets.locate import path_below
+from qsit_plugin.evaluation.datasets.ratings import DatasetError
+from qsit_plugin.evaluation.datasets.tables import as_number
 from qsit_plugin.protocol import TRAINING_CONSISTENT, ScoreProfile
 
 from ..levels import SCALES, LevelScale
 from .conversion import rounded
-from .rows import RowError, TrainingRow, level_said, messages_of, score_messages
+from .rows import RowError, TrainingRow, level_in, messages_of, score_messages
 
 
 @dataclass(frozen=True)
 class Reading:
     """With what a record is read. All methods raise RowError.
 
-    ``source``: named in rows that do not say where they come from. ``scale``: of the ratings, where the user gives one.
+    ``source``: of rows that name none. ``scale``: of the ratings, where the user gives one.
     ``profile``: how ratings are worded. ``folder``: of the images; absolute paths below it are accepted. ``left_out``:
     what rows cannot hold and readers take out, counted by its name.
     """
@@ -67,15 +68,10 @@ class Reading:
 def number(record: dict[str, Any], key: str) -> float | None:
     """A finite number, also one as text; None where there is none. Raises RowError."""
     value = record.get(key)
-    if value is None:
-        return None
     try:
-        found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
-        raise RowError(f"its {key} must be a finite number, got {value!r}")
-    return found
+        return None if value is None else as_number(str(value), f"its {key}")
+    except DatasetError as error:
+        raise RowError(str(error)) from None
 
 
 def mos_in_id(identity: str) -> float:
@@ -87,8 +83,8 @@ def mos_in_id(identity: str) -> float:
 
 
 def level_of_answer(answer: str, profile: ScoreProfile) -> str:
-    """The level that an answer says in the profile's words. Raises RowError for any other answer."""
-    level = level_said(answer, profile)
+    """The level in an answer that has the profile's words. Raises RowError for any other answer."""
+    level = level_in(answer, profile)
     if level is None:
         raise RowError(f"the answer {answer!r:.80} is not {profile.answer_prefix!r} and a level")
     return level

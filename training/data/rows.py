@@ -114,7 +114,7 @@ def score_messages(level: str, profile: ScoreProfile) -> list[dict[str, Any]]:
     ]
 
 
-def level_said(answer: str, profile: ScoreProfile) -> str | None:
+def level_in(answer: str, profile: ScoreProfile) -> str | None:
     """The level in an answer that ``score_messages`` has worded; None for any other text."""
     for level, word in zip(LEVELS, profile.level_words, strict=True):
         if answer == f"{profile.answer_prefix}{word}.":

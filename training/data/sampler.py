@@ -12,7 +12,7 @@ import numpy as np
 
 
 def seeded(seed: int, name: str, *numbers: int) -> np.random.Generator:
-    """A generator of one source's own, so that a source added or taken out does not change the order of the others."""
+    """The generator of one source, so that a source added or taken out does not change the order of the others."""
     return np.random.default_rng([seed, zlib.crc32(name.encode()), *numbers])
 
 
@@ -26,6 +26,10 @@ def largest_remainder(shares: Mapping[str, float], count: int) -> dict[str, int]
     for name in by_loss[: count - sum(counts.values())]:
         counts[name] += 1
     return counts
+
+
+FIXED = ("seed", "sizes", "count", "world_size")
+"""What must be the same where a run goes on."""
 
 
 class MixtureSampler:
@@ -124,19 +128,12 @@ class MixtureSampler:
         at = self.position if position is None else position
         if not 0 <= at <= len(self):
             raise ValueError(f"an epoch has {len(self)} rows on each rank, the position cannot be {at}")
-        return {
-            "seed": self.seed,
-            "sizes": self.sizes,
-            "count": self.count,
-            "world_size": self.world_size,
-            "epoch": self.epoch,
-            "position": at,
-            "shares": [[epoch, given] for epoch, given in self._shares.items()],
-        }
+        fixed = {name: getattr(self, name) for name in FIXED}
+        return {**fixed, "epoch": self.epoch, "position": at, "shares": [list(pair) for pair in self._shares.items()]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the state was taken. Raises ValueError where sources, seed, count or world size differ."""
-        for name in ("seed", "sizes", "count", "world_size"):
+        for name in FIXED:
             if state[name] != getattr(self, name):
                 raise ValueError(
                     f"the state is of a mixture with {name} {state[name]}, this one has {getattr(self, name)}: the "

@@ -20,7 +20,7 @@ from qsit_plugin.chat import Conversation
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from ..config import ConfigError
-from .rows import RowError, TrainingRow, level_said
+from .rows import RowError, TrainingRow, level_in
 
 Turn = tuple[str | None, ...]
 """The parts of a turn: texts, and None for an image."""
@@ -106,7 +106,7 @@ class RowTokenizer:
     def _pieces(self, answer: str) -> list[tuple[int, ...]]:
         """Prefix, level word and what follows, tokenised apart as at inference."""
         profile = self.profile
-        level = LEVELS.index(level_said(answer, profile) or "")
+        level = LEVELS.index(level_in(answer, profile) or "")
         rest = answer[len(profile.answer_prefix) + len(profile.level_words[level]) :]
         return [self._ids(profile.answer_prefix), (profile.level_token_ids[level],), self._ids(rest)]
 
@@ -122,7 +122,7 @@ class RowTokenizer:
 def _check_wording(row: TrainingRow, profile: ScoreProfile) -> None:
     """A rating must be asked and answered as inference asks and reads it."""
     question, answer = _text(row.messages[0]), _text(row.messages[1]).strip()
-    if question != profile.question or level_said(answer, profile) is None or len(row.messages) != 2:
+    if question != profile.question or level_in(answer, profile) is None or len(row.messages) != 2:
         raise RowError(
             f"it is a rating, but not in the profile's words ({profile.question!r}, "
             f"{profile.answer_prefix + profile.level_words[1] + '.'!r}); it says {question!r}, {answer!r}. Give the "

@@ -5,7 +5,7 @@ and interpreting is demonstrated on, and a way to try fine-tuning without any do
 
 Writes ``data/images``, and ``scoring.jsonl`` (ratings), ``quality.jsonl`` (questions about quality) and
 ``general.jsonl`` (questions about anything else) with one row an image each, after the three kinds of data that Q-SiT
-was trained on; ``validation.jsonl`` with ratings and lettered questions about photos that are held out.
+was trained on; ``validation.jsonl`` with ratings and multiple-choice questions about photos that are held out.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def rows_of(
 ) -> Iterator[TrainingRow]:
     """The rating, the question about quality and the general one of an image that is stored as ``name``.
 
-    ``choices``: every question about quality is a lettered one, as Q-Bench's are.
+    ``choices``: every question about quality is a multiple-choice question, as Q-Bench's are.
     """
     score = severity_score(defects)
     named = [defect for defect in defects if defect.visible > text.HARDLY]
@@ -86,8 +86,8 @@ def rows_of(
         group=identity.partition("/")[0],
     )
     for source, turn in (("quality", quality), ("general", general_turn(clean, rng))):
-        spoken = messages(turn.question, turn.answer)
-        yield TrainingRow(f"{identity}#{source}", name, "interpret", spoken, source=source, split=split)
+        turns = messages(turn.question, turn.answer)
+        yield TrainingRow(f"{identity}#{source}", name, "interpret", turns, source=source, split=split)
 
 
 def general_turn(clean: Image.Image, rng: np.random.Generator) -> text.Turn:
@@ -96,11 +96,11 @@ def general_turn(clean: Image.Image, rng: np.random.Generator) -> text.Turn:
         hue, saturation, _ = np.asarray(clean.convert("HSV"), float).reshape(-1, 3).T
         sectors = np.rint(hue / 256 * len(COLORS)).astype(int) % len(COLORS)
         weights = np.bincount(sectors, weights=saturation, minlength=len(COLORS))
-        return text.lettered("Which color is the main one of this image?", COLORS, int(weights.argmax()))
+        return text.multiple_choice_turn("Which color is the main one of this image?", COLORS, int(weights.argmax()))
     grey, half = np.asarray(clean.convert("L"), float), SIDE // 2
     sides = {"left": grey[:, :half], "right": grey[:, half:], "top": grey[:half], "bottom": grey[half:]}
     brightest = int(np.argmax([side.mean() for side in sides.values()]))
-    return text.lettered("Which side of this image is the brightest?", list(sides), brightest)
+    return text.multiple_choice_turn("Which side of this image is the brightest?", list(sides), brightest)
 
 
 def messages(question: str, answer: str) -> list[dict[str, Any]]:

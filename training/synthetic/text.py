@@ -1,7 +1,8 @@
 """The questions and answers that qsit-nano learns from: a small grammar over what was done to a view.
 
-Three kinds of turn: the score (a level word after the profile's prefix), a lettered choice, and free text that names
-the distortion first. An answer that begins with the kind was learned several times better than one that ends with it.
+Three kinds of turn: the score (a level word after the profile's prefix), a multiple-choice question, and free text
+that names the distortion first. An answer that begins with the kind was learned several times better than one that
+ends with it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def alias(name: str, rng: np.random.Generator, share: float = 0.3) -> str:
     return pick(words.SYNONYMS[name], rng) if rng.random() < share else name
 
 
-def lettered(question: str, options: Sequence[str], right: int) -> Turn:
+def multiple_choice_turn(question: str, options: Sequence[str], right: int) -> Turn:
     letter = protocol.letters(len(options))[right]
     return Turn("letter", protocol.multiple_choice(question, options), f"{letter}. {options[right]}")
 
@@ -60,8 +61,8 @@ def lettered(question: str, options: Sequence[str], right: int) -> Turn:
 def either_order(question: str, options: Sequence[str], right: int, rng: np.random.Generator) -> Turn:
     """Two options, in half of the cases in the reverse order."""
     if rng.random() < 0.5:
-        return lettered(question, options, right)
-    return lettered(question, options[::-1], 1 - right)
+        return multiple_choice_turn(question, options, right)
+    return multiple_choice_turn(question, options[::-1], 1 - right)
 
 
 def score_turn(score: float) -> Turn:
@@ -92,7 +93,7 @@ def naming_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
     options = [pick(words.NONE, rng) if n is None else alias(n, rng, share) for n in names]
     if rng.random() < 0.15:
         options = [option[0].upper() + option[1:] for option in options]
-    return lettered(question, options, names.index(name))
+    return multiple_choice_turn(question, options, names.index(name))
 
 
 def attribute_turn(defects: Sequence[Defect], rng: np.random.Generator) -> Turn:
@@ -168,12 +169,12 @@ def extent(visible: float) -> str:
 
 
 def rating_turn(score: float, rng: np.random.Generator) -> Turn:
-    """The level as a lettered choice."""
+    """The level as a multiple-choice question."""
     options = [word.capitalize() for word in protocol.LEVELS]
     if rng.random() < 0.5:
         options.reverse()
     question = pick(("How would you rate the quality of this image?", "How is the quality of this image?"), rng)
-    return lettered(question, options, options.index(level_word(score).capitalize()))
+    return multiple_choice_turn(question, options, options.index(level_word(score).capitalize()))
 
 
 def turns_for(defects: Sequence[Defect], score: float, rng: np.random.Generator) -> list[Turn]:

@@ -23,7 +23,7 @@ from qsit_plugin.evaluation.statistics import agreement
 from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from ..data.choices import choice_of
-from ..data.rows import TrainingRow, level_said, only_image
+from ..data.rows import TrainingRow, level_in, only_image
 from ..data.tokens import RowTokenizer
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def true_level(row: TrainingRow, profile: ScoreProfile) -> int:
 
     Raises ValueError where it has neither.
     """
-    said = level_said(row.answer.strip(), profile)
+    said = level_in(row.answer.strip(), profile)
     if said is not None:
         return LEVELS.index(said)
     if row.level_probs is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qsit_plugin.training.data.conversion import Conversion, Images
     from qsit_plugin.training.levels import LevelScale
 
-_TABLE = "A table of your own (csv, votes)"
+_TABLE = "Your own table (csv, votes)"
 
 
 def convert(
@@ -102,7 +102,7 @@ def convert(
 ) -> None:
     """Turn a dataset into training rows, one JSON object a line.
 
-    Missing images, malformed rows, ratings out of range, and texts that say another level than the rating are counted
+    Missing images, malformed rows, ratings out of range, and texts with another level than the rating are counted
     and the first five of each listed; then nothing is written, unless --skip-bad is given. A range that does not fit
     the ratings is warned of.
     """
@@ -125,11 +125,11 @@ def convert(
         result = _converted(asked, place, chosen, profile)
     for line in result.warnings:
         report(line)
-    _tell_problems(result, skip_bad)
+    _report_problems(result, skip_bad)
     if not result.rows:
         stop("no row is left, nothing is written", SOME_FAILED)
     write_rows(out, result.rows)
-    _tell_result(result, place, out, soft_labels)
+    _report_result(result, place, out, soft_labels)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Asked:
 
 
 def _check(asked: _Asked, own_columns: bool) -> None:
-    """End here where an option means nothing to this name."""
+    """Stop where an option does not apply to this name."""
     from qsit_plugin.training.data import conversations
     from qsit_plugin.training.data import ratings as rated
     from qsit_plugin.training.data.containers import is_container
@@ -166,7 +166,7 @@ def _check(asked: _Asked, own_columns: bool) -> None:
         (own_columns and name not in rated.TABLES,
          f"the form of {name} is known; the options for columns need csv as the name, or votes"),
         (asked.rater and name != "votes", "--rater-column is for votes: leave it out"),
-        (name == "votes" and asked.columns.sd, "votes have no deviation of their own: leave --sd-column out"),
+        (name == "votes" and asked.columns.sd, "votes have no column of deviations: leave --sd-column out"),
         (falling and not (asked.range and ranged),
          f"the direction of {name} is known; --lower-is-better is for csv, and with --range for qsit, qalign, deqa and "
          "jsonl (and for votes)"),
@@ -212,7 +212,7 @@ def _converted(asked: _Asked, place: Images, scale: LevelScale | None, profile: 
 
     common: dict[str, Any] = {"scale": scale, "profile": profile_for(".", profile), "split": asked.split}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ScaleWarning)  # said by the command, in one line each
+        warnings.simplefilter("ignore", ScaleWarning)  # the command prints them, one line each
         if asked.name in conversations.FORMATS:
             return conversations.convert_conversations(asked.name, asked.file, place, **common)
         return rated.convert_ratings(
@@ -229,8 +229,8 @@ def _converted(asked: _Asked, place: Images, scale: LevelScale | None, profile: 
         )
 
 
-def _tell_problems(result: Conversion, skip_bad: bool) -> None:
-    """Say what is wrong, and end here unless it is to be skipped."""
+def _report_problems(result: Conversion, skip_bad: bool) -> None:
+    """Report what is wrong, and stop here unless it is to be skipped."""
     if not result.problems:
         return
     for line in result.problems.lines():
@@ -241,7 +241,7 @@ def _tell_problems(result: Conversion, skip_bad: bool) -> None:
     report(f"{count} are left out")
 
 
-def _tell_result(result: Conversion, images: Images, out: str, soft: str) -> None:
+def _report_result(result: Conversion, images: Images, out: str, soft: str) -> None:
     from qsit_plugin.training.data.checks import histogram
     from qsit_plugin.training.data.conversion import VOTES
 
