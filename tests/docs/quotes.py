@@ -118,6 +118,13 @@ def _defined(node: ast.stmt) -> set[str]:
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
+def settings_of(path: Path, name: str) -> list[str]:
+    """The settings that a class of them has, without importing it: its library may be missing."""
+    (kind,) = (node for node in ast.parse(path.read_text("utf-8")).body if getattr(node, "name", "") == name)
+    fields = [node for node in kind.body if isinstance(node, ast.AnnAssign)]
+    return [ast.unparse(node.target) for node in fields if "ClassVar" not in ast.unparse(node.annotation)]
+
+
 def found(name: str) -> bool:
     """Whether ``qsit_plugin.a.b`` is a module, or a name in one."""
     if module_file(name) or (ROOT / name.replace(".", "/")).is_dir():
