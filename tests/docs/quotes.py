@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import typer
+
+from qsit_plugin.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {"nodes": "nodes", "training": "training", "weights": "weights"}
@@ -71,6 +76,22 @@ def commands(program: str) -> Iterator[tuple[Quote, list[str]]]:
 
 def options(words: list[str]) -> list[str]:
     return [word.split("=")[0] for word in words if OPTION.fullmatch(word.split("=")[0])]
+
+
+def resolved(words: list[str]) -> tuple[Any, list[str], bool]:
+    """(the command that the words lead to, the words that are left, whether the sub-command is there)."""
+    command = typer.main.get_command(app)
+    while words and hasattr(command, "commands"):
+        if words[0] in command.commands:
+            command, words = command.commands[words[0]], words[1:]
+        else:
+            return command, words, words[0] in ("...", "…") or words[0].startswith("-")
+    return command, words, True
+
+
+def known(command: Any) -> set[str]:
+    """The options of a command."""
+    return {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
 
 
 @cache

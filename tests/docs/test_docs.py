@@ -4,13 +4,11 @@ import json
 import re
 import tomllib
 
-import pytest
 import typer
 
 from qsit_plugin.cli.app import app
 from qsit_plugin.evaluation.datasets.published import DATASETS
 from qsit_plugin.scores import COLUMNS, flat, score_row
-from qsit_plugin.training.data import conversations, ratings
 from qsit_plugin.training.synthetic.distortions import KINDS
 from tests.docs.quotes import (
     FENCE,
@@ -21,10 +19,11 @@ from tests.docs.quotes import (
     documents,
     files,
     found,
+    known,
     module_file,
     options,
     quotes,
-    settings_of,
+    resolved,
     sources,
     text_of,
 )
@@ -37,21 +36,6 @@ PYIQAS = {"tests/test_metric_general.py"}
 
 OTHERS = {"pip", "torchrun", "accelerate", "pytest", "pyiqa", "mkdocs"}
 """Programs whose options are not ours."""
-
-
-def resolved(words):
-    """(the command that the words lead to, the words that are left, whether the sub-command is there)."""
-    command = typer.main.get_command(app)
-    while words and hasattr(command, "commands"):
-        if words[0] in command.commands:
-            command, words = command.commands[words[0]], words[1:]
-        else:
-            return command, words, words[0] in ("...", "…") or words[0].startswith("-")
-    return command, words, True
-
-
-def known(command):
-    return {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
 
 
 def every_option():
@@ -180,67 +164,6 @@ def test_every_environment_variable_of_ours_that_a_document_names_is_read():
     named = {name for document in documents() for name in re.findall(r"\bQSIT_[A-Z_]+\b", text_of(document))}
     assert len(named) > 2
     assert not [name for name in sorted(named - {"QSIT_PYIQA_SDIST"}) if f'"{name}"' not in sources()]  # a test's own
-
-
-def guide(*names):
-    return "".join((ROOT / "docs" / name).read_text("utf-8") for name in names)
-
-
-GUIDE = ("training.md", "training-data.md", "training-run.md", "balance.md")
-RUN, SEARCH = ROOT / "training" / "config.py", ROOT / "training" / "balance" / "settings.py"
-
-
-def test_every_setting_that_the_training_guide_or_an_example_shows_is_one_of_a_run_or_a_search():
-    settings = {*settings_of(RUN, "RunConfig"), *settings_of(SEARCH, "SearchSettings"), "datasets"}
-    shown = "\n".join(re.findall(r"```yaml\n(.*?)```", guide(*GUIDE), re.DOTALL))
-    for name in ("lora.yaml", "full.yaml", "balance.yaml"):
-        shown += (ROOT / "training" / "configs" / name).read_text("utf-8")
-    named = set(re.findall(r"^(?:# )?(\w+): ", shown, re.MULTILINE))
-    for _, words in commands("qsit"):
-        if words[:2] == ["train", "run"] or words[:3] == ["train", "balance", "search"]:
-            named |= {word.split("=")[0] for word in words[2:] if re.match(r"\w+=", word)}
-    assert len(named) > 25
-    assert not named - settings
-
-
-@pytest.mark.parametrize(
-    ("path", "name", "page"), [(RUN, "RunConfig", "training-run.md"), (SEARCH, "SearchSettings", "balance.md")]
-)
-def test_every_setting_is_in_a_table_of_the_training_guide(path, name, page):
-    rows = re.findall(r"^\| (`[^|]*) \|", guide(page), re.MULTILINE)
-    told = [setting for row in rows for setting in re.findall(r"`(\w+)`", row)]
-    assert not [setting for setting in settings_of(path, name) if told.count(setting) < 1]
-
-
-def test_every_form_that_is_converted_is_in_the_table_of_forms():
-    first = re.findall(r"^\| (`[^|]*) \|", guide("training-data.md"), re.MULTILINE)
-    told = {name for cell in first for name in re.findall(r"`(\w+)`", cell)}
-    assert not {*ratings.NAMES, *conversations.NAMES} - told
-
-
-def test_every_option_of_qsit_train_is_told_by_the_training_guide():
-    shared = {"--help", "--verbose", "--device", "--dtype", "--revision"}  # in docs/command-line.md, or plain
-    train = typer.main.get_command(app).commands["train"]
-    commands = {**train.commands, **train.commands["balance"].commands}
-    del commands["balance"]
-    told = set(OPTION.findall(guide(*GUIDE)))
-    for name, command in commands.items():
-        options = {o for p in command.params for o in p.opts if o[:2] == "--"} - shared
-        assert not options - told, name
-
-
-def test_every_tracker_is_told_by_the_training_guide():
-    (listed,) = re.findall(r"^Tracker = Literal\[(.*?)\]", RUN.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    names = re.findall(r'"(\w+)"', listed)
-    assert len(names) > 5
-    assert not [name for name in names if name not in guide("training-run.md")]
-
-
-def test_every_file_of_a_training_run_has_its_place_in_the_design():
-    told = (ROOT / "docs" / "design.md").read_text("utf-8")
-    files = [path.name for path in (ROOT / "training").glob("*.py") if path.name != "__init__.py"]
-    assert len(files) > 20
-    assert not [name for name in files if f"`{name}`" not in told]
 
 
 def test_the_documented_row_of_qsit_score_is_the_one_that_is_written():
