@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import typer
+
+from qsit_plugin.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {"nodes": "nodes", "training": "training", "weights": "weights"}
@@ -73,6 +78,22 @@ def options(words: list[str]) -> list[str]:
     return [word.split("=")[0] for word in words if OPTION.fullmatch(word.split("=")[0])]
 
 
+def resolved(words: list[str]) -> tuple[Any, list[str], bool]:
+    """(the command that the words lead to, the words that are left, whether the sub-command is there)."""
+    command = typer.main.get_command(app)
+    while words and hasattr(command, "commands"):
+        if words[0] in command.commands:
+            command, words = command.commands[words[0]], words[1:]
+        else:
+            return command, words, words[0] in ("...", "…") or words[0].startswith("-")
+    return command, words, True
+
+
+def known(command: Any) -> set[str]:
+    """The options of a command."""
+    return {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
+
+
 @cache
 def files() -> frozenset[str]:
     """Every file below the folders that belong to the project, relative to the root, with "/"."""
@@ -116,6 +137,13 @@ def _defined(node: ast.stmt) -> set[str]:
         return {node.name}
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def settings_of(path: Path, name: str) -> list[str]:
+    """The settings that a class of them has, without importing it: its library may be missing."""
+    (kind,) = (node for node in ast.parse(path.read_text("utf-8")).body if getattr(node, "name", "") == name)
+    fields = [node for node in kind.body if isinstance(node, ast.AnnAssign)]
+    return [ast.unparse(node.target) for node in fields if "ClassVar" not in ast.unparse(node.annotation)]
 
 
 def found(name: str) -> bool:

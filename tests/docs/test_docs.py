@@ -19,9 +19,11 @@ from tests.docs.quotes import (
     documents,
     files,
     found,
+    known,
     module_file,
     options,
     quotes,
+    resolved,
     sources,
     text_of,
 )
@@ -34,21 +36,6 @@ PYIQAS = {"tests/test_metric_general.py"}
 
 OTHERS = {"pip", "torchrun", "accelerate", "pytest", "pyiqa", "mkdocs"}
 """Programs whose options are not ours."""
-
-
-def resolved(words):
-    """(the command that the words lead to, the words that are left, whether the sub-command is there)."""
-    command = typer.main.get_command(app)
-    while words and hasattr(command, "commands"):
-        if words[0] in command.commands:
-            command, words = command.commands[words[0]], words[1:]
-        else:
-            return command, words, words[0] in ("...", "…") or words[0].startswith("-")
-    return command, words, True
-
-
-def known(command):
-    return {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
 
 
 def every_option():
@@ -177,20 +164,6 @@ def test_every_environment_variable_of_ours_that_a_document_names_is_read():
     named = {name for document in documents() for name in re.findall(r"\bQSIT_[A-Z_]+\b", text_of(document))}
     assert len(named) > 2
     assert not [name for name in sorted(named - {"QSIT_PYIQA_SDIST"}) if f'"{name}"' not in sources()]  # a test's own
-
-
-def test_every_setting_that_the_training_guide_shows_is_one_of_a_run_or_a_search():
-    text = "".join((ROOT / "training" / name).read_text("utf-8") for name in ("config.py", "balance/settings.py"))
-    settings = set(re.findall(r"^    (\w+): ", text, re.MULTILINE)) | {"datasets"}
-    guide = (ROOT / "docs" / "training.md").read_text("utf-8")
-    shown = set(
-        re.findall(r"^(?:# )?(\w+): ", "\n".join(re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)), re.MULTILINE)
-    )
-    for _, words in commands("qsit"):
-        if words[:2] == ["train", "run"] or words[:3] == ["train", "balance", "search"]:
-            shown |= {word.split("=")[0] for word in words[2:] if re.match(r"\w+=", word)}
-    assert len(shown) > 15
-    assert not shown - settings
 
 
 def test_the_documented_row_of_qsit_score_is_the_one_that_is_written():
