@@ -63,8 +63,8 @@ def convert_conversations(
             rated_on = None
             if level is not None and row.mos is not None and (rated_on := scale or ROW_SCALES.get(row.source)):
                 result.rating(rated_on, row.mos)
-                row = replace(row, quality=rated_on.score(row.mos))
                 _check_level(row.mos, level, rated_on)
+                row = replace(row, quality=rated_on.score(row.mos))
             paths = tuple(images.prefix + on_disk(path) for path in row.images)
             result.add(replace(row, image=paths), level, rated_on)
         except RowError as error:
