@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -36,12 +37,40 @@ FREE = {
 rows by their hashes, the base by its fingerprint. With more epochs or steps the rest follows the longer schedule."""
 
 
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Raises OSError that names the target where a library cannot write to it, above all on a full disk."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch's error comes of the file's
+        if not isinstance(cause, OSError | SafetensorError) or getattr(cause, "filename", None):
+            raise
+        raise OSError(f"cannot write {target} ({cause}): free some space, and go on with --resume") from error
+
+
 def save(loop: Loop, folder: Path) -> Path:
-    """Write ``checkpoint-STEP`` below a folder, from all processes, and keep the newest ``keep_checkpoints`` of it."""
+    """Write ``checkpoint-STEP`` below a folder, from all processes, and keep the newest ``keep_checkpoints`` of it.
+
+    Raises OSError where it cannot be written, as on a full disk."""
+    target = folder / f"checkpoint-{loop.done}"
+    with writing(target):
+        _save(loop, target)
+    if loop.accelerator.is_main_process:
+        kept = _checkpoints(folder)[-loop.config.keep_checkpoints :]
+        for old in folder.iterdir():  # with what a run that was killed has left
+            if old not in kept and _step_of(old) is not None:
+                shutil.rmtree(old)
+    return target
+
+
+def _save(loop: Loop, target: Path) -> None:
     import torch
     from accelerate.utils import save_fsdp_model, save_fsdp_optimizer
 
-    target, accelerator = folder / f"checkpoint-{loop.done}", loop.accelerator
+    accelerator = loop.accelerator
     if accelerator.is_main_process:
         shutil.rmtree(target, ignore_errors=True)  # of a run that was killed here
         target.mkdir(parents=True)
@@ -52,18 +81,15 @@ def save(loop: Loop, folder: Path) -> Path:
         save_fsdp_optimizer(plugin, accelerator, loop.optimizer, loop.wrapped, str(target))
     elif accelerator.is_main_process:
         save_trained(loop.model, target)
-        torch.save(loop.optimizer.state_dict(), target / OPTIMIZER)
-    torch.save(_random_states(), target / _random_file(loop))
+        with (target / OPTIMIZER).open("wb") as file:  # by its path torch would not say that the disk is full
+            torch.save(loop.optimizer.state_dict(), file)
+    with (target / _random_file(loop)).open("wb") as file:
+        torch.save(_random_states(), file)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         state = {"global_step": loop.done, "max_steps": loop.total}
         (target / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         (target / COMPLETE).write_text("{}\n", encoding="utf-8")
-        kept = _checkpoints(folder)[-loop.config.keep_checkpoints :]
-        for old in folder.iterdir():  # with what a run that was killed has left
-            if old not in kept and _step_of(old) is not None:
-                shutil.rmtree(old)
-    return target
 
 
 def load(loop: Loop, checkpoint: Path) -> int:

@@ -183,6 +183,7 @@ def finish(prepared: Run) -> Path:
     """Write the result. Raises RuntimeError where ``train`` was not called."""
     if not prepared.loop.done:
         raise RuntimeError("nothing is trained yet: call train first")
+    from .checkpoints import writing
     from .export import export
     from .plots import draw_curves
 
@@ -191,7 +192,8 @@ def finish(prepared: Run) -> Path:
     sharded = accelerator.distributed_type == "FSDP"
     gathered = accelerator.get_state_dict(prepared.loop.wrapped) if sharded else None
     if accelerator.is_main_process:
-        export(prepared.model, prepared.checkpoint, config, folder, gathered)
+        with writing(folder):
+            export(prepared.model, prepared.checkpoint, config, folder, gathered)
         if (picture := draw_curves(Path(config.output))) is not None:
             prepared.say(f"written: {picture}")
         prepared.say(f"written: {folder}")

@@ -14,6 +14,7 @@ require_training()
 from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.checkpoints import COMPLETE, newest  # noqa: E402
 from qsit_plugin.training.config import ConfigError, RunConfig  # noqa: E402
+from qsit_plugin.training.data.rows import write_rows  # noqa: E402
 
 
 class Killed(Exception):
@@ -152,3 +153,29 @@ def test_there_is_no_result_of_a_run_that_was_not_trained(tuning: Data, tmp_path
     with pytest.raises(RuntimeError, match="nothing is trained yet: call train first"):
         finetune.finish(finetune.prepare(tuning.config(tmp_path), say=quiet))
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("largest", "options", "said"),
+    [
+        (200_000, {}, "checkpoints/checkpoint-2 "),
+        (400_000, {}, "checkpoints/checkpoint-2 "),  # the weights fit, the optimizer does not
+        (200_000, {"validate_every": 1}, "best.new "),
+        (200_000, {"method": "lora", "lora_rank": 1, "result": "merged"}, "model "),
+    ],
+    ids=["weights", "optimizer", "best", "result"],
+)
+def test_a_file_that_cannot_be_written_whole_is_said_with_the_cure(
+    tuning: Data, tmp_path: Path, largest: int, options: dict, said: str
+) -> None:
+    """As on a full disk: here by the system's limit on the size of a file."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    if "validate_every" in options:
+        options = options | {"validation": str(write_rows(tmp_path / "held.jsonl", tuning.rows))}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        with pytest.raises(OSError, match=f"cannot write .*{said}.*File too large.*: free some space, and go on with"):
+            finetune.run(tuning.config(tmp_path / "out", max_steps=2, **options), say=quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
