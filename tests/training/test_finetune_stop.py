@@ -69,7 +69,15 @@ def test_a_stop_while_the_last_step_is_saved_is_not_lost(tuning: Data, tmp_path:
     assert newest(tmp_path / "checkpoints").name == "checkpoint-2" and not (tmp_path / "model").exists()
 
 
-def test_a_second_signal_stops_at_once() -> None:
+def test_a_signal_that_torchrun_sends_once_more_is_the_same_stop() -> None:
+    with StopSignals() as signals:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signals.number == signal.SIGINT
+
+
+def test_a_second_signal_stops_at_once(monkeypatch) -> None:
+    monkeypatch.setattr("qsit_plugin.training.signals.SAME", 0.0)
     with pytest.raises(Stopped), StopSignals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.number == signal.SIGINT
