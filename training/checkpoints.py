@@ -10,10 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+
+from qsit_plugin.row_file import write_whole
 
 from .config import ConfigError, RunConfig
 
@@ -33,12 +37,40 @@ FREE = {
 rows by their hashes, the base by its fingerprint. With more epochs or steps the rest follows the longer schedule."""
 
 
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Raises OSError that names the target where a library cannot write to it, above all on a full disk."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch's error comes of the file's
+        if not isinstance(cause, OSError | SafetensorError) or getattr(cause, "filename", None):
+            raise
+        raise OSError(f"cannot write {target} ({cause}): free some space, and go on with --resume") from error
+
+
 def save(loop: Loop, folder: Path) -> Path:
-    """Write ``checkpoint-STEP`` below a folder, from all processes, and keep the newest ``keep_checkpoints`` of it."""
+    """Write ``checkpoint-STEP`` below a folder, from all processes, and keep the newest ``keep_checkpoints`` of it.
+
+    Raises OSError where it cannot be written, as on a full disk."""
+    target = folder / f"checkpoint-{loop.done}"
+    with writing(target):
+        _save(loop, target)
+    if loop.accelerator.is_main_process:
+        kept = _checkpoints(folder)[-loop.config.keep_checkpoints :]
+        for old in folder.iterdir():  # with what a run that was killed has left
+            if old not in kept and _step_of(old) is not None:
+                shutil.rmtree(old)
+    return target
+
+
+def _save(loop: Loop, target: Path) -> None:
     import torch
     from accelerate.utils import save_fsdp_model, save_fsdp_optimizer
 
-    target, accelerator = folder / f"checkpoint-{loop.done}", loop.accelerator
+    accelerator = loop.accelerator
     if accelerator.is_main_process:
         shutil.rmtree(target, ignore_errors=True)  # of a run that was killed here
         target.mkdir(parents=True)
@@ -49,34 +81,54 @@ def save(loop: Loop, folder: Path) -> Path:
         save_fsdp_optimizer(plugin, accelerator, loop.optimizer, loop.wrapped, str(target))
     elif accelerator.is_main_process:
         save_trained(loop.model, target)
-        torch.save(loop.optimizer.state_dict(), target / OPTIMIZER)
-    torch.save(_random_states(), target / _random_file(loop))
+        with (target / OPTIMIZER).open("wb") as file:  # by its path torch would not say that the disk is full
+            torch.save(loop.optimizer.state_dict(), file)
+    with (target / _random_file(loop)).open("wb") as file:
+        torch.save(_random_states(), file)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         state = {"global_step": loop.done, "max_steps": loop.total}
         (target / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         (target / COMPLETE).write_text("{}\n", encoding="utf-8")
-        for old in _checkpoints(folder)[: -loop.config.keep_checkpoints]:
-            shutil.rmtree(old)
-    return target
 
 
 def load(loop: Loop, checkpoint: Path) -> int:
-    """Put a loop that has begun back to where it was saved; returns the steps that the run then had in all."""
+    """Put a loop that has begun back to where it was saved; returns the steps that the run then had in all.
+
+    Raises ConfigError for a checkpoint with a damaged file, of other weights, or of a later step than the run's last.
+    """
     import torch
     from accelerate.utils import load_fsdp_model, load_fsdp_optimizer
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-    if loop.accelerator.distributed_type == "FSDP":
+    sharded, weights, optimizer = loop.accelerator.distributed_type == "FSDP", {}, {}
+    try:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        step, total = int(state["global_step"]), int(state["max_steps"])
+        random = torch.load(checkpoint / _random_file(loop), weights_only=False)  # written by this program
+        if not sharded:
+            weights = load_file(checkpoint / WEIGHTS)
+            optimizer = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+        raise ConfigError(
+            f"{checkpoint} is damaged ({error}): delete it, and --resume goes on from the one before"
+        ) from error
+    if step > loop.total:
+        raise ConfigError(
+            f"the run in {checkpoint.parents[1]} has made {step:,} steps already, and the settings give {loop.total:,} "
+            "in all: give as many max_steps or epochs, or another output"
+        )
+    if sharded:
         plugin = loop.accelerator.state.fsdp_plugin
         load_fsdp_model(plugin, loop.accelerator, loop.wrapped, str(checkpoint))
         load_fsdp_optimizer(plugin, loop.accelerator, loop.optimizer, loop.wrapped, str(checkpoint))
     else:
-        load_trained(loop.model, checkpoint)
-        loop.optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
-    _set_random_states(torch.load(checkpoint / _random_file(loop), weights_only=False))  # written by this program
-    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    loop.done = int(state["global_step"])
-    return int(state["max_steps"])
+        load_trained(loop.model, weights, checkpoint)
+        loop.optimizer.load_state_dict(optimizer)
+    _set_random_states(random)
+    loop.done = step
+    return total
 
 
 def newest(folder: Path) -> Path | None:
@@ -86,8 +138,14 @@ def newest(folder: Path) -> Path | None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """The complete ones, oldest first."""
-    found = (path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}"))
-    return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]))
+    steps = {path.parent: _step_of(path.parent) for path in folder.glob(f"*/{COMPLETE}")}
+    return sorted((path for path, step in steps.items() if step is not None), key=lambda path: steps[path] or 0)
+
+
+def _step_of(path: Path) -> int | None:
+    """That of a checkpoint by its name, None for anything else, such as a copy that someone has made."""
+    number = path.name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() and path.name != number else None
 
 
 def _random_file(loop: Loop) -> str:
@@ -128,12 +186,10 @@ def save_trained(model: torch.nn.Module, folder: Path) -> None:
     )
 
 
-def load_trained(model: torch.nn.Module, folder: Path) -> None:
-    """Put the trainable weights back. Raises ConfigError unless they are exactly those that were saved."""
+def load_trained(model: torch.nn.Module, saved: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Put the trainable weights back. Raises ConfigError unless they are exactly those that were saved in a folder."""
     import torch
-    from safetensors.torch import load_file
 
-    saved = load_file(folder / WEIGHTS)
     known = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if saved.keys() != known.keys():
         differing = sorted(saved.keys() ^ known.keys())
@@ -167,18 +223,15 @@ def check_same(record: Path, config: RunConfig, facts: Mapping[str, Any]) -> Non
     """
     try:
         begun = json.loads(record.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
+        # what an older version had no setting for was at its default
+        was, had = {field.name: field.default for field in fields(config)} | begun["config"], dict(begun["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{record} of the run to go on with is not readable ({error}): start a new output") from None
-    # what an older version had no setting for was at its default
-    was, now = {field.name: field.default for field in fields(config)} | begun["config"], config.to_dict()
+    now = config.to_dict()
     changed = [
         f"{name} was {was[name]!r}, is {now[name]!r}" for name in now if name not in FREE and was[name] != now[name]
     ]
-    changed += [
-        f"{name} was {begun['facts'].get(name)!r}, is {facts[name]!r}"
-        for name in facts
-        if begun["facts"].get(name) != facts[name]
-    ]
+    changed += [f"{name} was {had.get(name)!r}, is {facts[name]!r}" for name in facts if had.get(name) != facts[name]]
     if changed:
         rows = any(name.startswith("rows was") for name in changed)
         cure = " (for a damaged image take no row out, but give skip_damaged: true)" if rows else ""
@@ -190,4 +243,4 @@ def check_same(record: Path, config: RunConfig, facts: Mapping[str, Any]) -> Non
 
 def write_record(record: Path, config: RunConfig, facts: Mapping[str, Any], versions: Mapping[str, str]) -> None:
     content = {"config": config.to_dict(), "facts": dict(facts), "versions": dict(versions)}
-    record.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(record, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

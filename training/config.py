@@ -42,6 +42,7 @@ Trackers = Annotated[
     tuple[Tracker, ...], Field(description=f"give some of {', '.join(get_args(Tracker))}, each once"), EachOnce
 ]
 Positive = Annotated[Number, Field(gt=0, le=1e6)]
+Billion = Annotated[Count, Field(le=1_000_000_000)]
 Many = Annotated[Count, Field(le=65536)]
 Sources = Annotated[tuple[Text, ...], Field(description="it must be a list of texts, as in [koniq, spaq]")]
 Shares = Annotated[
@@ -103,9 +104,9 @@ class RunConfig:
     """What counts the same: every token, every sample, or the two tasks (score and interpret)."""
 
     epochs: Annotated[Count, Field(le=1_000_000)] = 1
-    max_steps: Count | None = None
+    max_steps: Billion | None = None
     """Ends the run after so many steps, whatever the epochs."""
-    rows_per_epoch: Count | None = None
+    rows_per_epoch: Billion | None = None
     """All rows by default."""
     shares: Shares | None = None
     """Share of each source (file name without ending) in every epoch; by their numbers of rows by default."""

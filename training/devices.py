@@ -40,6 +40,7 @@ def connect(config: RunConfig) -> Accelerator:
         # a weight that gets no gradient is frozen, see parameters.is_read
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
+    accelerator.gradient_accumulation_steps = 1  # of ours; accelerate's own, by a variable, would divide the loss again
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         atexit.register(_disconnect)
     return accelerator

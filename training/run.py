@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,12 +146,14 @@ def train(prepared: Run, *, resume: bool = False) -> None:
         output.mkdir(parents=True, exist_ok=True)
         packages = versions("torch", "transformers", "peft", "accelerate")
         checkpoints.write_record(output / RECORD, config, prepared.facts, packages)
-    try:
+    with ExitStack() as ending:
+        ending.callback(loop.end)
         loop.begin()
         planned = loop.total if found is None else checkpoints.load(loop, found)
         if planned != loop.total:
             prepared.say(f"{loop.total:,} steps in all, {planned:,} before: the learning rate follows the new schedule")
         report = RunLog(config, loop, prepared.say)
+        ending.callback(report.close)  # trackers keep what they have not sent yet
         if validation is not None:
             validation.begin(report, planned)
         with StopSignals() as signals:
@@ -168,17 +171,19 @@ def train(prepared: Run, *, resume: bool = False) -> None:
                         f"stopped at step {step.number}: no better validation in the last {config.early_stopping}"
                     )
                     break
+            if stopped := loop.any_device(signals.number):  # while the last step was saved
+                raise Stopped(stopped)
         if validation is not None:
             validation.end()
         if skipped := prepared.dataset.skipped():
             prepared.say(f"skip_damaged: {len(skipped):,} damaged images were left out: {', '.join(skipped[:5])}")
-        report.close()
-    finally:
-        loop.end()
 
 
 def finish(prepared: Run) -> Path:
-    """Write the result."""
+    """Write the result. Raises RuntimeError where ``train`` was not called."""
+    if not prepared.loop.done:
+        raise RuntimeError("nothing is trained yet: call train first")
+    from .checkpoints import writing
     from .export import export
     from .plots import draw_curves
 
@@ -187,7 +192,8 @@ def finish(prepared: Run) -> Path:
     sharded = accelerator.distributed_type == "FSDP"
     gathered = accelerator.get_state_dict(prepared.loop.wrapped) if sharded else None
     if accelerator.is_main_process:
-        export(prepared.model, prepared.checkpoint, config, folder, gathered)
+        with writing(folder):
+            export(prepared.model, prepared.checkpoint, config, folder, gathered)
         if (picture := draw_curves(Path(config.output))) is not None:
             prepared.say(f"written: {picture}")
         prepared.say(f"written: {folder}")

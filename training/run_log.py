@@ -41,7 +41,7 @@ class RunLog:
         rows = self.config.batch_size * self.config.gradient_accumulation * self.loop.accelerator.num_processes
         self.say(
             f"step {step.number}/{self.loop.total}  loss {loss:.4f}  gradient {step.grad_norm:.3g}  learning rate "
-            f"{_rates(step.rates)}  {speed * rows:.2g} rows/s  {_span((self.loop.total - step.number) / speed)} left"
+            f"{_rates(step.rates)}  {speed_text(speed * rows)}  {_span((self.loop.total - step.number) / speed)} left"
         )
         epoch = step.number / self.loop.steps_per_epoch
         figures = {"loss": loss, "grad_norm": step.grad_norm, "epoch": epoch}
@@ -74,6 +74,10 @@ def _rates(rates: Mapping[str, float]) -> str:
     if len(set(parts.values())) == 1:
         return next(iter(parts.values()))
     return ", ".join(f"{name} {rate}" for name, rate in parts.items())
+
+
+def speed_text(rows: float) -> str:
+    return f"{rows:,.0f} rows/s" if rows >= 10 else f"{rows:.2g} rows/s"
 
 
 def _span(seconds: float) -> str:

@@ -147,7 +147,7 @@ def read_yaml(path: Path, example: str, absent: str = "no such file") -> dict[An
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(f"{path}: {absent}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: UTF-8, and a date such as 2026-13-01
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold one setting a line, as in '{example}'")
@@ -165,7 +165,7 @@ def parse_overrides(overrides: Sequence[str], example: str) -> dict[str, Any]:
             raise ConfigError(f"{override!r} is no setting: write NAME=VALUE, as in {example}")
         try:
             found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise ConfigError(
                 f"{override!r}: {value!r} is not valid YAML; write lists as [a, b], shares as {{a: 0.3, b: 0.7}}, and "
                 "quotes around the whole setting"

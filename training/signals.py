@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME = 2.0
+"""Seconds in which another signal is the same stop: a terminal or a scheduler sends it to every process of a run, and
+torchrun, which gets it too, sends it to its processes once more."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -20,13 +24,13 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopSignals:
-    """While it is entered, the first SIGINT or SIGTERM only sets ``number``; a second one stops at once.
+    """While it is entered, the first SIGINT or SIGTERM only sets ``number``; one after ``SAME`` seconds stops at once.
 
     Signals reach the main thread of a process only, so in another thread nothing is changed.
     """
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number, self._since = 0, 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -40,10 +44,14 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number:
+            if time.monotonic() - self._since < SAME:
+                return
             raise Stopped(number)
-        self.number = number
+        self.number, self._since = number, time.monotonic()
         # not print(): the signal may have come in the middle of one, and a buffer cannot be entered twice
-        os.write(2, b"stopping: the step under way is finished and saved first (once more: at once, without saving)\n")
+        os.write(
+            2, b"stopping: the step under way is finished and saved first (once more, later: at once, without saving)\n"
+        )
 
 
 def ignore_signals(worker: int) -> None:

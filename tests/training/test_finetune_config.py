@@ -92,6 +92,7 @@ def test_accelerate_reads_the_shipped_launch_files(name: str) -> None:
         ({"attn_implementation": "flash"}, "attn_implementation is 'flash': give one of eager, sdpa, flash"),
         ({"attn_implementation": "flash_attention_2", "device": "cpu"}, "needs CUDA and bf16, and device is cpu: give"),
         ({"early_stopping": 2}, "early_stopping needs validation, a file of rows: give it, or take early_stopping out"),
+        ({"max_steps": 10**400}, "max_steps is 1000.*: it must be from 1 to 1e\\+09"),
         ({"early_stopping": 0}, "early_stopping is 0: it must be a whole number from 1 up"),
         ({"report_to": ["wand"]}, r"report_to is \['wand'\]: give some of tensorboard, wandb, .*, each once"),
         ({"report_to": ["wandb", "wandb"]}, "report_to is .*: give some of tensorboard, wandb"),
@@ -149,6 +150,11 @@ def test_a_file_that_is_no_config_says_so(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("base: [", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not valid YAML"):
         read_config(tmp_path / "broken.yaml")
+    (tmp_path / "date.yaml").write_text("base: 2026-13-01", encoding="utf-8")
+    with pytest.raises(ConfigError, match="date.yaml is not valid YAML: month must be in 1..12"):
+        read_config(tmp_path / "date.yaml")
+    with pytest.raises(ConfigError, match="is not valid YAML; write lists as"):
+        read_config(written(tmp_path), ["parts=" + "[" * 5000])
     with pytest.raises(ConfigError, match="'--epochs' is no setting: write NAME=VALUE"):
         read_config(written(tmp_path), ["--epochs"])
 

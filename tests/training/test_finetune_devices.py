@@ -74,6 +74,13 @@ def test_soft_rank_compares_the_ratings_of_two_processes_as_those_of_one_batch(t
     assert max(abs(a[0] - b[0]) for a, b in zip(one, soft, strict=True)) > 0.01
 
 
+def test_accelerates_own_accumulation_divides_no_loss(tuning: Data, tmp_path: Path, monkeypatch) -> None:
+    finetune.run(tuning.config(tmp_path / "plain", max_steps=2), say=print)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    finetune.run(tuning.config(tmp_path / "four", max_steps=2), say=print)
+    assert steps_of(tmp_path / "four") == steps_of(tmp_path / "plain")
+
+
 def test_two_processes_give_what_one_gives_with_twice_the_batch(tuning: Data, tmp_path: Path) -> None:
     """By torchrun, on the CPU; three steps an epoch, so the fourth is of the second. One of these steps has a rating on
     one process and a conversation on the other, which only a normalisation over both gets right."""

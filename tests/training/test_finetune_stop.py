@@ -15,6 +15,7 @@ from tests.training.runs import Data, require_training
 
 require_training()
 
+from qsit_plugin.training import checkpoints  # noqa: E402
 from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.checkpoints import newest  # noqa: E402
 from qsit_plugin.training.config import ConfigError, RunConfig  # noqa: E402
@@ -54,7 +55,29 @@ def test_a_stop_saves_the_step_under_way_and_the_run_goes_on_bit_for_bit(tuning:
     assert all(torch.equal(weight, found[name]) for name, weight in expected.items())
 
 
-def test_a_second_signal_stops_at_once() -> None:
+def test_a_stop_while_the_last_step_is_saved_is_not_lost(tuning: Data, tmp_path: Path, monkeypatch) -> None:
+    """What follows, all validation rows and the export, may take long."""
+    save = checkpoints.save
+
+    def interrupted(loop, folder):
+        os.kill(os.getpid(), signal.SIGINT)
+        return save(loop, folder)
+
+    monkeypatch.setattr(checkpoints, "save", interrupted)
+    with pytest.raises(Stopped):
+        finetune.run(tuning.config(tmp_path, max_steps=2), say=quiet)
+    assert newest(tmp_path / "checkpoints").name == "checkpoint-2" and not (tmp_path / "model").exists()
+
+
+def test_a_signal_that_torchrun_sends_once_more_is_the_same_stop() -> None:
+    with StopSignals() as signals:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signals.number == signal.SIGINT
+
+
+def test_a_second_signal_stops_at_once(monkeypatch) -> None:
+    monkeypatch.setattr("qsit_plugin.training.signals.SAME", 0.0)
     with pytest.raises(Stopped), StopSignals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.number == signal.SIGINT

@@ -14,6 +14,7 @@ from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
 from qsit_plugin.training.data.rows import write_rows  # noqa: E402
 from qsit_plugin.training.plots import draw_curves  # noqa: E402
+from qsit_plugin.training.run_log import speed_text  # noqa: E402
 from tests.training.test_finetune_resume import quiet, run_until  # noqa: E402
 
 
@@ -54,6 +55,25 @@ def test_report_to_tensorboard_has_losses_rates_and_settings(tuning: Data, tmp_p
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
     assert events.Scalars("train/learning_rate/vision")[0].value == pytest.approx(1e-3)
     assert list((tmp_path / "tensorboard").rglob("hparams.yml"))
+
+
+def test_a_run_that_fails_leaves_its_figures_to_the_trackers(tuning: Data, tmp_path: Path, monkeypatch) -> None:
+    """TensorBoard keeps them for two minutes, and other trackers would write the next run's into this one's."""
+    tracking = pytest.importorskip("accelerate.tracking")
+    pytest.importorskip("tensorboard", reason="tensorboard is optional")
+    finished: list[str] = []
+    monkeypatch.setattr(tracking.TensorBoardTracker, "finish", lambda tracker: finished.append(tracker.run_name))
+    run_until(tuning.config(tmp_path, max_steps=3, report_to=["tensorboard"]), step=2)
+    assert finished == ["tensorboard"]
+
+
+def test_the_speed_is_read_without_powers_of_ten() -> None:
+    assert [speed_text(rows) for rows in (0.123, 3.21, 123.4, 12345.6)] == [
+        "0.12 rows/s",
+        "3.2 rows/s",
+        "123 rows/s",
+        "12,346 rows/s",
+    ]
 
 
 def test_a_tracker_that_is_not_installed_is_named_before_the_first_step(tuning: Data, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from qsit_plugin.checkpoint import Checkpoint
 from qsit_plugin.evaluation.figures import LEAST
 
 from ..balance.objective import corrected, harmonic, scoring_of
+from ..checkpoints import writing
 from ..config import RunConfig
 from ..export import export
 from .measure import Figures
@@ -52,7 +53,8 @@ def keep(model: Any, checkpoint: Checkpoint, config: RunConfig, about: Mapping[s
     shutil.rmtree(fresh, ignore_errors=True)
     if config.method == "lora":
         config = replace(config, result="adapter", result_dtype=None)
-    export(model, checkpoint, config, fresh)
+    with writing(fresh):
+        export(model, checkpoint, config, fresh)
     (fresh / "validation.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if target.exists():
         shutil.rmtree(target)
