@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .data.dataset import QualityDataset
     from .data.mixture import Mixture
     from .loop import Loop
+    from .run_log import RunLog
+    from .signals import StopSignals
     from .validation.callback import Validation
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,9 @@ def prepare(config: RunConfig, *, resume: bool = False, say: Say = log.info) -> 
         "answer_prefix": checkpoint.profile.answer_prefix,
     }
     model = make_trainable(config, checkpoint)
+    if config.adapter is not None:  # which is not asked for again by its weights, but trained on with its settings
+        found = model.peft_config["default"]
+        facts["adapter"] = {"rank": found.r, "alpha": found.lora_alpha, "dropout": found.lora_dropout}
     loop = Loop(
         config,
         accelerator,
@@ -133,7 +138,7 @@ def train(prepared: Run, *, resume: bool = False) -> None:
     """The training itself; writes run.json, logs and checkpoints into the output folder."""
     from . import checkpoints
     from .run_log import RunLog
-    from .signals import Stopped, StopSignals
+    from .signals import StopSignals
 
     config, loop, validation = prepared.config, prepared.loop, prepared.validation
     output = Path(config.output)
@@ -157,26 +162,40 @@ def train(prepared: Run, *, resume: bool = False) -> None:
         if validation is not None:
             validation.begin(report, planned)
         with StopSignals() as signals:
-            for step in loop.steps() if not (validation and validation.exhausted()) else ():
-                if validation is not None:
-                    validation.after(step.number)
-                report.step(step)
-                stopped, early = loop.any_device(signals.number), validation is not None and validation.exhausted()
-                if stopped or early or step.number % config.save_every == 0 or step.number == loop.total:
-                    checkpoints.save(loop, output / "checkpoints")
-                if stopped:
-                    raise Stopped(stopped)
-                if early:
-                    prepared.say(
-                        f"stopped at step {step.number}: no better validation in the last {config.early_stopping}"
-                    )
-                    break
-            if stopped := loop.any_device(signals.number):  # while the last step was saved
-                raise Stopped(stopped)
+            _make_steps(prepared, report, signals)
         if validation is not None:
             validation.end()
         if skipped := prepared.dataset.skipped():
             prepared.say(f"skip_damaged: {len(skipped):,} damaged images were left out: {', '.join(skipped[:5])}")
+
+
+def _make_steps(prepared: Run, report: RunLog, signals: StopSignals) -> None:
+    """Make, measure, log and save the steps that are left. Raises Stopped after a signal, DamagedImage for an image."""
+    from . import checkpoints
+    from .data.dataset import DamagedImage
+    from .signals import Stopped
+
+    config, loop, validation = prepared.config, prepared.loop, prepared.validation
+    folder = Path(config.output) / "checkpoints"
+    try:
+        for step in loop.steps() if not (validation and validation.exhausted()) else ():
+            if validation is not None:
+                validation.after(step.number)
+            report.step(step)
+            stopped, early = loop.any_device(signals.number), validation is not None and validation.exhausted()
+            if stopped or early or step.number % config.save_every == 0 or step.number == loop.total:
+                checkpoints.save(loop, folder)
+            if stopped:
+                raise Stopped(stopped)
+            if early:
+                prepared.say(f"stopped at step {step.number}: no better validation in the last {config.early_stopping}")
+                return
+    except DamagedImage:
+        if loop.done and loop.accelerator.num_processes == 1:  # of several the others wait for this one within a step
+            checkpoints.save(loop, folder)
+        raise
+    if stopped := loop.any_device(signals.number):  # while the last step was saved
+        raise Stopped(stopped)
 
 
 def finish(prepared: Run) -> Path:

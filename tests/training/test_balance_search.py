@@ -145,9 +145,7 @@ def test_what_cannot_be_searched_is_said_before_the_first_trial(tuning: Data, tm
     folder.mkdir()
     write_rows(folder / "ratings.jsonl", [row for row in tuning.rows if row.task == "score"])
     settings = read_settings(make_search(folder, tuning, validation="ratings.jsonl"))
-    with pytest.raises(
-        ConfigError, match="has 5 ratings and 0 questions with lettered options: a balance needs 3 ratings"
-    ):
+    with pytest.raises(ConfigError, match="has 5 ratings and 0 multiple-choice questions: a balance needs 3 ratings"):
         search(settings, say=silent)
     write_rows(folder / "quality.jsonl", [tuning.rows[0], question(0, "1.png"), talk(1, "2.png")])
     with pytest.raises(ConfigError, match="quality holds ratings and conversations: make two files of it, or give"):

@@ -336,3 +336,17 @@ def test_a_decimal_comma_between_commas_is_refused_and_not_read_as_a_whole_numbe
 def test_a_folder_in_place_of_a_file_of_conversations_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is a folder: give the JSON file in it"):
         convert_conversations("llava", tmp_path, Images(tmp_path, tmp_path))
+
+
+def test_a_text_that_no_file_can_hold_is_a_bad_row(tmp_path: Path) -> None:
+    record = llava("1", "1.jpg", "<image>\nWhy \ud800?", "So.")
+    (tmp_path / "data.json").write_text(json.dumps([record]), encoding="ascii")
+    result = convert_conversations("llava", tmp_path / "data.json", Images(tmp_path, tmp_path, check=False))
+    assert not result.rows
+    assert "half of a surrogate pair" in "\n".join(result.problems.lines())
+
+
+def test_json_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text("[" * 100_000, encoding="ascii")
+    with pytest.raises(DatasetError, match="object 0 is nested too deeply"):
+        convert_conversations("llava", tmp_path / "data.json", Images(tmp_path, tmp_path, check=False))

@@ -161,3 +161,34 @@ def test_what_would_silently_be_something_else_is_refused(tuning, tmp_path, monk
     monkeypatch.setenv(variable, "true")
     with pytest.raises(ConfigError, match=message):
         finetune.run(tuning.config(tmp_path / "out"), say=quiet)
+
+
+def test_a_damaged_image_is_found_after_the_steps_before_it_are_saved(tuning: Data, tmp_path: Path) -> None:
+    """The row order of this seed is that of an uninterrupted run, so the result must be, too."""
+    for picture in tuning.pictures:
+        (tmp_path / picture.name).write_bytes(picture.read_bytes())
+    options = {"images": str(tmp_path), "batch_size": 1, "epochs": 2, "save_every": 100}
+    whole = finetune.run(tuning.config(tmp_path / "whole", **options), say=quiet)
+    order = list(finetune.prepare(tuning.config(tmp_path / "none", **options), say=quiet).loop.sampler)
+    damaged = tmp_path / tuning.rows[order[3]].images[0]
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])
+    config = tuning.config(tmp_path / "out", **options)
+    with pytest.raises(ConfigError, match="cannot be decoded"):
+        finetune.run(config, say=quiet)
+    first = min(step for step, row in enumerate(order) if tuning.rows[row].images[0] == damaged.name)
+    assert first > 0 and newest(tmp_path / "out" / "checkpoints").name == f"checkpoint-{first}"
+    damaged.write_bytes(content)
+    expected, found = weights_of(whole), weights_of(finetune.run(config, resume=True, say=quiet))
+    assert all(torch.equal(weight, found[name]) for name, weight in expected.items())
+
+
+def test_a_run_goes_on_with_the_settings_of_its_adapter_only(tuning: Data, tmp_path: Path) -> None:
+    """The folder of the adapter may have moved, but another alpha would scale what is trained."""
+    adapter = finetune.run(tuning.config(tmp_path / "first", method="lora", max_steps=1), say=quiet)
+    options = {"method": "lora", "adapter": str(adapter), "epochs": 1}
+    finetune.run(tuning.config(tmp_path / "out", **options), say=quiet)
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    (adapter / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 5}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="adapter was .*'alpha': 32.*, is .*'alpha': 5"):
+        finetune.run(tuning.config(tmp_path / "out", **options | {"epochs": 2}), resume=True, say=quiet)

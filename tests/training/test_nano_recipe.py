@@ -375,15 +375,6 @@ def test_a_command_says_what_is_wrong_in_one_sentence(tmp_path, monkeypatch):
         command_line.main()
 
 
-def test_rows_from_photos_can_be_trained_on(folder):
-    from qsit_plugin.training.synthetic import rows
-
-    files = rows.dataset(folder / "photos", folder / "rows", images=6, validation=4)
-    assert [len(files[name]) for name in ("scoring", "quality", "general", "validation")] == [6, 6, 6, 8]
-    assert all((folder / "rows" / "images" / row.image).is_file() for row in files["scoring"])
-    assert all("\nA. " in row.messages[0]["content"][1]["text"] for row in files["validation"] if row.task != "score")
-
-
 def test_rank_correlation_knows_ties_and_constants():
     assert rank_correlation([3, 2, 1], [0, 1, 2]) == pytest.approx(-1.0)
     assert rank_correlation([1, 1, 1], [0, 1, 2]) == 0.0

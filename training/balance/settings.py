@@ -67,8 +67,7 @@ class SearchSettings:
     output: Text
     """A folder for trials.jsonl, ratio.yaml, the plot and the trials that are under way."""
     validation: Text
-    """Rows that are not trained on (.jsonl, .json or a mixture's .yaml): ratings, and questions with lettered
-    options."""
+    """Rows that are not trained on (.jsonl, .json or a mixture's .yaml): ratings, and multiple-choice questions."""
     samples: Count
     """Rows that every trial is trained on."""
     mode: Literal["paper"] = "paper"

@@ -169,7 +169,7 @@ def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> d
     ratings = sum(row.task == "score" for row in rows)
     if ratings < LEAST or not questions:
         raise ConfigError(
-            f"validation: {name} has {ratings} ratings and {len(questions)} questions with lettered options: a balance "
+            f"validation: {name} has {ratings} ratings and {len(questions)} multiple-choice questions: a balance "
             f"needs {LEAST} ratings and a question at least, and hundreds of both to tell mixtures apart"
         )
     missing = [image for image in images if not (folder / image).is_file()]

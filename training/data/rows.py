@@ -19,6 +19,7 @@ from typing import Any
 
 from qsit_plugin.errors import QSiTError
 from qsit_plugin.protocol import LEVELS, ScoreProfile
+from qsit_plugin.row_file import write_whole
 
 IMAGE_MARK = "<image>"
 TASKS = ("score", "interpret")
@@ -75,6 +76,10 @@ class TrainingRow:
             )
         if not isinstance(self.id, str) or not self.id:
             raise RowError(f"its id must be a text, got {self.id!r}")
+        try:
+            str([self.id, self.images, self.source, self.group, self.messages]).encode()
+        except UnicodeEncodeError:
+            raise RowError("it has half of a surrogate pair (such as \\ud800), which is no character") from None
         if self.mos is not None and not (isinstance(self.mos, int | float) and math.isfinite(self.mos)):
             raise RowError(f"its MOS must be a finite number, got {self.mos!r}")
         if self.quality is not None and not (isinstance(self.quality, int | float) and 0 <= self.quality <= 1):
@@ -238,5 +243,5 @@ def write_rows(path: str | Path, rows: Iterable[TrainingRow]) -> Path:
         text = json.dumps([to_llava(row) for row in rows], indent=4)
     else:
         raise ValueError(f"{path} must end in .jsonl (this package's rows) or .json (LLaVA's)")
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_whole(path, text)
     return path

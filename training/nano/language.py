@@ -105,8 +105,8 @@ class Codes:
 
 
 def turns_of(lesson: Lesson, conversation: Conversation, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    """One turn about each view, mostly the lettered choice, which is the hardest to learn: (codes, scores, ids, labels,
-    roles, marks), the last four (N, T), padded on the right."""
+    """One turn about each view, mostly the multiple-choice one, which is the hardest to learn: (codes, scores, ids,
+    labels, roles, marks), the last four (N, T), padded on the right."""
     codes, views, scores = lesson
     rows = []
     for defects, score in zip(views, scores, strict=True):

@@ -54,7 +54,7 @@ def tokens_of(turn: text.Turn, conversation: Conversation) -> Tokens:
 
 
 def option_marks(question: list[int], newline: int, end_of_turn: int, options: int, right: int) -> list[int]:
-    """For each token of a lettered question: 2 * letter + fits at the end of an option's line, else NO_OPTION.
+    """For each token of a multiple-choice question: 2 * letter + fits at the end of an option's line, else NO_OPTION.
 
     ``question`` is what follows the image: a newline, the question's line, then one line an option, the last one ended
     by the end of the turn.

@@ -37,10 +37,16 @@ COLORS = ("red", "yellow", "green", "cyan", "blue", "magenta")
 def dataset(
     folder: str | Path, out: str | Path, images: int, validation: int, seed: int = 0
 ) -> dict[str, list[TrainingRow]]:
-    """Write everything; the rows by file name."""
+    """Write everything; the rows by file name. Raises FileNotFoundError and ValueError for photos that will not do."""
     place = Path(out)
     (place / "images").mkdir(parents=True, exist_ok=True)
     train, held = photos.load_split(folder)
+    if not train or not held:
+        raise ValueError(
+            f"{folder} has {len(train) + len(held)} photos, of which one in eight is held out: give some dozens"
+        )
+    if small := [photo.size for photo in train + held if min(photo.size) < SIDE]:
+        raise ValueError(f"{len(small)} photos below {folder} have fewer than {SIDE} pixels a side: take them out")
     files: dict[str, list[TrainingRow]] = {"scoring": [], "quality": [], "general": [], "validation": []}
     for number in range(images + validation):
         rng, checked = np.random.default_rng([seed, number]), number >= images
@@ -118,7 +124,10 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    files = dataset(args.photos, args.out, args.images, args.validation, args.seed)
+    try:
+        files = dataset(args.photos, args.out, args.images, args.validation, args.seed)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None
     print(", ".join(f"{name}.jsonl {len(rows):,}" for name, rows in files.items()))
 
 

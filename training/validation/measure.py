@@ -86,7 +86,7 @@ class Rated:
 @dataclass(frozen=True)
 class Answers:
     """What a model said to every row. ``images``: that were looked at, in order. ``losses``: of the conversations.
-    ``choices``: questions with lettered options, answered by ``rule`` of ``evaluation.multiple_choice``."""
+    ``choices``: multiple-choice questions, answered by ``rule`` of ``evaluation.multiple_choice``."""
 
     images: tuple[str, ...]
     rated: tuple[Rated, ...]

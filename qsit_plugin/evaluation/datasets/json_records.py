@@ -29,6 +29,8 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             raise ValueError(
                 f"{path} is not valid JSON after {len(records)} objects: {error.msg} at character {error.pos}"
             ) from None
+        except RecursionError:
+            raise ValueError(f"{path}: object {len(records)} is nested too deeply") from None
         records += value if isinstance(value, list) else [value]
         while place < len(text) and text[place].isspace():
             place += 1
