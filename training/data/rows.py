@@ -77,7 +77,7 @@ class TrainingRow:
         if not isinstance(self.id, str) or not self.id:
             raise RowError(f"its id must be a text, got {self.id!r}")
         try:
-            str([self.id, self.images, self.source, self.group, self.messages]).encode()
+            json.dumps([self.id, self.images, self.source, self.group, self.messages], ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise RowError("it has half of a surrogate pair (such as \\ud800), which is no character") from None
         if self.mos is not None and not (isinstance(self.mos, int | float) and math.isfinite(self.mos)):
