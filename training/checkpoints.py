@@ -7,9 +7,11 @@ architecture under the published names and reads nothing back, without an error 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # what is saved is also looked for by a command that was stop
 
 WEIGHTS, OPTIMIZER, STATE, COMPLETE = "trained.safetensors", "optimizer.pt", "trainer_state.json", "complete.json"
 """``COMPLETE`` is written last: without it, the run was killed while the checkpoint was written."""
+LOCK = ".lock"
 FREE = {
     *("epochs", "max_steps", "early_stopping", "save_every", "keep_checkpoints", "log_every", "tensorboard"),
     *("report_to", "workers", "memory_probe", "max_tokens", "result", "result_dtype", "scope", "output", "images"),
@@ -35,6 +38,31 @@ FREE = {
 }
 """Settings that may differ when a run goes on. Folders may have been moved, so what they hold is compared instead: the
 rows by their hashes, the base by its fingerprint. With more epochs or steps the rest follows the longer schedule."""
+
+
+@contextmanager
+def holding(output: Path) -> Iterator[None]:
+    """Keep other runs from writing into a folder. Raises ConfigError where one does.
+
+    By a record lock, which the workers of a DataLoader do not inherit: they outlive a killed run by seconds, in which
+    it can go on already. Where the file system has no locks, nothing is kept out.
+    """
+    with (output / LOCK).open("a+") as file:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                raise ConfigError(
+                    f"another run is writing into {output}: wait for its end, or give another output"
+                ) from None
+        yield
 
 
 @contextmanager

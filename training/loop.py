@@ -46,8 +46,8 @@ class Loop:
     """The steps of a run. ``model``: not wrapped; ``wrapped``: as the devices train it, from ``begin`` on.
     ``done``: how many steps are made."""
 
-    wrapped: Any
-    optimizer: Any
+    wrapped: Any = None
+    optimizer: Any = None
 
     def __init__(
         self,

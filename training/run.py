@@ -142,16 +142,18 @@ def train(prepared: Run, *, resume: bool = False) -> None:
 
     config, loop, validation = prepared.config, prepared.loop, prepared.validation
     output = Path(config.output)
-    found = checkpoints.newest(output / "checkpoints") if resume else None
-    if found is not None:
-        checkpoints.check_same(output / RECORD, config, prepared.facts)
-        prepared.say(f"going on from {found}")
-    elif is_first():
-        _check_output(config, resume)  # another run may have begun there meanwhile
-        output.mkdir(parents=True, exist_ok=True)
-        packages = versions("torch", "transformers", "peft", "accelerate")
-        checkpoints.write_record(output / RECORD, config, prepared.facts, packages)
     with ExitStack() as ending:
+        if is_first():
+            output.mkdir(parents=True, exist_ok=True)
+            ending.enter_context(checkpoints.holding(output))
+        found = checkpoints.newest(output / "checkpoints") if resume else None
+        if found is not None:
+            checkpoints.check_same(output / RECORD, config, prepared.facts)
+            prepared.say(f"going on from {found}")
+        elif is_first():
+            _check_output(config, resume)  # another run may have begun there meanwhile
+            packages = versions("torch", "transformers", "peft", "accelerate")
+            checkpoints.write_record(output / RECORD, config, prepared.facts, packages)
         ending.callback(loop.end)
         loop.begin()
         planned = loop.total if found is None else checkpoints.load(loop, found)

@@ -154,10 +154,9 @@ def headline(model: QSiT) -> str:
     running = f"{model.name} on {model.device}, {str(model.dtype).removeprefix('torch.')}"
     if model.scope == "human ratings":
         return f"{running}: calibrated on human ratings"
-    advice = "for human-calibrated scores: --model qsit-mini"
-    if model.name == DEFAULT_MODEL:
-        return f"{running}: knows synthetic distortions only; {advice}"
-    return f"{running}: scope {model.scope}; {advice}"
+    if model.scope == "synthetic distortions":
+        return f"{running}: knows synthetic distortions only; for human-calibrated scores: --model qsit-mini"
+    return f"{running}: scope {model.scope}"
 
 
 def profile_name(model: QSiT, given: str | None) -> str:

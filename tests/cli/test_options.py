@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 import qsit_plugin
-from qsit_plugin.cli.options import Choice, chooses_model
+from qsit_plugin.cli.options import Choice, chooses_model, headline
 
 
 def test_every_option_of_a_model_is_an_argument_of_load_with_the_same_default() -> None:
@@ -44,3 +44,12 @@ def test_an_option_that_is_not_among_those_of_a_command_is_refused() -> None:
     app = typer.Typer()
     app.command()(command)
     assert CliRunner().invoke(app, ["--model", "qsit"]).exit_code == 2
+
+
+def test_the_headline_is_that_of_the_scope_whatever_the_name_of_the_model(nano, tmp_path) -> None:
+    """As with an adapter of nano that was trained on people's ratings."""
+    assert headline(nano).endswith("knows synthetic distortions only; for human-calibrated scores: --model qsit-mini")
+    for scope, end in (("my raters", "scope my raters"), ("human ratings", "calibrated on human ratings")):
+        replace(nano.profile, scope=scope).save(tmp_path)
+        model = qsit_plugin.load("qsit-nano", device="cpu", profile=str(tmp_path / "qsit.json"))
+        assert headline(model).endswith(f": {end}")

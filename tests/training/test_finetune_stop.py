@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -192,3 +194,27 @@ def test_a_run_goes_on_with_the_settings_of_its_adapter_only(tuning: Data, tmp_p
     (adapter / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 5}), encoding="utf-8")
     with pytest.raises(ConfigError, match="adapter was .*'alpha': 32.*, is .*'alpha': 5"):
         finetune.run(tuning.config(tmp_path / "out", **options | {"epochs": 2}), resume=True, say=quiet)
+
+
+def test_two_runs_do_not_write_into_one_output(tuning: Data, tmp_path: Path) -> None:
+    """The other one is killed with a child of its own, as a run is with the workers that read its images."""
+    code = """if True:
+        import os, sys, time
+        from pathlib import Path
+        from qsit_plugin.training.checkpoints import holding
+        with holding(Path(sys.argv[1])):
+            child = os.fork() if hasattr(os, "fork") else -1
+            print(child, flush=True) if child else None
+            time.sleep(600)
+    """
+    config = tuning.config(tmp_path, max_steps=1)
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        child = int(other.stdout.readline())
+        with pytest.raises(ConfigError, match="another run is writing into .*: wait for its end, or give another"):
+            finetune.run(config, say=quiet)
+        other.kill()
+        other.wait()
+        assert finetune.run(config, say=quiet) == tmp_path / "model"
+        if child > 0:
+            os.kill(child, signal.SIGKILL)
