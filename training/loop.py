@@ -28,7 +28,7 @@ from .losses import level_shares, rank_losses, token_losses, total_loss
 from .parameters import group_lines, parameter_groups
 from .ranking import padded_sources, pair_count, rank_part
 from .schedule import factor
-from .signals import ignore_signals
+from .signals import outlive_a_stop
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,16 @@ class Loop:
                 sampler=self.sampler,  # deals its rows out to the ranks itself: accelerate must not do so once more
                 collate_fn=self.collator,
                 num_workers=self.config.workers,
-                worker_init_fn=ignore_signals,
+                worker_init_fn=outlive_a_stop,
                 pin_memory=self.accelerator.device.type == "cuda",
                 generator=torch.Generator().manual_seed(0),  # else every epoch draws from the generator of dropout
             )
         )
-        while batches := list(islice(loader, self.config.gradient_accumulation)):
-            yield batches
+        try:
+            while batches := list(islice(loader, self.config.gradient_accumulation)):
+                yield batches
+        finally:  # else the traceback of an error would keep the workers to the end of the program
+            getattr(loader, "_shutdown_workers", lambda: None)()
 
     def _step(self, batches: Sequence[Batch]) -> Step:
         amounts = self._amounts(batches)

@@ -10,6 +10,8 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 30
+"""As many seconds as torchrun gives a run that is to stop."""
 SAME = 2.0
 """Seconds in which another signal is the same stop: a terminal or a scheduler sends it to every process of a run, and
 torchrun, which gets it too, sends it to its processes once more."""
@@ -54,8 +56,10 @@ class StopSignals:
         )
 
 
-def ignore_signals(worker: int) -> None:
+def outlive_a_stop(worker: int) -> None:
     """For the workers of a DataLoader: terminals and schedulers send a stop to every process of a run, but the step
-    under way still needs its rows. A worker ends with the process that made it."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    under way still needs its rows. So Ctrl-C is ignored and SIGTERM ends a worker ``GRACE`` seconds later: not never,
+    since Python terminates by it what a program has left at its end, and waits."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows, where a stop reaches no other process
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

@@ -23,6 +23,7 @@ from qsit_plugin.training.checkpoints import newest  # noqa: E402
 from qsit_plugin.training.config import ConfigError, RunConfig  # noqa: E402
 from qsit_plugin.training.data.rows import write_rows  # noqa: E402
 from qsit_plugin.training.signals import Stopped, StopSignals  # noqa: E402
+from tests.training.test_finetune_devices import ROOT, write_config  # noqa: E402
 from tests.training.test_finetune_resume import quiet, weights_of  # noqa: E402
 
 
@@ -218,3 +219,29 @@ def test_two_runs_do_not_write_into_one_output(tuning: Data, tmp_path: Path) -> 
         assert finetune.run(config, say=quiet) == tmp_path / "model"
         if child > 0:
             os.kill(child, signal.SIGKILL)
+
+
+FAILED_WITH_WORKERS = """
+import sys
+from qsit_plugin.training import run as finetune
+from qsit_plugin.training.config import read_config
+
+try:
+    finetune.run(read_config(sys.argv[1]), say=print)
+except ValueError as error:
+    kept = error  # with the frames of the loader that holds the workers
+print("failed", flush=True)
+"""
+
+
+def test_a_process_whose_run_has_failed_ends_although_its_workers_outlive_a_stop(tuning: Data, tmp_path: Path) -> None:
+    """At its end Python terminates what it has started by SIGTERM, and waits for it."""
+    for picture in tuning.pictures:
+        content = picture.read_bytes()
+        (tmp_path / picture.name).write_bytes(content if picture.name == "0.png" else content[: len(content) // 2])
+    options = {"images": str(tmp_path), "workers": 1, "batch_size": 1}
+    config = write_config(tmp_path / "run.yaml", tuning.config(tmp_path / "out", **options))
+    command = [sys.executable, "-c", FAILED_WITH_WORKERS, str(config)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and done.stdout.endswith("failed\n"), done.stderr
