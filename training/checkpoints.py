@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from qsit_plugin.row_file import write_whole
 
 from .config import ConfigError, RunConfig
+from .devices import is_sharded
 
 if TYPE_CHECKING:  # what is saved is also looked for by a command that was stopped while it imported torch
     import torch
@@ -103,7 +104,7 @@ def _save(loop: Loop, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)  # of a run that was killed here
         target.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    if accelerator.distributed_type == "FSDP":
+    if is_sharded(accelerator):
         plugin = accelerator.state.fsdp_plugin
         save_fsdp_model(plugin, accelerator, loop.wrapped, str(target))
         save_fsdp_optimizer(plugin, accelerator, loop.optimizer, loop.wrapped, str(target))
@@ -130,7 +131,7 @@ def load(loop: Loop, checkpoint: Path) -> int:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    sharded, weights, optimizer = loop.accelerator.distributed_type == "FSDP", {}, {}
+    sharded, weights, optimizer = is_sharded(loop.accelerator), {}, {}
     try:
         state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
         step, total = int(state["global_step"]), int(state["max_steps"])

@@ -18,6 +18,11 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether no device has the whole model (FSDP)."""
+    return bool(accelerator.distributed_type == "FSDP")
+
+
 def connect(config: RunConfig) -> Accelerator:
     """The run's device, precision and, where there are several processes, their group.
 

@@ -22,7 +22,7 @@ from .config import ConfigError, RunConfig
 from .data.collator import Batch, Collator
 from .data.dataset import QualityDataset
 from .data.sampler import MixtureSampler
-from .devices import unwrap
+from .devices import is_sharded, unwrap
 from .forward import forward
 from .losses import level_shares, rank_losses, token_losses, total_loss
 from .parameters import group_lines, parameter_groups
@@ -71,7 +71,7 @@ class Loop:
     def begin(self) -> None:
         """Seed, wrap the model for its devices, make the optimizer. Raises ConfigError where memory is too small."""
         set_seed(self.config.seed)
-        if self.accelerator.distributed_type == "FSDP" and not self.accelerator.is_fsdp2:
+        if is_sharded(self.accelerator) and not self.accelerator.is_fsdp2:
             self.wrapped = self.accelerator.prepare(self.model)  # whose parameters are others than before
             self.optimizer = self.accelerator.prepare(self._optimizer(self.wrapped))
         else:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ConfigError, RunConfig
-from .devices import connect, is_first
+from .devices import connect, is_first, is_sharded
 from .requirements import require_training, versions
 
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ def finish(prepared: Run) -> Path:
 
     config, accelerator = prepared.config, prepared.loop.accelerator
     folder = Path(config.output) / ("model" if config.merged else "adapter")
-    sharded = accelerator.distributed_type == "FSDP"
-    gathered = accelerator.get_state_dict(prepared.loop.wrapped) if sharded else None
+    gathered = accelerator.get_state_dict(prepared.loop.wrapped) if is_sharded(accelerator) else None
     if accelerator.is_main_process:
         with writing(folder):
             export(prepared.model, prepared.checkpoint, config, folder, gathered)
@@ -238,7 +237,7 @@ def _check_output(config: RunConfig, resume: bool) -> None:
 
 
 def _check_unsharded(accelerator: Accelerator) -> None:
-    if accelerator.distributed_type == "FSDP":
+    if is_sharded(accelerator):
         raise ConfigError(
             "validation needs the whole model on one device, which FSDP does not leave there: take it out (and "
             "balance), and measure the result with qsit train evaluate"

@@ -25,7 +25,7 @@ class RunLog:
         self._losses: list[Any] = []
         self._begun, self._first = time.monotonic(), loop.done
         if loop.accelerator.is_main_process:
-            cut(self.path, loop.done)
+            cut(self.path, lambda row: row["step"] <= loop.done)
         self._trackers = _trackers(config) if loop.accelerator.is_main_process else []
 
     def step(self, step: Step) -> None:
@@ -59,10 +59,9 @@ class RunLog:
             tracker.finish()
 
 
-def cut(path: Path, step: int) -> list[dict[str, Any]]:
-    """Keep the rows of a log up to a step, since a run that goes on writes the later ones again; returns them."""
-    rows = [json.loads(row) for row in read_rows(path)]
-    kept = [row for row in rows if row["step"] <= step]
+def cut(path: Path, stays: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Keep some rows of a log, since a run that goes on writes those after its checkpoint again; returns them."""
+    kept = [row for row in map(json.loads, read_rows(path)) if stays(row)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
     return kept

@@ -18,6 +18,8 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError('pydantic is not installed: pip install "qsit-plugin[train]"', name=error.name) from None
 
+from qsit_plugin.yaml_file import load_yaml
+
 from .errors import ConfigError
 
 __all__ = ["AfterValidator", "BeforeValidator", "ConfigError", "Field", "parse_overrides", "read_file", "read_yaml"]
@@ -140,15 +142,11 @@ def read_yaml(path: Path, example: str, absent: str = "no such file") -> dict[An
     ConfigError for anything else than such a file; ModuleNotFoundError where pyyaml is missing.
     """
     try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('pyyaml is not installed: pip install "qsit-plugin[train]"', name="yaml") from None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path)
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(f"{path}: {absent}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: UTF-8, and a date such as 2026-13-01
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold one setting a line, as in '{example}'")
     return content

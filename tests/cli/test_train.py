@@ -157,6 +157,16 @@ def test_conversations_keep_the_paths_of_their_file_unless_a_root_is_given(qsit,
     assert rows_of(out)[0]["image"] == "photos/1.png"
 
 
+def assert_refused(qsit, table: Path, arguments: list[str], message: str) -> None:
+    """``qsit train convert NAME TABLE ...`` (``arguments``: the name, then options) is refused in one line."""
+    name, *rest = arguments
+    command = ["train", "convert", name, table, "--images", table.parent / "photos"]
+    result = qsit(*command, "--out", table.parent / "rows.jsonl", *rest)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -179,12 +189,7 @@ def test_conversations_keep_the_paths_of_their_file_unless_a_root_is_given(qsit,
     ],
 )
 def test_wrong_usage_is_one_line_that_says_what_to_do(qsit, dataset: Path, arguments: list[str], message: str) -> None:
-    name, *rest = arguments
-    command = ["train", "convert", name, dataset / "mine.csv", "--images", dataset / "photos"]
-    result = qsit(*command, "--out", dataset / "rows.jsonl", *rest)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert_refused(qsit, dataset / "mine.csv", arguments, message)
 
 
 def test_a_plan_is_printed_and_saved(qsit, dataset: Path) -> None:

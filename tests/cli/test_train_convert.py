@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.cli.test_train import assert_refused
+
 
 def rows_of(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -83,12 +85,7 @@ def test_a_missing_library_is_named_with_the_command(
     ],
 )
 def test_options_that_mean_nothing_to_a_form_are_refused(qsit, study: Path, arguments: list[str], message: str) -> None:
-    name, *rest = arguments
-    command = ["train", "convert", name, study / "study.csv", "--images", study / "photos"]
-    result = qsit(*command, "--out", study / "rows.jsonl", *rest)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert_refused(qsit, study / "study.csv", arguments, message)
 
 
 def test_ratings_of_q_align_can_be_trained_on_at_once(qsit, study: Path, tiny_folder: Path) -> None:

@@ -105,7 +105,9 @@ def test_settings_that_differ_from_the_adapters_are_refused(tuning, adapter, tmp
 
 
 def test_settings_that_are_the_adapters_may_be_given(tuning: Data, adapter: Path, tmp_path: Path) -> None:
-    opened(further(tuning, tmp_path, adapter, lora_rank=4, lora_alpha=32, parts=["vision", "projector", "language"]))
+    config = further(tuning, tmp_path, adapter, lora_rank=4, lora_alpha=32, parts=["vision", "projector", "language"])
+    goal = score_loss(opened(further(tuning, tmp_path, adapter)), tuning)
+    assert score_loss(opened(config), tuning) == pytest.approx(goal, abs=1e-6)
 
 
 def test_an_adapter_of_another_base_is_refused_and_one_of_a_moved_base_is_not(tuning, adapter, tmp_path) -> None:

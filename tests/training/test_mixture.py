@@ -280,6 +280,8 @@ def test_a_strategy_of_no_rows_or_more_than_all_is_refused(folder: Path, strateg
     ("text", "message"),
     [
         ("datasets: [", "is not valid YAML"),
+        ("datasets: 2026-13-01", "is not valid YAML: month must be in 1..12"),
+        ("[" * 10_000, "is not valid YAML"),
         ("data: []", "must have one key, datasets"),
         ("datasets: []", "lists no datasets"),
         ("datasets:\n- json_path: few.json\n  share: 3\n", "dataset 1: it must have json_path, may have"),

@@ -158,14 +158,14 @@ def _check_validation(rows: Sequence[TrainingRow], folder: Path, name: str) -> d
     """Counts of what is validated on, and the chance of its questions."""
     from qsit_plugin.evaluation.figures import LEAST
 
-    from ..data.choices import choice_of
+    from ..data.inputs import questions_of
     from ..data.rows import only_image
 
     try:
         images = [only_image(row) for row in rows]
-        questions = [question for row in rows if (question := choice_of(row)) is not None]
     except ValueError as error:
         raise ConfigError(f"validation: {error}") from None
+    questions = questions_of(rows)
     ratings = sum(row.task == "score" for row in rows)
     if ratings < LEAST or not questions:
         raise ConfigError(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from qsit_plugin.chat import Conversation, stop_ids
 from qsit_plugin.checkpoint import Checkpoint
+from qsit_plugin.evaluation.multiple_choice import Question
 from qsit_plugin.protocol import letters
 
 from ..config import ConfigError, RunConfig
 from .choices import choice_of
 from .dataset import QualityDataset
 from .mixture import Mixture, MixtureError, read_data
-from .rows import RowError, only_image
+from .rows import RowError, TrainingRow, only_image
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,7 @@ def validation_of(path: str, config: RunConfig, checkpoint: Checkpoint) -> Mixtu
         dataset_of(replace(config, skip_damaged=False), checkpoint, found)
     except (ConfigError, RowError) as error:
         raise ConfigError(f"validation, {path}:\n{error}") from None
-    try:
-        choices = [question for row in rows if (question := choice_of(row)) is not None]
-    except ValueError as error:
-        raise ConfigError(f"validation: {error}") from None
+    choices = questions_of(rows)
     if choices:
         check_letters(_conversation(checkpoint), max(len(question.options) for question in choices))
     lacking = [task for task in ("score", "interpret") if all(row.task != task for row in rows)]
@@ -83,6 +81,14 @@ def validation_of(path: str, config: RunConfig, checkpoint: Checkpoint) -> Mixtu
             f"{lacking[0]!r}: add such rows to {path}"
         )
     return found
+
+
+def questions_of(rows: Sequence[TrainingRow]) -> list[Question]:
+    """The multiple-choice questions among validation rows. Raises ConfigError for one without a right option."""
+    try:
+        return [question for row in rows if (question := choice_of(row)) is not None]
+    except ValueError as error:
+        raise ConfigError(f"validation: {error}") from None
 
 
 def check_letters(conversation: Conversation, count: int) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 from qsit_plugin import __version__
 from qsit_plugin.errors import QSiTError
 from qsit_plugin.evaluation.datasets.json_records import read_records
+from qsit_plugin.yaml_file import load_yaml
 
 from .containers import is_container
 from .formats import row_of
@@ -178,17 +179,13 @@ def _amount(text: str, rows: int, strategy: str) -> int:
 
 def _entries(path: Path) -> list[dict[str, str]]:
     try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('pyyaml is not installed: pip install "qsit-plugin[train]"', name="yaml") from None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path)
     except FileNotFoundError:
         raise MixtureError(f"{path}: no such mixture file") from None
     except IsADirectoryError:
         raise MixtureError(f"{path} is a folder: give the mixture's YAML") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MixtureError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise MixtureError(str(error)) from None
     if not isinstance(content, dict) or content.keys() != {"datasets"} or not isinstance(content["datasets"], list):
         raise MixtureError(f"{path} must have one key, datasets, with a list")
     if not content["datasets"]:

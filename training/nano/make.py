@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from qsit_plugin.errors import QSiTError
+from qsit_plugin.yaml_file import load_yaml
 
 from ..synthetic.photos import find
 from . import evidence, joint, language, tower
@@ -43,9 +44,7 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Raises RecipeError for an unknown stage or setting; a setting that is not given has its default."""
-    import yaml
-
-    recipe = _built(Recipe, yaml.safe_load(path.read_text(encoding="utf-8")) or {}, str(path))
+    recipe = _built(Recipe, load_yaml(path) or {}, str(path))
     if recipe.joint.checkpoint not in (None, recipe.tower.checkpoint):
         raise RecipeError(
             f"{path}: joint goes on from {recipe.joint.checkpoint}, the tower from {recipe.tower.checkpoint}; its "

@@ -124,8 +124,8 @@ class Validation:
 
     def _cut_journal(self) -> tuple[int, tuple[float, float] | None]:
         """Keep the lines up to a step; how many of them came after the best, and how good that is."""
-        kept = [line for line in cut(self.output / JOURNAL, self.loop.done) if line["rows"] == len(self.some)]
-        write_whole(self.output / JOURNAL, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        step, rows = self.loop.done, len(self.some)
+        kept = cut(self.output / JOURNAL, lambda line: line["step"] <= step and line["rows"] == rows)
         bests = [number for number, line in enumerate(kept) if line["best"]]
         since = len(kept) - 1 - bests[-1] if bests else len(kept)
         return since, best.rank(kept[bests[-1]]) if bests else None

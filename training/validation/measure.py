@@ -24,7 +24,7 @@ from qsit_plugin.protocol import LEVELS, ScoreProfile
 
 from ..data.choices import choice_of
 from ..data.rows import TrainingRow, level_in, only_image
-from ..data.tokens import RowTokenizer
+from ..data.tokens import RowTokenizer, Tokens
 
 if TYPE_CHECKING:
     from qsit_plugin.model import Look, QSiT
@@ -147,6 +147,7 @@ def answer(
     readings = iter_readings(model, (Path(folder) / image for image, _ in only))
     for (_, asked), reading in zip(only, readings, strict=True):
         rated += _rate(model, reading, asked)
+    tokenize = RowTokenizer(model.conversation, model.profile, model.stop_ids)
     for image, asked in chosen:
         talks = [row for row in asked if row.task == "interpret"]
         if not talks:
@@ -156,7 +157,7 @@ def answer(
             reading = next(iter_readings(model, [look]))
             rated += _rate(model, reading, [row for row in asked if row.task == "score"])
         for row in talks:
-            losses.append(_answer_loss(model, look, row))
+            losses.append(_answer_loss(model, look, tokenize(row)))
             if (question := choice_of(row)) is not None:
                 answered.append(multiple_choice.answer_question(look, question, rules=(ANSWERS[answers],)))
     names = tuple(image for image, _ in chosen)
@@ -212,9 +213,8 @@ def true_level(row: TrainingRow, profile: ScoreProfile) -> int:
 
 
 @torch.inference_mode()
-def _answer_loss(model: QSiT, look: Look, row: TrainingRow) -> float:
-    """Mean cross entropy of the tokens that the row's answers have, as in training."""
-    tokens = RowTokenizer(model.conversation, model.profile, model.stop_ids)(row)
+def _answer_loss(model: QSiT, look: Look, tokens: Tokens) -> float:
+    """Mean cross entropy of the tokens that a row's answers have, as in training."""
     ids, image = tokens.ids.tolist(), tokens.ids.tolist().index(model.conversation.image_token_id)
     after = ids[image + 1 :]
     states = model.engine.states_after(look.prefix(tuple(ids[:image]), model.engine), after[:-1])
