@@ -27,7 +27,7 @@ from typing import Any, get_args, get_type_hints
 from qsit_plugin.errors import QSiTError
 
 from . import average, evaluate, evidence, joint, language, make, publish, tower
-from .human import imitation, readout, teacher
+from .human import imitation, people, readout, teacher
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "make": make.make,
@@ -40,6 +40,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "publish": publish.publish,
     "teacher": teacher.train,
     "imitation": imitation.train,
+    "human": people.train,
     "readout": readout.measure,
 }
 """Every parameter of the function, and every setting of its stage, is an option."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,8 +14,8 @@ from qsit_plugin.chat import Conversation
 from qsit_plugin.tiling import Tiling
 
 from ..synthetic import photos, text
-from ..synthetic.augmentation import augmented
-from ..synthetic.distortions import Defect, severity_score
+from ..synthetic.augmentation import augmented, framed
+from ..synthetic.distortions import Defect, degraded, severity_score
 from .architecture import TILE
 from .loop import Numbered
 from .turns import FILLS, NO_OPTION, Tokens, padded, tokens_of
@@ -67,6 +67,8 @@ class Batches(Numbered):
     early: int
     augmentation: float = 0.0
     scoring: float = 0.0
+    levels: Sequence[float] | None = None
+    """What each of the images is worth as it is, on 1 to 5; CLEAN where none are given."""
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, number])
@@ -83,13 +85,12 @@ class Batches(Numbered):
         clean = CLEAN_PAIRS_TO_SCORE if only_score else photos.CLEAN_PAIRS
         tiles, scores, texts = [], [], []
         for _ in range(pairs):
-            for image, defects in self._pair(size, rng, clean):
-                score = severity_score(defects)
+            for image, defects, score in self._pair(size, rng, clean):
                 tiles.append(torch.from_numpy(self.tiling.cut(image)))
                 scores.append(score)
                 turns = [text.score_turn(score)] if only_score else text.turns_for(defects, score, rng)
                 texts.append(self._tokens(turns, rng))
-        return Batch(torch.stack(tiles), size, torch.tensor(scores, dtype=torch.float32), *_pad(texts))
+        return Batch(torch.stack(tiles), size, torch.tensor(scores, dtype=torch.float32), *pad(texts))
 
     def _size(self, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
         """A (width, height) that the tiling puts on this grid: exact, or enlarged to it, a small photo up to twice."""
@@ -103,15 +104,21 @@ class Batches(Numbered):
 
     def _pair(
         self, size: tuple[int, int], rng: np.random.Generator, clean: float
-    ) -> Iterator[tuple[Image.Image, tuple[Defect, ...]]]:
-        """Two versions of one region. Three in ten are distorted larger and shrunk, as big photos are."""
-        region, shown = self._region(text.pick(self.images, rng), size, rng)
+    ) -> Iterator[tuple[Image.Image, tuple[Defect, ...], float]]:
+        """Two versions of one region, with their scores. Three in ten are distorted larger and shrunk, as big photos
+        are."""
+        number = int(rng.integers(len(self.images)))
+        region, shown = self._region(self.images[number], size, rng)
         region = augmented(region, self.images, rng, self.augmentation)
-        seed = int(rng.integers(2**31))
+        seed, frame = int(rng.integers(2**31)), int(rng.integers(2**31))
         for plan in photos.pick_pair(region, rng, photos.DOUBTFUL, clean):
             image = photos.apply(region, plan, seed)
             resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
-            yield resized, photos.defects_of(plan, shown)
+            defects = photos.defects_of(plan, shown)
+            score = severity_score(defects)
+            if self.levels is not None:
+                score = degraded(self.levels[number], score)
+            yield framed(resized, np.random.default_rng(frame)), defects, score
 
     def _region(self, photo: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> tuple[Image.Image, float]:
         """A region with something to see in it, and how many pixels of the view one of its pixels becomes."""
@@ -140,7 +147,7 @@ class Batches(Numbered):
         return [rating, joined, aspect, more]  # type: ignore[list-item]
 
 
-def _pad(texts: list[list[Tokens]]) -> list[torch.Tensor]:
+def pad(texts: list[list[Tokens]]) -> list[torch.Tensor]:
     """[ids, turn, position, labels, role, mark], each (B, T): an image's turns in a row, padded on the right."""
     rows = []
     for turns in texts:

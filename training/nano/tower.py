@@ -179,7 +179,7 @@ def read_tower(checkpoint: str | Path) -> dict[str, torch.Tensor]:
     """Weights of a vision tower, float32, under the names of ``inner_tower``: from a checkpoint that this package
     wrote, or from a .safetensors file of a tower (the stages tower and imitation)."""
     if Path(checkpoint).suffix == ".safetensors":
-        return {k: v.float() for k, v in load_file(checkpoint).items() if not k.startswith("head.")}
+        return {k: v.float() for k, v in load_file(checkpoint).items() if not k.startswith(("head.", "levels."))}
     stored = load_file(resolve(checkpoint) / "model.safetensors")
     prefix = "vision_tower.vision_model."
     tower = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}

@@ -27,6 +27,13 @@ BORDER = 2
 """Pixels cut off inside the corners of a turned piece: there it is mixed with the black around it."""
 
 
+GREY = 0.08
+"""Share of the photos that become black and white before anything is done to them: that is no fault."""
+
+FRAMED = 0.1
+"""Share of the views on which a border lies."""
+
+
 def augmented(image: Image.Image, photos: Sequence[Image.Image], rng: np.random.Generator, share: float) -> Image.Image:
     """The image as another clean one of its size; each of the three changes in ``share`` of the cases."""
     if rng.random() < share:
@@ -34,7 +41,22 @@ def augmented(image: Image.Image, photos: Sequence[Image.Image], rng: np.random.
             image = _pieced(image, photos[int(rng.integers(len(photos)))], rng)
     if rng.random() < share:
         image = _turned(image, rng)
-    return another_look(image, rng) if rng.random() < share else image
+    image = another_look(image, rng) if rng.random() < share else image
+    return image.convert("L").convert("RGB") if share and rng.random() < GREY else image
+
+
+def framed(image: Image.Image, rng: np.random.Generator, share: float = FRAMED, widest: float = 0.4) -> Image.Image:
+    """In ``share`` of the cases with a plain border over one to four sides, each up to ``widest`` of the image: what is
+    inside is as good as it was. Black and white borders are drawn most."""
+    if rng.random() >= share:
+        return image
+    color = int(rng.choice([0, 0, 255, 255, 128]))
+    plain = (color,) * 3 if rng.random() < 0.8 else tuple(int(c) for c in rng.integers(0, 256, 3))
+    sides = rng.uniform(0.02, widest, 4) * (rng.random(4) < 0.6)
+    left, top, right, bottom = (round(s * n) for s, n in zip(sides, image.size * 2, strict=True))
+    result = Image.new("RGB", image.size, plain)
+    result.paste(image.crop((left, top, image.width - right, image.height - bottom)), (left, top))
+    return result
 
 
 def _turned(image: Image.Image, rng: np.random.Generator) -> Image.Image:

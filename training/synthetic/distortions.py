@@ -39,6 +39,9 @@ HALF_HIDDEN = tuple(column("half_hidden"))
 NEEDS_COLOR = tuple(column("needs_color"))
 """What cannot be seen in a photo without colours."""
 
+NEEDS_SHADES = tuple(column("needs_shades"))
+"""What cannot be seen in a drawing of a few colours."""
+
 CLEAN = 4.9
 """Severity score of a photo as it is: good photos have small faults too."""
 
@@ -87,3 +90,8 @@ def severity_score(defects: Sequence[Defect]) -> float:
     """
     left = float(np.prod([1.0 - defect.harm for defect in defects]))
     return 1.0 + (CLEAN - 1.0) * left
+
+
+def degraded(level: float, severity: float) -> float:
+    """What is left of a photo's own level, on 1 to 5, under distortions of this severity score."""
+    return 1.0 + (level - 1.0) * (severity - 1.0) / (CLEAN - 1.0)

@@ -13,9 +13,9 @@ from PIL import Image
 from qsit_plugin.images.formats import SUFFIXES, suffix
 from qsit_plugin.images.reading import read_image
 
-from .augmentation import augmented
-from .detail import camera_jpeg
-from .distortions import KINDS, NEEDS_COLOR, Defect, distort, severity_score, visible_strength
+from .augmentation import augmented, framed
+from .detail import as_file
+from .distortions import KINDS, NEEDS_COLOR, NEEDS_SHADES, Defect, distort, severity_score, visible_strength
 from .pixels import TILE
 from .vocabulary import column
 
@@ -56,6 +56,9 @@ DOUBTFUL: dict[str, float] = column("language")
 
 CLEAN_PAIRS = 0.45
 """Share of the pairs that are a clean view against a distorted one."""
+
+AS_FILE = 0.4
+"""Share of the views that are compressed as a photo file is, clean or distorted."""
 
 COMBINED = 0.2
 """Share of the views that carry a second distortion."""
@@ -128,10 +131,16 @@ def is_colorful(image: Image.Image) -> bool:
     return float(np.asarray(image.resize((32, 32)).convert("HSV"))[..., 1].mean()) > 25
 
 
+def is_drawn(image: Image.Image) -> bool:
+    """Whether a few colours fill it, as in a drawing: fewer steps between tones could not be seen."""
+    return image.resize((48, 48), Image.Resampling.NEAREST).getcolors(48) is not None
+
+
 def pick_name(image: Image.Image, rng: np.random.Generator, weights: dict[str, float]) -> str:
-    """A distortion at random, weights 1 where none is given; never one of colours on a photo that has none."""
-    colorful = is_colorful(image)
-    shares = np.array([0.0 if n in NEEDS_COLOR and not colorful else weights.get(n, 1.0) for n in KINDS])
+    """A distortion at random, weights 1 where none is given; never one of colours on a photo that has none, nor one of
+    shades on a drawing."""
+    hidden = (() if is_colorful(image) else NEEDS_COLOR) + (NEEDS_SHADES if is_drawn(image) else ())
+    shares = np.array([0.0 if name in hidden else weights.get(name, 1.0) for name in KINDS])
     return KINDS[rng.choice(len(KINDS), p=shares / shares.sum())]
 
 
@@ -159,12 +168,12 @@ def pick_pair(image: Image.Image, rng: np.random.Generator, weights: dict[str, f
 
 
 def apply(image: Image.Image, plan: Plan, seed: int) -> Image.Image:
-    """The image under a plan. The same seed gives the same renderings at any strength; three in ten clean images get
-    a camera's compression."""
-    rng = np.random.default_rng(seed)
+    """The image under a plan, AS_FILE of all then compressed as photo files are. The same seed gives the same
+    renderings at any strength, but not the same file: in a pair, that one is compressed says nothing."""
     for name, strength in plan:
         image = distort(image, name, strength, np.random.default_rng([seed, KINDS.index(name)]))
-    return camera_jpeg(image, rng) if not plan and rng.random() < 0.3 else image
+    rng = np.random.default_rng([seed, len(KINDS), *(round(1e6 * strength) for _, strength in plan)])
+    return as_file(image, rng) if rng.random() < AS_FILE else image
 
 
 def defects_of(plan: Plan, scale: float) -> tuple[Defect, ...]:
@@ -184,9 +193,10 @@ def sample_pairs(
     regions that ``augmented`` changes."""
     region, corner, scale = _region(photos[rng.integers(len(photos))], rng)
     region = augmented(region, photos, rng, augmentation)
+    frame = int(rng.integers(2**31))
 
     def view(plan: Plan, seed: int) -> View:
-        inside = apply(region, plan, seed).crop((*corner, *region.size))
+        inside = framed(apply(region, plan, seed).crop((*corner, *region.size)), np.random.default_rng(frame))
         defects = defects_of(plan, scale)
         return View(np.asarray(inside.resize((TILE, TILE), Image.Resampling.BICUBIC)), defects, severity_score(defects))
 

@@ -1,36 +1,45 @@
-"""Nano's vision tower imitates the teacher's maps on its own grid of 16-pixel patches. No ratings are needed.
+"""Nano's vision tower learns from a teacher, from people and from synthetic distortions at once, on its own grid.
 
-Crops of many photos, half of them distorted first, are shown to both. Targets are the teacher's maps at strides 8, 16
-and 32, each channel standardised; linear heads on the tower's layers 4 and 6 predict them. A stopped run is resumed
-from its last state; with more --steps a finished one goes on too.
+Crops of many photos are shown to teacher and tower. The teacher's maps at strides 8, 16 and 32, each channel
+standardised, are predicted by linear heads on the tower's layers 4 and 6; the teacher's levels and people's by a head
+on what layer 6 holds of the whole crop. Views of the tower stage in the same steps keep what it knows of distortions: with
+maps alone it would forget how to name them. A stopped run is resumed from its last state; with more --steps a finished
+one goes on too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ...synthetic.photos import HARD, apply, find, pick_name, random_crop, split
-from ..architecture import PATCH, TILE, WIDTH, new_vision_tower, use_plain_attention
+from ...synthetic.drawings import drawings
+from ...synthetic.photos import HARD, load
+from ..architecture import WIDTH
 from ..loop import Loop, Numbered, Stage, log_means
 from ..optimizers import muon_and_adamw, trapezoid
-from ..tower import inner_tower, read_tower
-from .efficientnet import CHANNELS, STRIDES, load
-from .rated import read_and_cut
+from ..tower import LEVELS, Pairs, TowerWithHeads, Views, inner_tower, read_tower, soft_levels
+from ..tower import loss_of as loss_of_views
+from .crops import UNRATED, CropBatches, Crops, photos_of
+from .efficientnet import CHANNELS, STRIDES, EfficientNetLite0
+from .grid import on_grid, over_photo, per_patch, tiles, tower_layers
+from .teacher import Teacher, read_teacher
 
 TARGETS = ((2, 4), (4, 6), (6, 6))
 """Which of the teacher's maps is predicted from the tower's which layer (counted from 1): strides 8, 16 and 32."""
 
-DISTORTED, GREY = 0.5, 0.05
-"""Share of the crops that are distorted, and that lose their colours: the tower shall see both as the teacher does."""
+GOOD = 0.75
+"""Rated photos from here on are clean enough for synthetic distortions, where there is room for them in memory."""
+
+DRAWINGS = 60
+"""Drawings among the clean photos."""
+
+DIFFER = 0.3
+"""Crops whose levels lie nearer than this are not put in order."""
 
 
 @dataclass(frozen=True)
@@ -41,57 +50,52 @@ class ImitationStage(Stage):
     crops: int = 4
     side: int = 384
     """Pixels of a crop; a multiple of the tile."""
+    views: int = 24
+    """Views of the tower stage in a step, in pairs."""
+    clean: int = 1500
+    """The most rated photos that are distorted, see GOOD."""
+    augmentation: float = 0.5
+    """Share of the views whose photos are composed of several, flipped, and given another look; see ``augmented``."""
     learning_rate: float = 6e-4
     checkpoint: str = "qsit-nano"
     """Where the tower begins: a checkpoint of this package, or an older result of this stage (.safetensors)."""
     teacher: str | None = None
-    """A fine-tuned teacher; ImageNet's weights where none is given."""
+    """A fine-tuned teacher; ImageNet's weights where none is given, and then no levels but people's."""
+    teacher_bfloat16: bool = False
+    """The teacher alone in bfloat16: with AVX512-BF16 and no AMX its convolutions are faster so, the tower slower."""
     save_every: int = 250
 
 
 @dataclass(eq=False)
-class Crops(Numbered):
-    """Batches by number, uint8 (crops, side, side, 3): every batch follows from (seed, number)."""
+class Lessons(Numbered):
+    """Crops and views, by number."""
 
-    files: list[Path]
-    stage: ImitationStage
+    crops: CropBatches
+    views: Pairs
 
-    def __getitem__(self, number: int) -> torch.Tensor:
-        rng = np.random.default_rng([self.stage.seed, number])
-        return torch.from_numpy(np.stack([self.crop(rng) for _ in range(self.stage.crops)]))
-
-    def crop(self, rng: np.random.Generator) -> np.ndarray:
-        with Image.open(self.files[rng.integers(len(self.files))]) as stored:
-            image = stored.convert("RGB")
-        image = random_crop(image, self.stage.side, self.stage.side, rng)
-        if rng.random() < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if rng.random() < GREY:
-            image = image.convert("L").convert("RGB")
-        if rng.random() < DISTORTED:
-            plan = ((pick_name(image, rng, HARD), float(rng.random())),)
-            image = apply(image, plan, int(rng.integers(2**31)))
-        return np.asarray(image)
+    def __getitem__(self, number: int) -> tuple[Crops, Views]:
+        return self.crops[number], self.views[number]
 
 
 class Imitator(nn.Module):
-    """uint8 crops (N, S, S, 3) -> predictions of the teacher's standardised maps, one a target."""
+    """uint8 crops (N, S, S, 3) -> predictions of the teacher's standardised maps, one a target, and of levels (N, 5)."""
 
     def __init__(self, seed: int):
         super().__init__()
-        self.tower = new_vision_tower(seed)
-        use_plain_attention(self.tower)
-        self.heads = nn.ModuleList(nn.Linear(WIDTH, CHANNELS[m] * per_patch(m)) for m, _ in TARGETS)
+        self.seer = TowerWithHeads(seed)
+        self.heads = nn.ModuleList(nn.Linear(WIDTH, CHANNELS[m] * per_patch(STRIDES[m])) for m, _ in TARGETS)
+        self.levels = nn.Linear(2 * WIDTH, len(LEVELS))
         for number, (m, _) in enumerate(TARGETS):
             self.register_buffer(f"mean{number}", torch.zeros(1, CHANNELS[m], 1, 1))
             self.register_buffer(f"deviation{number}", torch.ones(1, CHANNELS[m], 1, 1))
 
-    def forward(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        layers = tower_layers(self.tower, tiles(crops))
-        return [
+    def forward(self, crops: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        layers = tower_layers(self.seer.tower, tiles(crops))
+        maps = [
             on_grid(head(layers[layer - 1]), len(crops), STRIDES[m])
             for head, (m, layer) in zip(self.heads, TARGETS, strict=True)
         ]
+        return maps, self.levels(over_photo(layers[-1], len(crops)))
 
     def targets(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """What the teacher's eight maps ask of the heads."""
@@ -108,69 +112,76 @@ class Imitator(nn.Module):
             setattr(self, f"deviation{number}", seen.std((0, 2, 3), keepdim=True) + 1e-3)
 
 
-def per_patch(number: int) -> int:
-    """Cells of the teacher's map that lie in one patch of the tower, 1 where a cell is larger."""
-    return max(1, PATCH // STRIDES[number]) ** 2
+def losses_of(model: Imitator, crops: Crops, maps: list[torch.Tensor], graded: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Maps, levels and their order within the batch, which is of one subset. ``graded``: the teacher's levels (N, 5);
+    of a photo that nothing was done to they count as much as people's, of another they are not asked: it never saw a
+    distortion."""
+    found, logits = model(crops.pixels)
+    pairs = zip(found, model.targets(maps), TARGETS, strict=True)
+    losses = {f"stride{STRIDES[m]}": F.mse_loss(a.float(), b) for a, b, (m, _) in pairs}
+    said = ~crops.levels.isnan()
+    wanted = soft_levels(crops.levels.nan_to_num(3.0))
+    if graded is not None:
+        share = torch.where(crops.whole, torch.where(said, 0.5, 1.0), 0.0)[:, None]
+        wanted, said = share * graded + (1 - share) * wanted, said | crops.whole
+    logs = logits.float().log_softmax(-1)
+    losses["levels"] = (-(wanted * logs).sum(-1) * said).sum() / said.sum().clamp(min=1)
+    value, truth = logs.exp() @ LEVELS, wanted @ LEVELS
+    apart = (truth[:, None] - truth > DIFFER) & said[:, None] & said
+    wrong = F.softplus(-4.0 * (value[:, None] - value))[apart]
+    losses["order"] = wrong.sum() / apart.sum().clamp(min=1)
+    return losses
 
 
-def tiles(crops: torch.Tensor) -> torch.Tensor:
-    """(N, S, S, 3) of 0..255 -> (N * tiles, 3, TILE, TILE) of -1..1, row by row."""
-    cut = crops.unfold(1, TILE, TILE).unfold(2, TILE, TILE)
-    return cut.reshape(-1, 3, TILE, TILE).float() / 127.5 - 1.0
-
-
-def tower_layers(tower: nn.Module, pixels: torch.Tensor) -> list[torch.Tensor]:
-    """The output of every layer, (N, patches, WIDTH) each, without the last normalisation: what the projector reads."""
-    inner: Any = inner_tower(tower)
-    state, every = inner.embeddings(pixels), []
-    for layer in inner.encoder.layers:
-        state = layer(state, attention_mask=None)
-        every.append(state)
-    return every
-
-
-def on_grid(tokens: torch.Tensor, crops: int, stride: int) -> torch.Tensor:
-    """(N * tiles, patches, C * cells) -> (N, C, S / stride, S / stride): tiles side by side, cells in their patch."""
-    rows, patches = round((tokens.shape[0] / crops) ** 0.5), TILE // PATCH
-    grid = tokens.reshape(crops, rows, rows, patches, patches, -1).permute(0, 5, 1, 3, 2, 4)
-    grid = grid.reshape(crops, -1, rows * patches, rows * patches)
-    return F.avg_pool2d(grid, stride // PATCH) if stride > PATCH else F.pixel_shuffle(grid, PATCH // stride)
-
-
-def files_of(rated_folder: Path, photo_folder: Path, cache: Path, side: int) -> list[Path]:
-    """Rated photos of the training part, and four times the clean ones of the split's training half: there are few."""
-    people = [photo.path for photo in read_and_cut(rated_folder, cache) if photo.part == "training"]
-    return [path for path in people + 4 * split(find(photo_folder))[0] if _shorter_side(path) >= side]
-
-
-def _shorter_side(path: Path) -> int:
-    with Image.open(path) as image:
-        return min(image.size)
+def clean_photos(photos: list, stage: ImitationStage) -> list:
+    """Paths of the clean photos and of rated ones that people call good, the best first by the hash of their names."""
+    good = [photo.path for photo in photos if photo.mos >= GOOD]
+    return [photo.path for photo in photos if photo.subset == UNRATED] + good[: stage.clean]
 
 
 def train(rated: Path, photos: Path, out: Path, stage: ImitationStage) -> None:
     """Train, or resume, the tower. Writes it to ``out`` at every state, and the state beside it."""
     stage.begin()
     out.parent.mkdir(parents=True, exist_ok=True)
-    files = files_of(rated, photos, out.with_suffix(".thumbnails.npz"), stage.side)
-    print(f"{len(set(files))} photos", flush=True)
-    teacher, model = load(stage.teacher), Imitator(stage.seed)
-    teacher.requires_grad_(False).to(torch.bfloat16 if stage.bfloat16 else torch.float32)
-    inner_tower(model.tower).load_state_dict(read_tower(stage.checkpoint))
-    state, data = out.with_suffix(".state"), Crops(files, stage)
+    shown = photos_of(rated, photos, out.with_suffix(".thumbnails.npz"), stage.side)
+    clean = load(clean_photos(shown, stage)) + drawings(DRAWINGS, stage.seed)
+    print(f"{len(shown)} photos, {len(clean)} of them or drawn for synthetic distortions", flush=True)
+    teacher, model = read_teacher(stage.teacher), Imitator(stage.seed)
+    teacher.requires_grad_(False).network.to(torch.bfloat16 if stage.bfloat16 or stage.teacher_bfloat16 else torch.float32)
+    begin(model, stage.checkpoint)
+    crops = CropBatches(shown, stage.crops, stage.side, stage.seed)
+    data = Lessons(crops, Pairs(clean, stage.views, stage.seed, HARD, stage.augmentation))
+    state = out.with_suffix(".state")
     if not state.exists():
-        model.standardise([teacher(data[2**30 + n]) for n in range(12)])
+        model.standardise([teacher.network(crops[2**30 + n].pixels) for n in range(12)])
     loop = Loop(stage, [model], muon_and_adamw(model), log_means(stage.steps, 50, "{:.2f} steps/s", keep=None), state)
-    for step, crops in loop.over(data.loader):
+    for step, (some, views) in loop.over(data.loader):
+        with torch.no_grad():
+            maps = teacher.network(some.pixels)
+            graded = teacher.of_maps(maps).softmax(-1) if stage.teacher else None
         with stage.autocast():
-            found = model(crops)
-        pairs = zip(found, model.targets(teacher(crops)), TARGETS, strict=True)
-        losses = {f"stride{STRIDES[m]}": F.mse_loss(a.float(), b) for a, b, (m, _) in pairs}
+            losses = losses_of(model, some, maps, graded)
+            losses["views"] = 0.25 * loss_of_views(model.seer, views)
         loop.descend(stage.learning_rate * trapezoid(step, stage.steps), losses)
         if loop.saves:
             save(model, out)
 
 
+def begin(model: Imitator, checkpoint: str) -> None:
+    """Take the tower of a checkpoint, or what an older run of this stage wrote: heads for views and levels, too."""
+    inner_tower(model.seer.tower).load_state_dict(read_tower(checkpoint))
+    if Path(checkpoint).suffix != ".safetensors":
+        return
+    stored = load_file(checkpoint)
+    for name in ("head", "levels"):
+        parts = {k.removeprefix(f"{name}."): v for k, v in stored.items() if k.startswith(f"{name}.")}
+        (model.levels if name == "levels" else model.seer.head).load_state_dict(parts)
+
+
 def save(model: Imitator, out: str | Path) -> None:
-    """The tower's weights in bfloat16 under the names of ``SiglipVisionModel`` without its wrapper, without heads."""
-    save_file({k: v.to(torch.bfloat16).contiguous() for k, v in inner_tower(model.tower).state_dict().items()}, out)
+    """In bfloat16: the tower's weights under the names of ``SiglipVisionModel`` without its wrapper, the head for views
+    under ``head.``, as the tower stage writes them, and that for levels under ``levels.``."""
+    state = dict(inner_tower(model.seer.tower).state_dict())
+    for name, head in (("head", model.seer.head), ("levels", model.levels)):
+        state |= {f"{name}.{k}": v for k, v in head.state_dict().items()}
+    save_file({k: v.to(torch.bfloat16).contiguous() for k, v in state.items()}, out)

@@ -60,6 +60,12 @@ def read(folder: str | Path) -> list[Rated]:
     return photos
 
 
+def is_as_large(path: Path, side: int) -> bool:
+    """Whether a crop of this side can be cut from the photo: seven photos of BIQ2021 are smaller than 384 pixels."""
+    with Image.open(path) as image:
+        return min(image.size) >= side
+
+
 def scene(photo: Rated) -> str:
     """Name of the block that a photo was numbered in."""
     number = re.search(r"(\d+)\D*$", photo.path.stem)

@@ -19,7 +19,7 @@ from PIL import Image
 from ..architecture import new_vision_tower, use_plain_attention
 from ..tower import inner_tower, read_tower
 from . import efficientnet
-from .imitation import tiles, tower_layers
+from .grid import tiles, tower_layers
 from .rated import Rated, cached, read, read_and_cut, within_subsets
 
 SIDE = 512

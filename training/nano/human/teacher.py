@@ -24,7 +24,7 @@ from ..optimizers import trapezoid
 from ..tower import LEVELS, soft_levels
 from . import efficientnet
 from .efficientnet import CHANNELS, EfficientNetLite0
-from .rated import Rated, read, read_and_cut, within_subsets
+from .rated import Rated, is_as_large, read, read_and_cut, within_subsets
 from .readout import Ridge, describe_all, drawn, photo_of, teacher_description
 
 FEATURES = 2 * sum(CHANNELS)
@@ -76,7 +76,11 @@ class Teacher(nn.Module):
         self.head = nn.Linear(FEATURES, len(LEVELS))
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
-        vectors = efficientnet.pooled(self.network(photos, self.frozen))
+        return self.of_maps(self.network(photos, self.frozen))
+
+    def of_maps(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Level logits of the network's eight maps."""
+        vectors = efficientnet.pooled(maps)
         with torch.autocast("cpu", enabled=False):
             return self.head((vectors - self.mean) / self.deviation)
 
@@ -151,7 +155,7 @@ def train(rated: Path, out: Path, stage: TeacherStage, unseen: Path | None = Non
     stage.begin()
     out.parent.mkdir(parents=True, exist_ok=True)
     photos, others = read_and_cut(rated, out.with_suffix(".thumbnails.npz")), read(unseen) if unseen else []
-    training = [photo for photo in photos if photo.part == "training"]
+    training = [photo for photo in photos if photo.part == "training" and is_as_large(photo.path, stage.side)]
     print(f"{len(training)} photos to train on", flush=True)
     model, state = Teacher(EfficientNetLite0(), stage.frozen), out.with_suffix(".state")
     if not state.exists():
@@ -180,6 +184,16 @@ def _begin(model: Teacher, training: Sequence[Rated], stage: TeacherStage, cache
     chosen = drawn(training, stage.probe)
     vectors = describe_all(chosen, teacher_description(None), cache, stage.bfloat16)
     model.begin_with(Ridge(vectors, np.array([photo.mos for photo in chosen])))
+
+
+def read_teacher(path: str | Path | None) -> Teacher:
+    """What ``save`` wrote; with ImageNet's weights, and a head that says nothing, where no file is given."""
+    model = Teacher(EfficientNetLite0())
+    if path is None:
+        model.network.load_state_dict(efficientnet.pretrained().state_dict())
+    else:
+        model.load_state_dict(load_file(path))
+    return model.eval()
 
 
 def save(model: Teacher, out: str | Path) -> None:

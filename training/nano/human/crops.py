@@ -1,0 +1,82 @@
+"""Crops of photos that people rated, and of clean ones: what the imitation looks at, with what people said of them.
+
+Some crops are distorted first, some lose their colours: the tower shall see both as the teacher does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ...synthetic.distortions import degraded, severity_score
+from ...synthetic.photos import HARD, apply, defects_of, find, pick_name, random_crop, split
+from ..loop import Numbered
+from .rated import Rated, is_as_large, read_and_cut
+
+DISTORTED, GREY = 0.4, 0.08
+"""Share of the crops that are distorted, and that lose their colours."""
+
+UNRATED = "unrated"
+"""The subset of the clean photos."""
+
+SHARES = {"ss03": 2.0}
+"""How often a subset is drawn, 1 where none is given: ss03 has more photos than the others together."""
+
+
+@dataclass
+class Crops:
+    """N crops of one subset."""
+
+    pixels: torch.Tensor  # uint8 (N, side, side, 3)
+    levels: torch.Tensor  # (N,) what people said, on 1 to 5, less what a distortion costs; NaN where nobody said it
+    whole: torch.Tensor  # bool (N,): nothing was done to it
+
+
+@dataclass(eq=False)
+class CropBatches(Numbered):
+    """Batches by number: every one follows from (seed, number)."""
+
+    photos: Sequence[Rated]
+    count: int
+    side: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.subsets = sorted({photo.subset for photo in self.photos})
+        shares = np.array([SHARES.get(name, 1.0) for name in self.subsets])
+        self.shares = shares / shares.sum()
+        self.of = {name: [photo for photo in self.photos if photo.subset == name] for name in self.subsets}
+
+    def __getitem__(self, number: int) -> Crops:
+        rng = np.random.default_rng([self.seed, number])
+        some = self.of[self.subsets[rng.choice(len(self.subsets), p=self.shares)]]
+        pixels, levels, whole = zip(*(self._crop(some[rng.integers(len(some))], rng) for _ in range(self.count)), strict=True)
+        return Crops(torch.from_numpy(np.stack(pixels)), torch.tensor(levels), torch.tensor(whole))
+
+    def _crop(self, photo: Rated, rng: np.random.Generator) -> tuple[np.ndarray, float, bool]:
+        with Image.open(photo.path) as stored:
+            image = random_crop(stored.convert("RGB"), self.side, self.side, rng)
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        grey, distorted = rng.random() < GREY, rng.random() < DISTORTED
+        if grey:
+            image = image.convert("L").convert("RGB")
+        level = 1 + 4 * photo.mos
+        if distorted:
+            plan = ((pick_name(image, rng, HARD), float(rng.random())),)
+            image = apply(image, plan, int(rng.integers(2**31)))
+            level = degraded(level, severity_score(defects_of(plan, 1.0)))
+        return np.asarray(image), level, not (grey or distorted)
+
+
+def photos_of(rated_folder: Path, photo_folder: Path, cache: Path, side: int) -> list[Rated]:
+    """Rated photos of the training part, and the clean ones of the split's training half, of which nobody said
+    anything."""
+    people = [photo for photo in read_and_cut(rated_folder, cache) if photo.part == "training"]
+    clean = [Rated(path, float("nan"), "training", UNRATED) for path in split(find(photo_folder))[0]]
+    return [photo for photo in people + clean if is_as_large(photo.path, side)]
