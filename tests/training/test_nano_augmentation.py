@@ -101,6 +101,31 @@ def test_pairs_of_one_region_show_the_same_picture():
         assert len({tuple(view.pixels[64, 64] > 100) for view in milder}) <= 1
 
 
+def test_a_frame_is_plain_and_leaves_what_is_inside():
+    image = noise(96, 64)
+    before = np.asarray(image)
+    for seed in range(20):
+        framed = np.asarray(augmentation.framed(image, np.random.default_rng(seed), share=1.0))
+        inside = (framed == before).all(-1)
+        border = framed[~inside]
+        assert inside.mean() >= 0.04
+        assert len(border) == 0 or len(np.unique(border, axis=0)) == 1, seed
+
+
+def test_only_a_share_of_the_views_is_framed():
+    image = noise(64, 64)
+    assert sum(augmentation.framed(image, np.random.default_rng(seed)) is not image for seed in range(200)) in range(5, 50)
+
+
+def test_a_grey_photo_is_a_clean_one_and_no_color_is_missed_in_it():
+    image = noise(128, 128).resize((64, 64))
+    grey = [seed for seed in range(150) if np.ptp(augmented(image, [], seed, 0.01), axis=-1).max() == 0]
+    assert 2 <= len(grey) <= 30
+    black_and_white = image.convert("L").convert("RGB")
+    names = {photos.pick_name(black_and_white, np.random.default_rng(seed), {}) for seed in range(200)}
+    assert len(names) > 10 and "faded color" not in names
+
+
 def test_a_step_looks_at_other_tokens_than_the_last_and_always_at_the_same():
     stage = tower.TowerStage(kept=0.5)
     first, again, next_one = (tower.some_tokens(stage, step) for step in (7, 7, 8))

@@ -27,7 +27,7 @@ from typing import Any, get_args, get_type_hints
 from qsit_plugin.errors import QSiTError
 
 from . import average, evaluate, evidence, joint, language, make, publish, tower
-from .human import imitation, people, readout, teacher
+from .human import imitation, measure, people, readout, teacher
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "make": make.make,
@@ -42,6 +42,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "imitation": imitation.train,
     "human": people.train,
     "readout": readout.measure,
+    "measure": measure.measure,
 }
 """Every parameter of the function, and every setting of its stage, is an option."""
 

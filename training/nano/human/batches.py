@@ -63,8 +63,8 @@ def kinds_of(photos: Sequence[Rated], seer: TowerWithHeads, cache: Path) -> dict
     @torch.inference_mode()
     def shares(path: Path) -> np.ndarray:
         with Image.open(path) as image:
-            pixels = torch.from_numpy(np.asarray(image.convert("RGB")))[None]
-        views = ((tiles(pixels) + 1) * 127.5).permute(0, 2, 3, 1)
+            pixels = torch.from_numpy(np.array(image.convert("RGB")))[None]
+        views = ((tiles(pixels)[::2] + 1) * 127.5).permute(0, 2, 3, 1)  # every other tile says enough
         return seer(views)[1][:, : len(KINDS)].mean(0).numpy()
 
     low = [photo for photo in photos if 1 + 4 * photo.mos < FAULTLESS]

@@ -18,7 +18,7 @@ from ...synthetic.photos import HARD, apply, defects_of, find, pick_name, random
 from ..loop import Numbered
 from .rated import Rated, is_as_large, read_and_cut
 
-DISTORTED, GREY = 0.4, 0.08
+DISTORTED, GREY = 0.25, 0.05
 """Share of the crops that are distorted, and that lose their colours."""
 
 UNRATED = "unrated"

@@ -28,8 +28,8 @@ from ..optimizers import cosine, trapezoid
 from ..tower import LEVELS, Pairs, load_result
 from .batches import SIDE, RatedBatches, kinds_of
 from .crops import UNRATED, photos_of
-from .imitation import GOOD
-from .rated import Rated
+from .imitation import DRAWINGS, GOOD
+from .rated import Rated, has_size
 from .teacher import Teacher, read_teacher
 
 DRAWN = 4.6
@@ -120,9 +120,9 @@ def train(rated: Path, photos: Path, tower: Path, teacher: Path, out: Path, stag
     out.parent.mkdir(parents=True, exist_ok=True)
     state = Path(f"{out}.state")
     shown = photos_of(rated, photos, Path(f"{out}.thumbnails.npz"), SIDE)
-    people = [photo for photo in shown if photo.subset != UNRATED and Image.open(photo.path).size == (SIDE, SIDE)]
+    people = [photo for photo in shown if photo.subset != UNRATED and has_size(photo.path, SIDE)]
     clean = [photo for photo in shown if photo.subset == UNRATED] + [p for p in people if p.mos >= GOOD][: stage.clean]
-    images = load([photo.path for photo in clean]) + drawings(60, stage.seed)
+    images = load([photo.path for photo in clean]) + drawings(DRAWINGS, stage.seed)
     levels = levels_of(clean, images, read_teacher(teacher))
     made = begin(tower, images, stage, state.exists())
     defects = kinds_of(people, load_result(tower), Path(f"{out}.kinds.npz"))

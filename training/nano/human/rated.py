@@ -66,6 +66,12 @@ def is_as_large(path: Path, side: int) -> bool:
         return min(image.size) >= side
 
 
+def has_size(path: Path, side: int) -> bool:
+    """Whether the photo is a square of this side, as all but twelve of BIQ2021 are at 512."""
+    with Image.open(path) as image:
+        return image.size == (side, side)
+
+
 def scene(photo: Rated) -> str:
     """Name of the block that a photo was numbered in."""
     number = re.search(r"(\d+)\D*$", photo.path.stem)

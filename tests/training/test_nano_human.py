@@ -1,0 +1,130 @@
+"""The human stage: ratings become turns whose words fit them, and a whole run on a few photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import qsit_plugin
+from qsit_plugin.training.nano.human import batches, imitation, measure, people, teacher
+from qsit_plugin.training.nano.human.efficientnet import EfficientNetLite0
+from qsit_plugin.training.nano.human.rated import Rated
+from qsit_plugin.training.nano.language import learner
+from qsit_plugin.training.synthetic.distortions import KINDS
+
+data = pytest.importorskip("skimage.data", reason="test photos come from scikit-image")
+
+
+def rated(mos: float) -> Rated:
+    return Rated(Path("a.png"), mos, "training", "ss01")
+
+
+def shares(**kinds: float) -> np.ndarray:
+    return np.array([kinds.get(name.replace(" ", "_"), 0.0) for name in KINDS])
+
+
+def test_nothing_is_blamed_in_a_photo_that_people_call_good():
+    assert batches.blamed(rated(0.7), shares(blur=5.0)) == ()
+
+
+def test_the_kind_that_the_tower_sees_most_is_blamed_for_a_low_rating_the_more_the_lower():
+    poor, bad = (batches.blamed(rated(mos), shares(noise=5.0, blur=1.0)) for mos in (0.4, 0.1))
+    assert poor[0].name == bad[0].name == "noise"
+    assert poor[0].visible < bad[0].visible
+
+
+def test_what_no_camera_does_is_blamed_for_no_rating():
+    assert batches.blamed(rated(0.1), shares(stripes=5.0, blur=1.0))[0].name == "blur"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Six rated photos of 512 pixels, and three clean ones."""
+    rated_folder, clean = tmp_path / "rated", tmp_path / "photos"
+    rated_folder.mkdir(), clean.mkdir()
+    photo = Image.fromarray(data.astronaut())
+    rows = ["path,mos,std,split,subset,twin"]
+    for n in range(6):
+        turned = photo.transpose(Image.Transpose(n))
+        turned.save(rated_folder / f"{n * 100}.png")
+        rows.append(f"{n * 100}.png,{0.15 * n},,training,ss0{1 + n % 2},0")
+    for n in range(3):
+        photo.resize((520, 520)).save(clean / f"clean{n}.png")
+    (rated_folder / "ratings.csv").write_text("\n".join(rows) + "\n")
+    return rated_folder, clean
+
+
+@pytest.fixture
+def towered(tmp_path: Path) -> tuple[Path, Path]:
+    torch.manual_seed(0)
+    imitation.save(imitation.Imitator(0), tmp_path / "tower.safetensors")
+    teacher.save(teacher.Teacher(EfficientNetLite0()), tmp_path / "teacher.safetensors")
+    return tmp_path / "tower.safetensors", tmp_path / "teacher.safetensors"
+
+
+def rated_batches(scoring: float, folder: Path) -> batches.RatedBatches:
+    made = learner(4)
+    some = [Rated(folder / f"{n * 100}.png", 0.15 * n, "training", f"ss0{1 + n % 2}") for n in range(6)]
+    blamed = {photo.path.name: batches.blamed(photo, shares(noise=1.0)) for photo in some}
+    return batches.RatedBatches(some, blamed, made.conversation, made.engine.tiling, 0, scoring, count=4)
+
+
+def test_a_batch_of_scores_has_one_turn_an_image_and_peoples_level(folders):
+    batch = rated_batches(1.0, folders[0])[0]
+    assert len(batch.scores) == 4
+    assert batch.turn.max() == 0 and (batch.role == 1).sum() == 4
+    assert set(batch.scores.tolist()) <= {pytest.approx(1 + 4 * 0.15 * n) for n in range(6)}
+
+
+def test_a_batch_with_words_has_five_turns_an_image(folders):
+    batch = rated_batches(0.0, folders[0])[0]
+    assert batch.turn.max() == 4 and (batch.role == 3).any()
+
+
+def test_a_batch_follows_from_its_seed_and_number(folders):
+    first, again, other = (rated_batches(0.5, folders[0])[n] for n in (3, 3, 4))
+    assert torch.equal(first.tiles, again.tiles) and torch.equal(first.ids, again.ids)
+    assert first.tiles.shape != other.tiles.shape or not torch.equal(first.tiles, other.tiles)
+
+
+def test_a_stopped_human_stage_goes_on_to_the_nano_of_an_uninterrupted_one(folders, towered, tmp_path):
+    def run(name: str, *until: int) -> dict[str, torch.Tensor]:
+        for steps in until:
+            stage = people.HumanStage(steps=steps, aligning=2, save_every=1, frozen=0.4)
+            people.train(*folders, *towered, tmp_path / name, stage)
+        return load_file(tmp_path / name / "model.safetensors")
+
+    whole, stopped = run("whole", 3), run("stopped", 2, 3)
+    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+    assert 0 <= qsit_plugin.load(tmp_path / "whole").score(folders[0] / "100.png").value <= 1
+
+
+def test_the_projector_learns_to_say_what_the_old_one_said(folders, towered, capsys):
+    images = [Image.open(folders[0] / "100.png").convert("RGB")]
+    stage = people.HumanStage(aligning=50)
+    people.begin(towered[0], images, stage, aligned=False)
+    assert float(capsys.readouterr().out.split("unexplained ")[1].split()[0]) < 1.5
+
+
+def test_faults_count_photos_whose_file_scores_above_them():
+    model, photo = qsit_plugin.load("qsit-nano"), Image.fromarray(data.astronaut())
+    found = measure.faults(model, [photo])
+    jpeg = model.score(measure.stored(photo, "JPEG", 95)).value - model.score(photo).value
+    assert found["JPEG 95 above lossless"] == int(jpeg > measure.GAIN)
+    grey = model.score(photo).value - model.score(photo.convert("L").convert("RGB")).value
+    assert found["black and white"]["mean drop"] == pytest.approx(grey, abs=1e-3)
+
+
+def test_words_count_photos_by_the_level_of_their_score(tmp_path):
+    photo = Image.fromarray(data.astronaut())
+    photo.save(tmp_path / "clean.png"), measure.stored(photo.resize((64, 64)).resize((512, 512)), "JPEG", 3).save(
+        tmp_path / "bad.png"
+    )
+    found = measure.words(qsit_plugin.load("qsit-nano"), [tmp_path / "clean.png", tmp_path / "bad.png"])
+    assert found["photos"] == 2 and found["poor or bad"] == 1
+    assert found["of them nothing"] == 0
