@@ -119,7 +119,7 @@ def test_only_a_share_of_the_views_is_framed():
 
 def test_a_grey_photo_is_a_clean_one_and_no_color_is_missed_in_it():
     image = noise(128, 128).resize((64, 64))
-    grey = [seed for seed in range(150) if np.ptp(augmented(image, [], seed, 0.01), axis=-1).max() == 0]
+    grey = [seed for seed in range(150) if np.ptp(augmented(image, [image], seed, 0.01), axis=-1).max() == 0]
     assert 2 <= len(grey) <= 30
     black_and_white = image.convert("L").convert("RGB")
     names = {photos.pick_name(black_and_white, np.random.default_rng(seed), {}) for seed in range(200)}

@@ -78,7 +78,7 @@ def test_a_batch_of_scores_has_one_turn_an_image_and_peoples_level(folders):
     batch = rated_batches(1.0, folders[0])[0]
     assert len(batch.scores) == 4
     assert batch.turn.max() == 0 and (batch.role == 1).sum() == 4
-    assert set(batch.scores.tolist()) <= {pytest.approx(1 + 4 * 0.15 * n) for n in range(6)}
+    assert {round(score, 3) for score in batch.scores.tolist()} <= {round(1 + 4 * 0.15 * n, 3) for n in range(6)}
 
 
 def test_a_batch_with_words_has_five_turns_an_image(folders):
@@ -95,7 +95,7 @@ def test_a_batch_follows_from_its_seed_and_number(folders):
 def test_a_stopped_human_stage_goes_on_to_the_nano_of_an_uninterrupted_one(folders, towered, tmp_path):
     def run(name: str, *until: int) -> dict[str, torch.Tensor]:
         for steps in until:
-            stage = people.HumanStage(steps=steps, aligning=2, save_every=1, frozen=0.4)
+            stage = people.HumanStage(steps=steps, aligning=2, save_every=1, frozen=0.3)
             people.train(*folders, *towered, tmp_path / name, stage)
         return load_file(tmp_path / name / "model.safetensors")
 

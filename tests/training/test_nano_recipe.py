@@ -141,7 +141,7 @@ def test_a_few_plain_colors_are_a_drawing_and_no_photo_is_even_without_colors(ph
 
 def test_what_a_distortion_leaves_of_a_photos_own_level():
     clean = distortions.severity_score([])
-    assert distortions.degraded(3.5, clean) == 3.5
+    assert distortions.degraded(3.5, clean) == pytest.approx(3.5)
     worst = distortions.degraded(3.5, distortions.severity_score([Defect("blur", 1.0)]))
     assert worst == pytest.approx(1.0) and distortions.degraded(1.0, 2.0) == 1.0
 

@@ -86,3 +86,12 @@ def test_a_stage_logs_the_means_of_its_losses_and_its_speed(capsys) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "step 2 of 100 level 1.980 rest 0.500 90 views/s"
     assert lines[-1] == "step 50 of 100 a 25.500 b 2.000 4.00 steps/s"
+
+
+def test_a_loss_that_comes_later_has_the_mean_of_the_steps_that_have_it(capsys) -> None:
+    from qsit_plugin.training.nano.loop import log_means
+
+    log = log_means(4, 4, "", keep=None)
+    for step, losses in enumerate(({"a": 1.0}, {"a": 1.0}, {"a": 1.0, "b": 3.0}, {"a": 1.0, "b": 5.0}), 1):
+        log(step, losses, 0.0)
+    assert capsys.readouterr().out.startswith("step 4 of 4 a 1.000 b 4.000")

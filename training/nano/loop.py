@@ -135,7 +135,7 @@ def log_means(steps: int, every: int, speed: str, keep: float | None = 0.98) -> 
         recent.append(losses)
         for name, loss in losses.items():
             old = means.get(name, loss)
-            mean = keep * old + (1 - keep) * loss if keep else np.mean([one[name] for one in recent])
+            mean = keep * old + (1 - keep) * loss if keep else np.mean([one[name] for one in recent if name in one])
             means[name] = float(mean)
         if step % every == 0:
             shown = " ".join(f"{name} {mean:.3f}" for name, mean in means.items())
