@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,7 +32,7 @@ _STRENGTH = ("alpha_pattern", "fan_in_fan_out", "lora_alpha", "r", "rank_pattern
 _Header: TypeAlias = dict[str, dict[str, Any]]
 
 
-def fingerprint(folder: str | Path, adapter: str | Path | None = None) -> str:
+def fingerprint(folder: str | os.PathLike[str], adapter: str | os.PathLike[str] | None = None) -> str:
     """Twelve hexadecimal digits: SHA-256 over the weights of a checkpoint folder, and of the adapter that is merged in.
 
     It depends on the tensors' names, shapes, dtypes and values as they are stored; not on the folder, on how the
