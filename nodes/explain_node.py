@@ -91,5 +91,6 @@ class Explain(QSiTNode):
         answers = model.answers(pictures_of(images), asked, **options)
         texts = [answer.text for answer in answers]
         report = texts[0] if len(texts) == 1 else "\n\n".join(f"{i}: {text}" for i, text in enumerate(texts, 1))
-        records = [{"question": asked, "text": a.text, "finish_reason": a.finish_reason} for a in answers]
+        about = {"model": model.model.name, "fingerprint": model.model.fingerprint}
+        records = [{"question": asked, "text": a.text, "finish_reason": a.finish_reason, **about} for a in answers]
         return cls.show(texts, report, text=report, records=records)

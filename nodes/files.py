@@ -14,8 +14,13 @@ from qsit_plugin.nodes.records import Record
 from qsit_plugin.protocol import LEVELS
 from qsit_plugin.scores import flat, score_row
 
-COLUMNS = ("path", "score", "level", *LEVELS, "std", "width", "height", "model", "dtype", "mode", "scope", "error")
-"""The header of a table: that of ``qsit score`` without level_mass and profile, so that tables begun before go on."""
+COLUMNS = (
+    "path", "score", "level", *LEVELS, "std", "width", "height", "model", "fingerprint", "dtype", "mode", "scope",
+    "scope_kind", "error",
+)  # fmt: skip
+"""The header of a table: that of ``qsit score`` without level_mass and profile."""
+WITHOUT_FINGERPRINT = tuple(name for name in COLUMNS if name not in ("fingerprint", "scope_kind"))
+"""The header before rows said which weights they are of."""
 
 
 def below(root: str | Path, name: str, what: str) -> Path:
@@ -49,19 +54,32 @@ def table_file(root: str | Path, name: str) -> Path:
 
 def rows_in(path: Path) -> list[dict[str, str]]:
     """The rows of a table that this package wrote; none where there is no file. InputError for another table."""
+    check_table(path)
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        rows = list(reader)
-    if tuple(reader.fieldnames or COLUMNS) != COLUMNS:
+        return list(csv.DictReader(stream))
+
+
+def check_table(path: Path) -> None:
+    """Raise InputError for a table that rows cannot be added to: another kind, or one of an older version."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", newline="") as stream:
+        header = tuple(next(csv.reader(stream), COLUMNS))
+    if header == WITHOUT_FINGERPRINT:
+        raise InputError(
+            f"{path.name} was begun by an older version of this package: its rows do not say which weights they were "
+            "scored with (column fingerprint), and new ones are not mixed with them. Give another name for the csv "
+            "file, or move this one away, and the images are scored again"
+        )
+    if header != COLUMNS:
         raise InputError(f"{path.name} is another kind of table; give another name for the csv file")
-    return rows
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[None]:
     """Append rows one by one, each on disk before the next is asked for; a new file gets a header."""
-    rows_in(path)
+    check_table(path)
     new = not path.exists() or path.stat().st_size == 0
     with path.open("a", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS)

@@ -66,16 +66,17 @@ class ScoreFolder(QSiTNode):
         if not files:
             raise InputError(f"no images in {source}/{folder}")
         table = table_file(folder_paths.get_output_directory(), csv_file)
-        done = {(r["path"], r["model"]) for r in rows_in(table) if not r["error"]}
+        about = {"model": model.model.name, "fingerprint": model.model.fingerprint}
+        done = {r["path"] for r in rows_in(table) if not r["error"] and about.items() <= r.items()}
         names = {path: path.relative_to(root).as_posix() for path in files}
-        todo = [path for path in files if (names[path], model.model.name) not in done]
+        todo = [path for path in files if names[path] not in done]
         failures: list[str] = []
 
         def rows() -> Iterator[dict[str, Any]]:
             for path, score in zip(todo, model.file_scores(todo), strict=True):
                 if isinstance(score, ImageError):
                     failures.append(f"{names[path]}: {score.reason}")
-                    yield {"path": names[path], "model": model.model.name, "error": score.reason}
+                    yield {"path": names[path], **about, "error": score.reason}
                 else:
                     yield row(names[path], score.to_dict())
 

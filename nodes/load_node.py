@@ -87,6 +87,7 @@ class LoadModel(QSiTNode):
             raise WeightsError(str(error)) from error
         number = str(handle.model.dtype).removeprefix("torch.")
         text = f"{model_name}: {number}, {handle.patcher.load_device}, scores follow {handle.model.scope}"
+        text += f", weights {handle.model.fingerprint}"
         return cls.show(handle, text=text)
 
 

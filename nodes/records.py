@@ -10,7 +10,7 @@ from typing import Any
 from qsit_plugin.nodes.errors import InputError
 
 Record = dict[str, Any]
-"""``Score.to_dict()``: score in [0, 1], level, probabilities, std, width, height, model, dtype, mode and more."""
+"""``Score.to_dict()``: score in [0, 1], level, probabilities, std, width, height, model, fingerprint, mode and more."""
 
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "lowest": min, "highest": max}
 

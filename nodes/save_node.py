@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from PIL.PngImagePlugin import PngInfo
 
 from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
-from qsit_plugin.nodes.files import append_rows, row, table_file
+from qsit_plugin.nodes.files import append_rows, check_table, row, table_file
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.records import Record, fraction, values
 
@@ -60,6 +60,8 @@ class SaveWithScore(QSiTNode):
         fraction(min_score, "min_score")
         output = folder_paths.get_output_directory()
         table = table_file(output, csv_file) if csv_file.strip() else None
+        if table is not None:
+            check_table(table)  # before an image is saved
         saved, rows = [], []
         for picture, number, record in zip(pictures, numbers, scores, strict=True):
             if number < min_score:

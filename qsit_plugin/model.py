@@ -83,9 +83,7 @@ class QSiT:
         self.engine = TorchEngine(checkpoint.model, checkpoint.tiling, follow_autocast=follow_autocast)
         self._prompts: dict[tuple[str, str], Prompt] = {}
         self._bfloat16: TorchEngine | None = None
-        image_token = getattr(checkpoint.model.config, "image_token_id", None)
-        if image_token is None:
-            image_token = checkpoint.model.config.image_token_index  # its name before transformers 4.52
+        image_token = checkpoint.model.config.image_token_index
         self.conversation = Conversation(checkpoint.tokenizer, checkpoint.chat_template, image_token)
         self.stop_ids = stop_ids(checkpoint.model, checkpoint.tokenizer)
         self._check_prompt()
@@ -119,6 +117,11 @@ class QSiT:
     @property
     def profile(self) -> protocol.ScoreProfile:
         return self.checkpoint.profile
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits of the weights' files, or "unsaved"; see ``weights.fingerprint.fingerprint``."""
+        return self.checkpoint.fingerprint
 
     @property
     def scope(self) -> str:

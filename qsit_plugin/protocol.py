@@ -24,6 +24,11 @@ LEVELS = ("excellent", "good", "fair", "poor", "bad")
 """The five levels, best first: the order of every level vector in this package."""
 
 
+SCOPE_KINDS = ("ratings", "distortions", "mixed", "other")
+"""What scores follow, for programs: people's ratings, synthetic distortions, both, or something else."""
+
+_KNOWN_SCOPES = {"human ratings": "ratings", "synthetic distortions": "distortions"}
+
 LONGEST = 16_384
 """Characters of a question, an answer prefix or a scope. The official question has 230."""
 
@@ -48,6 +53,11 @@ _LISTS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 )
 
 
+def kind_of_scope(scope: str) -> str:
+    """The kind of a scope by its text alone, as for files of older versions: of the two known texts, or other."""
+    return _KNOWN_SCOPES.get(scope, "other")
+
+
 @dataclass(frozen=True)
 class ScoreProfile:
     """How a score is read from a model: prompt, level words and their weights.
@@ -65,6 +75,8 @@ class ScoreProfile:
     scope: str = "human ratings"
     scales: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Calibrations onto databases' MOS scales: ``{name: {"kind", "parameters", "range"}}``; see ``scales.py``."""
+    scope_kind: str | None = None
+    """One of ``SCOPE_KINDS``; None: as the text of ``scope`` says. To be read as ``kind``."""
 
     def __post_init__(self) -> None:
         """Raises ProfileError, which names the key, what it must hold, and what was given."""
@@ -73,6 +85,8 @@ class ScoreProfile:
             if not _is_text(value) or len(value) > LONGEST or (name == "question" and not value.strip()):
                 few = "1" if name == "question" else "0"
                 raise ProfileError(f"{name} must be text of {few} to {LONGEST:,} characters; got {short(value)}")
+        if self.scope_kind not in (None, *SCOPE_KINDS):
+            raise ProfileError(f"scope_kind must be one of {', '.join(SCOPE_KINDS)}; got {short(self.scope_kind)}")
         for name, what, fits in _LISTS:
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != len(LEVELS):
@@ -97,6 +111,11 @@ class ScoreProfile:
                     f"scale {short(name)} {problem}. Take it out of the profile's scales, or fit it again with "
                     f"qsit bench calibrate."
                 )
+
+    @property
+    def kind(self) -> str:
+        """The scope for programs: one of ``SCOPE_KINDS``."""
+        return self.scope_kind or kind_of_scope(self.scope)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], source: str = FILE_NAME) -> ScoreProfile:
@@ -130,7 +149,10 @@ class ScoreProfile:
         """Write a JSON file, or the ``qsit.json`` of a folder; what ``load`` reads."""
         path = Path(path)
         path = path / FILE_NAME if path.is_dir() else path
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        content = asdict(self)
+        if self.scope_kind is None:
+            del content["scope_kind"]  # or versions before it could not read the file
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return path
 
     def check_tokenizer(self, tokenizer: Any) -> None:

@@ -1,8 +1,9 @@
 """Other scales for a score: plain stretches of [0, 1], and stored calibrations onto a database's MOS scale.
 
 A calibration is one entry of a profile's ``scales``: ``{"kind": "logistic4" | "isotonic", "parameters": […], "range":
-[low, high]}``. It rises everywhere, so that the order of images stays what the model said. ``evaluation.calibration``
-fits entries; this file checks and applies them and needs nothing but Python.
+[low, high]}``, and where it is known ``"fingerprint"``, of the weights that made the scores. It rises everywhere, so
+that the order of images stays what the model said. ``evaluation.calibration`` fits entries; this file checks and
+applies them and needs nothing but Python.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ def scale_problem(name: str, entry: Any) -> str | None:
     """What is wrong with a calibration entry, as the end of a sentence; None when it can be used."""
     if name in PLAIN_SCALES:
         return f"has the name of a plain stretch ({', '.join(PLAIN_SCALES)}) and would never be read: take another name"
-    if not isinstance(entry, dict) or entry.keys() != {"kind", "parameters", "range"}:
-        return f"must have exactly the keys kind, parameters and range; got {short(entry)}"
+    if not isinstance(entry, dict) or entry.keys() - {"fingerprint"} != {"kind", "parameters", "range"}:
+        return f"must have exactly the keys kind, parameters and range, and may have fingerprint; got {short(entry)}"
+    if not isinstance(entry.get("fingerprint", ""), str):
+        return f"must have a fingerprint that is text; got {short(entry['fingerprint'])}"
     if not _numbers(entry["range"], 2) or not entry["range"][0] < entry["range"][1]:
         return f"must have a range [low, high] of two finite numbers, low below high; got {short(entry['range'])}"
     if entry["kind"] == "logistic4":

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .images.errors import ImageError
-from .protocol import LEVELS
+from .protocol import LEVELS, kind_of_scope
 from .scales import PLAIN_SCALES, apply_calibration
 
 COLUMNS = (
-    "path", "score", "level", *LEVELS, "std", "level_mass", "width", "height", "model", "dtype", "profile", "mode",
-    "scope", "error",
+    "path", "score", "level", *LEVELS, "std", "level_mass", "width", "height", "model", "fingerprint", "dtype",
+    "profile", "mode", "scope", "scope_kind", "error",
 )  # fmt: skip
 """The header of a csv: the keys of a row with the five probabilities spread out, and the error."""
 
@@ -30,7 +30,9 @@ class Score:
     ``entropy``: in nats, 0 to log 5. ``level_mass``: probability that the model put on the five words at all; far
     below 1 means that the prompt or the checkpoint is not what the profile expects. ``scope``: what the checkpoint was
     trained to predict. ``mode``: "released", or what changed the output (for example a re-run in bfloat16).
-    ``width``, ``height``: of the image, in pixels.
+    ``width``, ``height``: of the image, in pixels. ``fingerprint``: of the weights, see ``QSiT.fingerprint``; scores of
+    two are not to be pooled. ``scope_kind``: the scope for programs, one of ``protocol.SCOPE_KINDS``; derived from the
+    scope where it is not given.
     """
 
     value: float
@@ -46,6 +48,12 @@ class Score:
     width: int = 0
     height: int = 0
     scales: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+    fingerprint: str = ""
+    scope_kind: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.scope_kind:
+            object.__setattr__(self, "scope_kind", kind_of_scope(self.scope))
 
     @classmethod
     def from_logits(
@@ -71,7 +79,8 @@ class Score:
         """The value on another scale: "0-1", "0-5", "1-5", "0-100", or a database whose calibration is stored.
 
         Raises ValueError for a scale that is neither: a number on a database's scale without calibration is a guess;
-        and for a database's where tiles or tokens were limited: its calibration was fitted to scores without limits.
+        and for a database's whose calibration does not hold here: it was fitted to scores without limits on tiles and
+        tokens, and to those of other weights where it says so.
         """
         if scale in PLAIN_SCALES:
             low, high = PLAIN_SCALES[scale]
@@ -82,9 +91,20 @@ class Score:
                 f"{self.model} without max_tiles and max_image_tokens, or take {', '.join(PLAIN_SCALES)}"
             )
         if scale in self.scales:
+            self._check_weights(scale)
             return apply_calibration(self.scales[scale], self.value)
         known = ", ".join([*PLAIN_SCALES, *self.scales])
         raise ValueError(f"{self.model} has no calibration for scale {scale!r}; it can give: {known}")
+
+    def _check_weights(self, scale: str) -> None:
+        """A calibration of an earlier version does not say to which weights it was fitted, and is applied."""
+        fitted = self.scales[scale].get("fingerprint")
+        if fitted is not None and self.fingerprint and fitted != self.fingerprint:
+            raise ValueError(
+                f"the calibration for scale {scale!r} was fitted to scores of the weights {fitted}, this one is of "
+                f"{self.fingerprint} ({self.model}): fit it again with qsit bench calibrate, or take "
+                f"{', '.join(PLAIN_SCALES)}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON-ready record of everything but the calibrations: ``score`` is the value, in [0, 1]; then the fields.
@@ -92,7 +112,8 @@ class Score:
         ``value`` repeats ``score``. Deprecated: it was the only name before, and goes in the release after 0.1.0.
         """
         names = ("level", "probabilities", "std", "entropy", "level_mass", "scope", "model", "dtype", "mode")
-        fields = {name: getattr(self, name) for name in (*names, "width", "height")}
+        more = ("width", "height", "fingerprint", "scope_kind")
+        fields = {name: getattr(self, name) for name in (*names, *more)}
         return {"score": self.value, **fields, "value": self.value}
 
 

@@ -35,7 +35,7 @@ LOCK = ".lock"
 FREE = {
     *("epochs", "max_steps", "early_stopping", "save_every", "keep_checkpoints", "log_every", "tensorboard"),
     *("report_to", "workers", "memory_probe", "max_tokens", "result", "result_dtype", "scope", "output", "images"),
-    *("base", "adapter", "data", "profile", "validation", "verify_images", "skip_damaged"),
+    *("scope_kind", "base", "adapter", "data", "profile", "validation", "verify_images", "skip_damaged"),
 }
 """Settings that may differ when a run goes on. Folders may have been moved, so what they hold is compared instead: the
 rows by their hashes, the base by its fingerprint. With more epochs or steps the rest follows the longer schedule."""

@@ -73,6 +73,9 @@ class RunConfig:
     """How ratings are asked and read: a profile's name or file; the checkpoint's own by default. The result has it."""
     scope: Text | None = None
     """What the scores mean, "human ratings" for example; as the profile says by default."""
+    scope_kind: Literal["ratings", "distortions", "mixed", "other"] | None = None
+    """The same for programs. By default as scope says: ratings for "human ratings", distortions for "synthetic
+    distortions", other for any other text; without scope as the profile says."""
 
     method: Literal["lora", "full"] = "lora"
     parts: Parts | None = None

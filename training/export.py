@@ -11,15 +11,19 @@ from typing import Any
 import torch
 
 from qsit_plugin.checkpoint import Checkpoint, read_preprocessor, save_portable
-from qsit_plugin.protocol import ScoreProfile
+from qsit_plugin.protocol import ScoreProfile, kind_of_scope
 from qsit_plugin.weights.json_file import read_json
 
 from .config import RunConfig
 
 
-def result_profile(profile: ScoreProfile, scope: str | None) -> ScoreProfile:
-    """The profile of the result: without calibrations, which were fitted to the model as it was before."""
-    return replace(profile, scales={}, scope=scope or profile.scope)
+def result_profile(profile: ScoreProfile, scope: str | None, scope_kind: str | None) -> ScoreProfile:
+    """The profile of the result: without calibrations, which were fitted to the model as it was before.
+
+    Its kind of scope is always written: the one given, else that of the text given, else the profile's.
+    """
+    kind = scope_kind or (kind_of_scope(scope) if scope else profile.kind)
+    return replace(profile, scales={}, scope=scope or profile.scope, scope_kind=kind)
 
 
 def result_dtype(config: RunConfig, base: Path) -> torch.dtype:
@@ -41,7 +45,7 @@ def export(
     ``model``: unwrapped, with its adapter if it has one. Merging changes the model: this is the last use of it.
     ``gathered``: the whole state where the model itself is sharded.
     """
-    profile = result_profile(checkpoint.profile, config.scope)
+    profile = result_profile(checkpoint.profile, config.scope, config.scope_kind)
     if not config.merged:
         state = None if gathered is None else dict(gathered)
         model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)  # "auto" asks the Hub each time

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, LlavaOnevisionConfig, LlavaOnevisionForC
 
 from qsit_plugin.weights.config_limits import check_config, end_ids_problem, refuse_quantized
 from qsit_plugin.weights.errors import WeightsError, first_line, refusing, short
+from qsit_plugin.weights.fingerprint import UNSAVED, fingerprint
 from qsit_plugin.weights.folder import check_folder
 from qsit_plugin.weights.headers import stored_tensors
 from qsit_plugin.weights.json_file import check_json_files, read_json
@@ -56,6 +57,27 @@ class Checkpoint:
     profile: ScoreProfile
     quantization: str | None = None
     """None, or how the language model's weights were reduced; see quantization.py."""
+    stored: str = ""
+    """Fingerprint of the files that the weights were read from."""
+
+    def __post_init__(self) -> None:
+        self._edits = _edits(self.model)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights: ``stored``, or UNSAVED once they were changed in memory.
+
+        A change is seen where torch counts it (optimizers, ``copy_``, ``load_state_dict``) and where parameters come or
+        go (an adapter). Writing through ``weight.data`` in place escapes it.
+        """
+        return self.stored if _edits(self.model) == self._edits else UNSAVED
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"stored": self.fingerprint}  # torch counts the changes of a copy from nothing on
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._edits = _edits(self.model)
 
 
 def open_checkpoint(
@@ -110,7 +132,15 @@ def open_checkpoint(
             quantize(model, quantization)
     model.eval().requires_grad_(False).to(device)
     checks.check_finite(model, folder)
-    return Checkpoint(folder, name or folder.resolve().name, model, tokenizer, template, tiling, chosen, quantization)
+    stored = fingerprint(folder, adapter)
+    name = name or folder.resolve().name
+    return Checkpoint(folder, name, model, tokenizer, template, tiling, chosen, quantization, stored)
+
+
+def _edits(model: torch.nn.Module) -> tuple[int, int]:
+    """How many parameters there are, and how often they were changed in place; moving them to a device is no change."""
+    versions = [0 if weight.is_inference() else weight._version for weight in model.parameters()]
+    return len(versions), sum(versions)
 
 
 def _profile_home(folder: Path, adapter: str | os.PathLike[str] | None) -> Path:

@@ -12,7 +12,7 @@ from .failures import SOME_FAILED, report
 
 FORMATS = ("table", "csv", "jsonl")
 SIDES = ("path", "score", "level", "std", "width", "height", "dtype", "mode")
-SHARED = ("model", "profile", "scope")
+SHARED = ("model", "fingerprint", "profile", "scope", "scope_kind")
 COLUMNS = ("probability_a_better", *(f"{name}_{side}" for side in "ab" for name in SIDES), *SHARED)
 
 

@@ -118,8 +118,11 @@ def checkpoint(choice: options.Choice) -> Iterator[Finding]:
         yield Finding("model", choice.model, str(error))
         return
     yield Finding("model", f"{model.name} in {model.folder}")
+    yield Finding("fingerprint", f"{model.fingerprint} (of the weights)")
     yield Finding("runs on", f"{model.device}, {str(model.dtype).removeprefix('torch.')}")
-    yield Finding("profile", f"{options.profile_name(model, choice.profile)}, scope {model.scope}")
+    yield Finding(
+        "profile", f"{options.profile_name(model, choice.profile)}, scope {model.scope} ({model.profile.kind})"
+    )
     yield grids(model)
     for line in choice.about_limits(model):
         yield Finding("limits", line)

@@ -152,10 +152,10 @@ def chooses_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 def headline(model: QSiT) -> str:
     """Which model, device and dtype produce the numbers, what they mean, and where better ones come from."""
     running = f"{model.name} on {model.device}, {str(model.dtype).removeprefix('torch.')}"
-    if model.scope == "human ratings":
-        return f"{running}: calibrated on human ratings"
-    if model.scope == "synthetic distortions":
-        return f"{running}: knows synthetic distortions only; for human-calibrated scores: --model qsit-mini"
+    if model.profile.kind == "ratings":
+        return f"{running}: calibrated on {model.scope}"
+    if model.profile.kind == "distortions":
+        return f"{running}: knows {model.scope} only; for human-calibrated scores: --model qsit-mini"
     return f"{running}: scope {model.scope}"
 
 

@@ -138,6 +138,7 @@ def answer_row(model: QSiT, path: object, question: str, answer: Any) -> dict[st
         "tokens": answer.tokens,
         "finish_reason": answer.finish_reason,
         "model": model.name,
+        "fingerprint": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."),
         "mode": answer.mode,
     }

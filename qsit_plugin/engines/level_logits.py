@@ -28,6 +28,8 @@ class Reading:
     size: tuple[int, int]  # width, height
     dtype: str
     mode: str
+    fingerprint: str = ""
+    """Of the weights that computed it."""
 
 
 def iter_scores(model: QSiT, images: Iterable[Any], *, errors: str = "raise") -> Iterator[Score | ImageError]:
@@ -54,6 +56,8 @@ def to_score(model: QSiT, reading: Reading) -> Score:
         width=reading.size[0],
         height=reading.size[1],
         scales=model.profile.scales,
+        fingerprint=reading.fingerprint,
+        scope_kind=model.profile.kind,
     )
 
 
@@ -65,8 +69,10 @@ def read_items(model: QSiT, prompt: Prompt, items: list[Item]) -> list[Reading]:
     )
     shift = chosen.max(-1, keepdims=True).astype(np.float64)
     mass = np.exp(np.log(np.exp(chosen - shift).sum(-1)) + shift[:, 0] - total)
-    rows = zip(chosen.tolist(), mass.tolist(), items, engines, strict=True)
-    return [Reading(tuple(row), share, one.size, by.dtype_name, model.mode(by)) for row, share, one, by in rows]
+    rows, made_by = zip(chosen.tolist(), mass.tolist(), items, engines, strict=True), model.fingerprint
+    return [
+        Reading(tuple(row), share, one.size, by.dtype_name, model.mode(by), made_by) for row, share, one, by in rows
+    ]
 
 
 def _logits(engine: Engine, prompt: Prompt, items: Sequence[Item], ids: tuple[int, ...]) -> Logits:

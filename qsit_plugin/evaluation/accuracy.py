@@ -113,7 +113,7 @@ def summarize(
     ``by_distortion``: the same correlations within each type. ``by_group``: ``figures.by_column`` of each column of
     ``group_by``. ``without_twins``: where some rows have twins in another split, the figures on the others. A figure
     that is not defined is None, and a key ending in ``error`` says why. ``failed``: the images without a score, each
-    with its reason.
+    with its reason. ``fingerprints``, ``modes``: those of the scores, where they have them.
     """
     entries = journal.entries.get(scorer.name, {})
     scored = [row for row in rows if "score" in entries.get(row.image, {})]
@@ -133,8 +133,10 @@ def summarize(
         ],
         "fingerprint": scorer.fingerprint,
     }
-    modes = sorted({entries[row.image]["mode"] for row in scored if "mode" in entries[row.image]})
-    return result | ({"modes": modes} if modes else {})
+    for key in ("fingerprint", "mode"):
+        if found := sorted({entries[row.image][key] for row in scored if key in entries[row.image]}):
+            result[f"{key}s"] = found
+    return result
 
 
 def _vote_agreement(entries: dict[str, dict[str, Any]], rows: Sequence[RatedImage]) -> dict[str, float]:

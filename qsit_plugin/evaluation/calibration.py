@@ -101,13 +101,14 @@ def calibrate(
     *,
     kinds: Sequence[str] = KINDS,
     range: tuple[float, float] | None = None,
+    fingerprint: str | None = None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Fit on the rows whose split is "validation", report on those whose split is "test"; no other row is used.
 
     Returns ``(entries, report)``, both by kind. A report has ``{"n", "srcc", "plcc", "rmse"}`` on the test rows; its
     first line, "raw", is the score as it is, and its RMSE that of the score stretched linearly over the range (what
     ``Score.on("0-100")`` would give). "mean" predicts the mean of the validation ratings for every photo: the
-    constant baseline.
+    constant baseline. ``fingerprint``: of the weights that made the scores; the entries then hold for no other ones.
 
     Raises CalibrationError where there are no rows to fit on or to report on, for ratings outside the range, and as
     ``fit_scale`` does.
@@ -133,6 +134,8 @@ def calibrate(
     for kind, entry in entries.items():
         mapped = apply_scale(entry, x[test])
         report[kind] = _figures(mapped, y[test], mapped)
+    if fingerprint is not None:
+        entries = {kind: entry | {"fingerprint": fingerprint} for kind, entry in entries.items()}
     return entries, report
 
 
@@ -190,7 +193,7 @@ def _existing(path: Path, base: ScoreProfile | None) -> ScoreProfile:
     """The profile in a file. Raises CalibrationError where it is not the one that the map was fitted with."""
     profile = ScoreProfile.load(path)
     if base is not None:
-        theirs, ours = asdict(profile), asdict(base)
+        theirs, ours = (asdict(one) | {"scope_kind": one.kind} for one in (profile, base))
         other = [key for key in theirs if key != "scales" and theirs[key] != ours[key]]
         if other:
             raise CalibrationError(

@@ -83,10 +83,10 @@ class Journal:
                 line = json.loads(text)
                 if "dataset" in line:
                     dataset = line["dataset"]
-                elif "fingerprint" in line:
-                    self.fingerprints[line["metric"]] = line["fingerprint"]
-                else:
+                elif "image" in line:  # whose fingerprint, where it has one, is that of the weights alone
                     self.entries.setdefault(line.pop("metric"), {})[line.pop("image")] = line
+                else:
+                    self.fingerprints[line["metric"]] = line["fingerprint"]
             except (ValueError, KeyError, TypeError):
                 raise JournalError(f"{self.path}, line {number} is not a line of a run: {self._cure()}") from None
         if dataset is None and rows:

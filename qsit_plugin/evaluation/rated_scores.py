@@ -12,19 +12,20 @@ from qsit_plugin.scores import LIMIT
 
 from .datasets.tables import read_table
 
-ONE_VALUE = ("scale", "dataset", "database", "model", "adapter", "profile")
+ONE_VALUE = ("scale", "dataset", "database", "model", "adapter", "fingerprint", "profile")
 """Columns that must not vary: scores of two models, and ratings of two databases, are not on one scale."""
 
 
 @dataclass(frozen=True)
 class RatedScores:
     """Scores and MOS (N,), the split of each; ``left_out``: rows without a score or MOS, as ``qsit score`` writes for
-    a photo that it could not read."""
+    a photo that it could not read. ``fingerprint``: of the weights that made the scores; None where no column says."""
 
     scores: np.ndarray
     mos: np.ndarray
     split: list[str]
     left_out: int
+    fingerprint: str | None = None
 
 
 def read_rated_scores(
@@ -34,7 +35,8 @@ def read_rated_scores(
 
     Raises ValueError for a missing column, a value that is no number (with its line), a table without rows, scores with
     a limit on tiles or tokens (their column ``mode`` says so), and a table of several scales: a column called
-    ``scale``, ``dataset``, ``database``, ``model``, ``adapter`` or ``profile`` that holds more than one value.
+    ``scale``, ``dataset``, ``database``, ``model``, ``adapter``, ``fingerprint`` or ``profile`` that holds more than
+    one value.
     """
     records = read_table(Path(path), (score, mos, split), once=("mode", *ONE_VALUE))
     held = [record for record in records if record.has(score) and record.has(mos)]
@@ -56,4 +58,5 @@ def read_rated_scores(
                 f"never pooled. Calibrate each on its own"
             )
     scores, ratings = (np.array([record.number(column) for record in held]) for column in (score, mos))
-    return RatedScores(scores, ratings, [row.get(split, "") for row in texts], len(records) - len(held))
+    splits, made_by = [row.get(split, "") for row in texts], texts[0].get("fingerprint") or None
+    return RatedScores(scores, ratings, splits, len(records) - len(held), made_by)

@@ -26,7 +26,8 @@ class Scorer(Protocol):
     def outcomes(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
         """``{"score": float}`` or ``{"error": str}`` of every image, in order.
 
-        A model that has a level distribution adds ``"levels"``: five probabilities, excellent to bad.
+        A model that has a level distribution adds ``"levels"``: five probabilities, excellent to bad. Ours add
+        ``"fingerprint"``, as the rows of ``qsit score`` have it.
         """
         ...
 
@@ -61,6 +62,7 @@ class ModelScorer:
                 yield {"error": score.reason}
                 continue
             outcome = {"score": score.value, "levels": [round(p, 6) for p in score.probabilities.values()]}
+            outcome["fingerprint"] = score.fingerprint
             yield outcome if score.mode == "released" else {**outcome, "mode": score.mode}
 
 

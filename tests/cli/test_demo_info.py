@@ -63,6 +63,7 @@ def test_info_of_the_embedded_model_is_all_good(qsit, nano) -> None:
     result = qsit("info")
     assert result.exit_code == 0, result.stdout + result.stderr
     assert re.search(r"^golden score +pass", result.stdout, re.MULTILINE)
+    assert re.search(rf"^fingerprint +{nano.fingerprint}", result.stdout, re.MULTILINE)
     assert result.stdout.splitlines()[-1].endswith("all good")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qsit_plugin.protocol import ScoreProfile
+from qsit_plugin.weights.fingerprint import fingerprint
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def test_a_model_is_measured_on_rows(qsit, tiny_folder: Path, rows: Path) -> Non
     figures = json.loads(out.read_text(encoding="utf-8"))
     assert f"{figures['accuracy']:.2%} of 1 choices, chance 50.00%" in lines[4]
     assert lines[5].split() == ["yes-no", f"{figures['accuracy']:.2%}"]
+    assert figures["fingerprint"] == fingerprint(tiny_folder)
     assert (figures["srcc"], figures["counts"]["choices"], figures["data"]) == (None, 1, "rows.jsonl")
 
 

@@ -49,7 +49,12 @@ def test_an_option_that_is_not_among_those_of_a_command_is_refused() -> None:
 def test_the_headline_is_that_of_the_scope_whatever_the_name_of_the_model(nano, tmp_path) -> None:
     """As with an adapter of nano that was trained on people's ratings."""
     assert headline(nano).endswith("knows synthetic distortions only; for human-calibrated scores: --model qsit-mini")
-    for scope, end in (("my raters", "scope my raters"), ("human ratings", "calibrated on human ratings")):
-        replace(nano.profile, scope=scope).save(tmp_path)
+    for scope, kind, end in (
+        ("my raters", None, "scope my raters"),
+        ("human ratings", None, "calibrated on human ratings"),
+        ("my raters", "ratings", "calibrated on my raters"),
+        ("people and distortions", "mixed", "scope people and distortions"),
+    ):
+        replace(nano.profile, scope=scope, scope_kind=kind).save(tmp_path)
         model = qsit_plugin.load("qsit-nano", device="cpu", profile=str(tmp_path / "qsit.json"))
         assert headline(model).endswith(f": {end}")

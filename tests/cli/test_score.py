@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from qsit_plugin.weights.fingerprint import fingerprint
+from tests.tiny import tiny_checkpoint
+
 KEYS = [
-    "path", "score", "level", "probabilities", "std", "level_mass", "width", "height", "model", "dtype", "profile",
-    "mode", "scope",
+    "path", "score", "level", "probabilities", "std", "level_mass", "width", "height", "model", "fingerprint",
+    "dtype", "profile", "mode", "scope", "scope_kind",
 ]  # fmt: skip
 
 
@@ -21,7 +24,7 @@ def test_a_jsonl_row_has_the_documented_keys_in_order(qsit, album: Path, tiny_fo
     assert list(row["probabilities"]) == ["excellent", "good", "fair", "poor", "bad"]
     assert (row["path"], row["width"], row["height"]) == (str(album / "a.png"), 64, 48)
     assert (row["model"], row["dtype"], row["profile"], row["mode"]) == ("tiny", "float32", "training", "released")
-    assert row["scope"] == "synthetic distortions"
+    assert (row["scope"], row["scope_kind"]) == ("synthetic distortions", "distortions")
 
 
 def test_the_score_is_that_of_the_library(qsit, album: Path, tiny_folder: Path) -> None:
@@ -33,6 +36,14 @@ def test_the_score_is_that_of_the_library(qsit, album: Path, tiny_folder: Path) 
     assert row["probabilities"] == pytest.approx(score.probabilities, abs=1e-6)
     record = score.to_dict()
     assert all(row[name] == record[name] for name in KEYS if name not in ("path", "profile"))
+
+
+def test_rows_of_two_checkpoints_of_one_name_are_told_apart(qsit, album: Path, tiny_folder: Path, tmp_path) -> None:
+    other = tiny_checkpoint(tmp_path / "tiny", official=False, seed=1)
+    one, two = (json.loads(qsit("score", album / "a.png", "-f", "jsonl", "-m", m).stdout) for m in (tiny_folder, other))
+    assert one["model"] == two["model"] == "tiny"
+    assert (one["fingerprint"], two["fingerprint"]) == (fingerprint(tiny_folder), fingerprint(other))
+    assert one["fingerprint"] != two["fingerprint"]
 
 
 def test_a_broken_input_is_reported_and_the_rest_is_scored_with_status_1(qsit, album: Path, tiny_folder: Path) -> None:

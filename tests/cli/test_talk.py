@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import qsit_plugin
 from qsit_plugin.cli.talk import write_text
 from qsit_plugin.protocol import EXPLAIN
+from qsit_plugin.weights.fingerprint import fingerprint
 
 SHORT = ("--max-new-tokens", 8)
 
@@ -38,8 +39,9 @@ def test_explain_in_jsonl_carries_the_answer_and_the_error(qsit, album: Path, ti
     result = qsit("explain", album, "--format", "jsonl", "--model", tiny_folder, *SHORT)
     assert result.exit_code == 1
     first, broken, _ = map(json.loads, result.stdout.splitlines())
-    assert list(first) == ["path", "question", "text", "tokens", "finish_reason", "model", "dtype", "mode"]
-    assert (first["question"], first["model"]) == (EXPLAIN, "tiny")
+    keys = ["path", "question", "text", "tokens", "finish_reason", "model", "fingerprint", "dtype", "mode"]
+    assert list(first) == keys
+    assert (first["question"], first["model"], first["fingerprint"]) == (EXPLAIN, "tiny", fingerprint(tiny_folder))
     assert list(broken) == ["path", "error"]
 
 
@@ -147,6 +149,7 @@ def test_compare_is_one_row_in_jsonl_and_csv(qsit, album: Path, tiny_folder: Pat
     assert 0 <= row["probability_a_better"] <= 1
     assert float(flat["probability_a_better"]) == row["probability_a_better"]
     assert (flat["path_b"], float(flat["score_b"])) == (row["b"]["path"], row["b"]["score"])
+    assert flat["fingerprint"] == row["a"]["fingerprint"] == row["b"]["fingerprint"] == fingerprint(tiny_folder)
 
 
 def test_compare_agrees_with_itself_the_other_way_round(qsit, album: Path, tiny_folder: Path) -> None:

@@ -70,6 +70,8 @@ def test_broken_json_is_a_profile_error(tmp_path):
         ({"question": "x" * 20_000}, "question must be text of 1 to 16,384"),
         ({"answer_prefix": None}, "answer_prefix must be text.*None"),
         ({"scope": 5}, "scope must be text.*5"),
+        ({"scope_kind": "people"}, "scope_kind must be one of ratings, distortions, mixed, other; got 'people'"),
+        ({"scope_kind": ["ratings"]}, "scope_kind must be one of"),
         ({"level_words": 5}, "level_words must hold 5"),
         ({"level_words": (1, 2, 3, 4, 5)}, "level_words must hold text"),
         ({"level_token_ids": ([1], [2], [3], [4], [5])}, "level_token_ids must hold whole numbers"),
@@ -100,6 +102,22 @@ def test_the_file_has_exactly_the_keys_that_others_build_on(tmp_path):
     content = json.loads(OFFICIAL.save(tmp_path).read_text(encoding="utf-8"))
     expected = ["question", "answer_prefix", "level_words", "level_token_ids", "weights", "scope", "scales"]
     assert list(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "kind"),
+    [("human ratings", "ratings"), ("synthetic distortions", "distortions"), ("my raters", "other")],
+)
+def test_a_file_without_a_kind_of_scope_has_that_of_the_text(tmp_path, scope, kind):
+    file = replace(OFFICIAL, scope=scope).save(tmp_path)
+    assert "scope_kind" not in json.loads(file.read_text(encoding="utf-8"))
+    assert ScoreProfile.load(file).kind == kind
+
+
+def test_a_kind_of_scope_that_is_written_holds_whatever_the_text(tmp_path):
+    made = replace(OFFICIAL, scope="photos and their distortions", scope_kind="mixed")
+    found = ScoreProfile.load(made.save(tmp_path))
+    assert (found, found.kind) == (made, "mixed")
 
 
 def test_a_choice_is_worded_as_in_the_released_evaluation():

@@ -36,9 +36,11 @@ def test_without_bitsandbytes_the_error_names_the_cure(monkeypatch, folder):
 def test_scores_stay_near_those_of_full_weights_and_say_what_changed(folder, picture, kind, tolerance):
     pytest.importorskip("bitsandbytes")
     full = qsit_plugin.load(folder, device="cpu").score(picture)
-    reduced = qsit_plugin.load(folder, device="cpu", quantization=kind).score(picture)
+    model = qsit_plugin.load(folder, device="cpu", quantization=kind)
+    reduced = model.score(picture)
     assert (full.mode, reduced.mode) == ("released", f"{kind} weights")
     assert reduced.value != full.value
+    assert model.fingerprint == reduced.fingerprint == full.fingerprint, "reducing the file's weights is no training"
     assert reduced.value == pytest.approx(full.value, abs=tolerance)
 
 

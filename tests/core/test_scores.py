@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,25 @@ def test_a_stored_isotonic_calibration_interpolates_and_stays_in_range():
     scales = {"koniq": {"kind": "isotonic", "parameters": [[0.2, 0.6], [10.0, 30.0]], "range": [12, 100]}}
     assert score(1.0, 1.0, 1.0, 1.0, 1.0, scales=scales).on("koniq") == pytest.approx(25.0)
     assert score(0.0, 0.0, 0.0, 0.0, 99.0, scales=scales).on("koniq") == pytest.approx(12.0)
+
+
+def test_a_calibration_of_other_weights_is_refused_with_both_and_the_cure():
+    entry = {
+        "kind": "logistic4",
+        "parameters": [100.0, 0.0, 0.5, 0.1],
+        "range": [0, 100],
+        "fingerprint": "aaaa00000000",
+    }
+    made = score(1.0, 1.0, 1.0, 1.0, 1.0, scales={"koniq": entry}, fingerprint="bbbb00000000")
+    with pytest.raises(ValueError, match="weights aaaa00000000, this one is of bbbb00000000.*qsit bench calibrate"):
+        made.on("koniq")
+    assert replace(made, fingerprint="aaaa00000000").on("koniq") == pytest.approx(50.0)
+
+
+def test_a_score_made_as_before_has_no_fingerprint_and_the_kind_of_its_scope():
+    made = score(1.0, 1.0, 1.0, 1.0, 1.0)
+    assert (made.fingerprint, made.scope_kind) == ("", "ratings")
+    assert replace(made, scope="my raters", scope_kind="").scope_kind == "other"
 
 
 def test_the_better_image_is_more_probably_better():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import qsit_plugin
 from benchmarks.rated_ladder import make_ladder
 from qsit_plugin.evaluation.accuracy import (
     changed,
@@ -88,6 +89,7 @@ def test_nano_follows_the_strength_of_noise_and_its_figures_are_those_of_its_sco
     assert figures["krcc"] == pytest.approx(krcc(predicted, quality), abs=1e-6)
     assert figures["by_distortion"]["noise"]["srcc"] == figures["srcc"] > 0.9
     assert figures["sources"] == 3
+    assert figures["fingerprints"] == [nano.fingerprint]
     low, high = figures["intervals"]["srcc"]
     assert low <= figures["srcc"] <= high <= 1
 
@@ -233,6 +235,24 @@ def test_other_weights_change_the_fingerprint_and_the_calibration_does_not(tmp_p
     assert before != digest(second)
     (first / "golden.json").write_text("[]", encoding="utf-8")
     assert digest(first) == before
+
+
+def test_a_journal_goes_on_with_the_same_weights_only(ratings: Ratings, ladder: Path, tmp_path: Path) -> None:
+    """As when a checkpoint folder was trained again under its name."""
+    few = replace(ratings, rows=ratings.rows[:2])
+    for seed in (0, 1):
+        tiny_checkpoint(tmp_path / str(seed) / "mine", official=False, seed=seed)
+    first, again, other = (
+        ModelScorer(qsit_plugin.load(tmp_path / name / "mine", device="cpu")) for name in ("0", "0", "1")
+    )
+    evaluate(first, few, ladder.parent, tmp_path / "run.jsonl", resamples=0)
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["fingerprint"] for line in lines if "score" in line] == [first.model.fingerprint] * 2
+    evaluate(again, few, ladder.parent, tmp_path / "run.jsonl", resamples=0)
+    with pytest.raises(JournalError) as caught:
+        evaluate(other, few, ladder.parent, tmp_path / "run.jsonl", resamples=0)
+    was, now = first.fingerprint["weights"], other.fingerprint["weights"]
+    assert f"mine differed: weights was {was}, is {now}; delete the file to start again" in str(caught.value)
 
 
 def test_missing_images_stop_a_run_that_was_not_declared_partial(

@@ -1,6 +1,7 @@
 """``qsit bench calibrate`` and ``qsit bench qbench`` in this process: figures, files, exit statuses, errors."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from typer.testing import CliRunner
 
 pytest.importorskip("scipy", reason='needs pip install "qsit-plugin[bench]"')
 
+import qsit_plugin
 from qsit_plugin.cli.bench.calibrate import calibrate
 from qsit_plugin.cli.bench.qbench import qbench
 from qsit_plugin.protocol import ScoreProfile
+from qsit_plugin.weights.fingerprint import fingerprint
+from tests.conftest import NANO
+from tests.tiny import tiny_checkpoint
 
 
 def run(command, *arguments):
@@ -58,6 +63,39 @@ def test_calibrate_stores_the_kind_that_was_asked_for(table, tmp_path):
     out = tmp_path / "qsit.json"
     assert run(calibrate, table, "--scale", "k", "--kind", "isotonic", "-o", out, "-m", "qsit-nano").exit_code == 0
     assert ScoreProfile.load(out).scales["k"]["kind"] == "isotonic"
+
+
+def with_fingerprint(table, *made_by):
+    """The table with a column of fingerprints, which take turns from row to row."""
+    head, broken, *rows = table.read_text(encoding="utf-8").splitlines()
+    rows = [f"{row},{made_by[number % len(made_by)]}" for number, row in enumerate(rows)]
+    table.write_text("\n".join([f"{head},fingerprint", f"{broken},", *rows]) + "\n", encoding="utf-8")
+    return table
+
+
+def test_a_calibration_holds_for_the_weights_that_made_its_scores_and_is_refused_by_others(table, tmp_path):
+    out, other = tmp_path / "qsit.json", tiny_checkpoint(tmp_path / "other", official=False)
+    made_by = fingerprint(NANO)
+    done = run(calibrate, with_fingerprint(table, made_by), "--scale", "koniq", "-o", out, "-m", "qsit-nano")
+    assert done.exit_code == 0, done.stderr
+    assert ScoreProfile.load(out).scales["koniq"]["fingerprint"] == made_by
+    picture = Image.new("RGB", (64, 64), (90, 120, 200))
+    qsit_plugin.load("qsit-nano", device="cpu", profile=out).score(picture).on("koniq")
+    profile = replace(ScoreProfile.load(other), scales=ScoreProfile.load(out).scales)
+    with pytest.raises(ValueError, match=f"weights {made_by}, this one is of {fingerprint(other)} .*calibrate"):
+        qsit_plugin.load(other, device="cpu", profile=profile).score(picture).on("koniq")
+
+
+def test_calibrate_refuses_scores_of_other_weights_than_the_model_and_scores_of_several(table, tmp_path):
+    out = tmp_path / "qsit.json"
+    arguments = ("--scale", "koniq", "-o", out, "-m", "qsit-nano")
+    done = run(calibrate, with_fingerprint(table, "aaaa00000000"), *arguments)
+    assert (done.exit_code, out.exists()) == (2, False)
+    assert f"of the weights aaaa00000000, those of qsit-nano are {fingerprint(NANO)}: score again" in done.stderr
+    text = table.read_text(encoding="utf-8").replace("aaaa00000000", "bbbb00000000", 5)
+    table.write_text(text, encoding="utf-8")
+    done = run(calibrate, table, *arguments)
+    assert "2 different values of 'fingerprint' (aaaa00000000, bbbb00000000)" in done.stderr
 
 
 def test_calibrate_writes_nothing_without_out_and_twice_only_with_overwrite(table, tmp_path):
@@ -144,6 +182,7 @@ def test_qbench_runs_a1_on_the_embedded_model_and_reports_a_missing_photo(nano, 
     assert "gone.png" in done.stderr
     found = json.loads(out.read_text(encoding="utf-8"))
     assert (found["task"], found["model"], found["failed"]) == ("A1", "qsit-nano", 1)
+    assert found["fingerprint"] == nano.fingerprint
     assert found["overall"]["n"] == found["types"]["yes-no"]["n"] == 1
     assert found["answers"][0]["text"] and "error" in found["answers"][1]
     table = run(qbench, "--questions", tmp_path / "q.json", "--images", tmp_path, "--rule", "letters", "--limit", 1)

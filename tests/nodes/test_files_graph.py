@@ -14,6 +14,7 @@ from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.files import append_rows, below, rows_in, table_file
 from tests.nodes.graphs import arrived, graph
 from tests.nodes.helpers import batch, give, keep, photo
+from tests.tiny import tiny_checkpoint
 
 PICTURES = batch(photo(0), photo(0, blur=True), photo(1))
 
@@ -36,6 +37,18 @@ def test_a_foreign_table_is_not_written_to(tmp_path):
     assert (tmp_path / "x.csv").read_text(encoding="utf-8") == "a,b\n1,2\n"
     with pytest.raises(InputError, match="must end in .csv"):
         table_file(tmp_path, "scores.py")
+
+
+OLDER = "path,score,level,excellent,good,fair,poor,bad,std,width,height,model,dtype,mode,scope,error\n"
+
+
+def test_a_table_of_an_older_version_is_not_added_to_and_the_cure_is_named(tmp_path):
+    (tmp_path / "x.csv").write_text(OLDER + "a.png,0.5" + "," * 14 + "\n", encoding="utf-8")
+    before = (tmp_path / "x.csv").read_bytes()
+    for use in (rows_in, lambda path: list(append_rows(path, [{"path": "p"}]))):
+        with pytest.raises(InputError, match="x.csv was begun by an older version.*fingerprint.*another name"):
+            use(tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_bytes() == before
 
 
 def node(kind, **inputs):
@@ -135,6 +148,14 @@ def test_of_a_list_the_good_items_are_saved_although_one_is_broken(host, output)
     assert len(list(output.rglob("*.png"))) == 2
 
 
+def test_a_table_of_an_older_version_is_one_error_and_nothing_is_saved(host, output):
+    (output / "t").mkdir()
+    (output / "t" / "scores.csv").write_text(OLDER, encoding="utf-8")
+    (error,) = host.run(saver()).errors
+    assert "older version" in error["exception_message"]
+    assert list(output.rglob("*.png")) == []
+
+
 def folder_graph(**changes):
     inputs = {"model": ["model", 0], "source": "input", "folder": "", "recursive": True, "csv_file": "f.csv"} | changes
     prompt = graph(PICTURES)
@@ -169,6 +190,26 @@ def test_a_folder_becomes_a_table_and_the_next_run_adds_only_what_is_new(host, p
     assert arrived("n_scored") == [2, 1]
     assert [row["path"] for row in table(output / "f.csv")][3:] == ["photos/c.png"]
     assert len(rows_in(output / "f.csv")) == 4
+    assert {row["fingerprint"] for row in rows_in(output / "f.csv")} == {nano.fingerprint}
+
+
+def test_files_that_other_weights_of_the_same_name_have_scored_are_scored_again(host, photos, output):
+    (photos / "broken.png").unlink()
+    folder = host.base / "models" / "qsit" / "mine"
+    prompt = folder_graph()
+    prompt["model"]["inputs"]["model_name"] = "qsit/mine"
+    try:
+        for seed in (0, 0, 1):
+            shutil.rmtree(folder, ignore_errors=True)
+            tiny_checkpoint(folder, official=False, seed=seed)
+            assert host.run(prompt).success
+    finally:
+        shutil.rmtree(folder)
+    rows = table(output / "f.csv")
+    assert [row["path"] for row in rows] == ["photos/a.png", "photos/deep/b.png"] * 2
+    assert {row["model"] for row in rows} == {"qsit/mine"}
+    first, second = ({row["fingerprint"] for row in rows[at : at + 2]} for at in (0, 2))
+    assert len(first) == len(second) == 1 and first != second
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import qsit_plugin  # noqa: E402
 from qsit_plugin.checkpoint import open_checkpoint  # noqa: E402
 from qsit_plugin.training import run as finetune  # noqa: E402
 from qsit_plugin.training.config import ConfigError  # noqa: E402
+from qsit_plugin.training.export import result_profile  # noqa: E402
 from qsit_plugin.training.parameters import check_groups, parameter_groups, part_of  # noqa: E402
 
 
@@ -105,7 +106,24 @@ def test_an_adapter_brings_its_own_profile(tuning: Data, tmp_path: Path) -> None
     config = tuning.config(tmp_path, method="lora", max_steps=1, scope="human ratings")
     adapter, _ = lines_of(config)
     assert qsit_plugin.load(tuning.base, device="cpu").scope == "synthetic distortions"
-    assert qsit_plugin.load(tuning.base, device="cpu", adapter=adapter).scope == "human ratings"
+    tuned = qsit_plugin.load(tuning.base, device="cpu", adapter=adapter)
+    assert (tuned.scope, tuned.profile.scope_kind) == ("human ratings", "ratings")
+    assert tuned.fingerprint not in (qsit_plugin.load(tuning.base, device="cpu").fingerprint, "unsaved")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, "distortions"),
+        ({"scope": "human ratings"}, "ratings"),
+        ({"scope": "my raters"}, "other"),
+        ({"scope": "my raters", "scope_kind": "ratings"}, "ratings"),
+        ({"scope_kind": "mixed"}, "mixed"),
+    ],
+)
+def test_the_profile_of_the_result_has_a_kind_of_scope(tuning: Data, tmp_path: Path, changes, kind: str) -> None:
+    config = tuning.config(tmp_path, **changes)
+    assert result_profile(tuning.profile, config.scope, config.scope_kind).scope_kind == kind
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(tuning: Data, tmp_path: Path) -> None:

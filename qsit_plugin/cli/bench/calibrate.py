@@ -53,7 +53,11 @@ def calibrate(
             stop(f"no calibration of kind {kind!r}: give one of {', '.join(calibration.KINDS)}", WRONG_USAGE)
         base = None if out is None else _base_profile(out, model, profile)
         rows = read_rated_scores(scores, score=score_column, mos=mos_column, split=split_column)
-        entries, report = calibration.calibrate(rows.scores, rows.mos, rows.split, range=range)
+        if out is not None and model is not None:
+            _check_weights(scores, rows.fingerprint, model)
+        entries, report = calibration.calibrate(
+            rows.scores, rows.mos, rows.split, range=range, fingerprint=rows.fingerprint
+        )
         if rows.left_out:
             note(f"{rows.left_out} rows without a score or MOS are left out")
         note(f"fitted on {rows.split.count(calibration.FIT_SPLIT)} validation rows of {scale}; figures on test rows:")
@@ -70,6 +74,19 @@ def report_lines(report: dict[str, dict[str, Any]]) -> list[str]:
         srcc, plcc = ("-" if figures[key] is None else f"{figures[key]:.3f}" for key in ("srcc", "plcc"))
         lines.append(f"{name:<10}{figures['n']:>7}{srcc:>8}{plcc:>8}{figures['rmse']:>9.3f}")
     return lines
+
+
+def _check_weights(scores: Path, made_by: str | None, model: str) -> None:
+    """End with status 2 where the table says that other weights made its scores. An older table does not say it."""
+    from qsit_plugin.weights import resolve
+    from qsit_plugin.weights.fingerprint import fingerprint
+
+    if made_by is not None and made_by != (found := fingerprint(resolve(model))):
+        stop(
+            f"{scores} holds scores of the weights {made_by}, those of {model} are {found}: score again with {model}, "
+            "or give the --model that made the scores; where an adapter did, give its qsit.json as --profile instead",
+            WRONG_USAGE,
+        )
 
 
 def _base_profile(out: str, model: str | None, profile: str | None) -> ScoreProfile | None:

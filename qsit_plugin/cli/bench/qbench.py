@@ -107,5 +107,6 @@ def _multiple_choice(
             progress.advance()
             if one.error is not None:
                 progress.line(f"qsit: {one.error}")
-    about = {"model": model.name, "dtype": str(model.dtype).removeprefix("torch."), "questions": file.name}
+    about = {"model": model.name, "fingerprint": model.fingerprint, "dtype": str(model.dtype).removeprefix("torch.")}
+    about["questions"] = file.name
     return {**accuracy(answered, rules), **about, "answers": [one.to_dict() for one in answered]}

@@ -54,7 +54,8 @@ def evaluate(
         figures = validate(model, rows, images, images=limit, answers=answers)
     typer.echo("\n".join(table(figures, answers)))
     if out is not None:
-        about = {"checkpoint": checkpoint, "adapter": choice.adapter, "data": Path(data).name, "answers": answers}
+        about = {"checkpoint": checkpoint, "adapter": choice.adapter, "fingerprint": model.fingerprint}
+        about |= {"data": Path(data).name, "answers": answers}
         with output.opened(out) as stream:
             stream.write(json.dumps(about | figures.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
