@@ -114,7 +114,9 @@ def test_a_frame_is_plain_and_leaves_what_is_inside():
 
 def test_only_a_share_of_the_views_is_framed():
     image = noise(64, 64)
-    assert sum(augmentation.framed(image, np.random.default_rng(seed)) is not image for seed in range(200)) in range(5, 50)
+    assert sum(augmentation.framed(image, np.random.default_rng(seed)) is not image for seed in range(200)) in range(
+        5, 50
+    )
 
 
 def test_a_grey_photo_is_a_clean_one_and_no_color_is_missed_in_it():

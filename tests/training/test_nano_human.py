@@ -122,8 +122,9 @@ def test_faults_count_photos_whose_file_scores_above_them():
 
 def test_words_count_photos_by_the_level_of_their_score(tmp_path):
     photo = Image.fromarray(data.astronaut())
-    photo.save(tmp_path / "clean.png"), measure.stored(photo.resize((64, 64)).resize((512, 512)), "JPEG", 3).save(
-        tmp_path / "bad.png"
+    (
+        photo.save(tmp_path / "clean.png"),
+        measure.stored(photo.resize((64, 64)).resize((512, 512)), "JPEG", 3).save(tmp_path / "bad.png"),
     )
     found = measure.words(qsit_plugin.load("qsit-nano"), [tmp_path / "clean.png", tmp_path / "bad.png"])
     assert found["photos"] == 2 and found["poor or bad"] == 1

@@ -11,7 +11,7 @@ and projector are taken as they are, and ``start`` is the result of the tower st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +173,9 @@ def train(photos: Path, start: Path, out: Path, stage: JointStage) -> None:
     state.unlink(missing_ok=True)
 
 
-def write(made: Learner, out: Path) -> None:
-    """The checkpoint folder, weights in bfloat16: loaded in float32 they differ by less than training noise."""
+def write(made: Learner, out: Path, **about: str) -> None:
+    """The checkpoint folder, weights in bfloat16: loaded in float32 they differ by less than training noise. ``about``:
+    fields of its profile, such as the scope."""
     words: Any = made.conversation.tokenizer
     form: Any = {"preprocessor": PREPROCESSOR, "chat_template": CHAT_TEMPLATE, "dtype": torch.bfloat16}
-    save_portable(made.model, words, out, profile=tokenizer.profile(words), **form)
+    save_portable(made.model, words, out, profile=replace(tokenizer.profile(words), **about), **form)

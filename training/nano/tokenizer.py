@@ -62,6 +62,7 @@ def profile(tokenizer: PreTrainedTokenizerFast) -> protocol.ScoreProfile:
         level_words=words,
         level_token_ids=ids,
         scope="synthetic distortions",
+        scope_kind="distortions",
     )
     made.check_tokenizer(tokenizer)
     return made

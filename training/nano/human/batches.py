@@ -1,4 +1,5 @@
-"""Batches of the joint stage on photos that people rated: the score, or five questions with answers that fit the rating.
+"""Batches of photos that people rated, for the joint stage: the score, or five questions with answers that fit the
+rating.
 
 Nobody said what is wrong with these photos. Where people rate one low, the tower's head for kinds says what it blames;
 where they rate it high, nothing is wrong: the words follow the number, not the other way round.
@@ -24,7 +25,7 @@ from ..batches import Batch, pad
 from ..loop import Numbered
 from ..tower import TowerWithHeads
 from ..turns import tokens_of
-from .crops import SHARES
+from .crops import Subsets
 from .grid import tiles
 from .rated import Rated, cached
 
@@ -85,14 +86,11 @@ class RatedBatches(Numbered):
     count: int = 16
 
     def __post_init__(self) -> None:
-        self.subsets = sorted({photo.subset for photo in self.photos})
-        shares = np.array([SHARES.get(name, 1.0) for name in self.subsets])
-        self.shares = shares / shares.sum()
-        self.of = {name: [photo for photo in self.photos if photo.subset == name] for name in self.subsets}
+        self.subsets = Subsets(self.photos)
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 5, number])
-        some = self.of[self.subsets[rng.choice(len(self.subsets), p=self.shares)]]
+        some = self.subsets.draw(rng)
         size = (SIDE, SIDE)
         if rng.random() > WHOLE:
             size = (int(rng.integers(SMALLEST, SIDE + 1)), int(rng.integers(SMALLEST, SIDE + 1)))

@@ -28,6 +28,21 @@ SHARES = {"ss03": 2.0}
 """How often a subset is drawn, 1 where none is given: ss03 has more photos than the others together."""
 
 
+class Subsets:
+    """Photos by subset, of which batches are made: across subsets the subset's own mean would be learned instead of an
+    order."""
+
+    def __init__(self, photos: Sequence[Rated]):
+        self.names = sorted({photo.subset for photo in photos})
+        self.of = {name: [photo for photo in photos if photo.subset == name] for name in self.names}
+        shares = np.array([SHARES.get(name, 1.0) for name in self.names])
+        self.shares = shares / shares.sum()
+
+    def draw(self, rng: np.random.Generator) -> list[Rated]:
+        """All photos of one subset, drawn by SHARES."""
+        return self.of[self.names[rng.choice(len(self.names), p=self.shares)]]
+
+
 @dataclass
 class Crops:
     """N crops of one subset."""
@@ -47,15 +62,14 @@ class CropBatches(Numbered):
     seed: int
 
     def __post_init__(self) -> None:
-        self.subsets = sorted({photo.subset for photo in self.photos})
-        shares = np.array([SHARES.get(name, 1.0) for name in self.subsets])
-        self.shares = shares / shares.sum()
-        self.of = {name: [photo for photo in self.photos if photo.subset == name] for name in self.subsets}
+        self.subsets = Subsets(self.photos)
 
     def __getitem__(self, number: int) -> Crops:
         rng = np.random.default_rng([self.seed, number])
-        some = self.of[self.subsets[rng.choice(len(self.subsets), p=self.shares)]]
-        pixels, levels, whole = zip(*(self._crop(some[rng.integers(len(some))], rng) for _ in range(self.count)), strict=True)
+        some = self.subsets.draw(rng)
+        pixels, levels, whole = zip(
+            *(self._crop(some[rng.integers(len(some))], rng) for _ in range(self.count)), strict=True
+        )
         return Crops(torch.from_numpy(np.stack(pixels)), torch.tensor(levels), torch.tensor(whole))
 
     def _crop(self, photo: Rated, rng: np.random.Generator) -> tuple[np.ndarray, float, bool]:

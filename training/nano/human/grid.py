@@ -1,4 +1,4 @@
-"""A tower's tokens as maps of a whole photo, tiles side by side: what is compared with a convolutional network's maps."""
+"""A tower's tokens as maps of a whole photo, tiles side by side, as a convolutional network's maps lie."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """Nano's vision tower learns from a teacher, from people and from synthetic distortions at once, on its own grid.
 
 Crops of many photos are shown to teacher and tower. The teacher's maps at strides 8, 16 and 32, each channel
-standardised, are predicted by linear heads on the tower's layers 4 and 6; the teacher's levels and people's by a head
-on what layer 6 holds of the whole crop. Views of the tower stage in the same steps keep what it knows of distortions: with
-maps alone it would forget how to name them. A stopped run is resumed from its last state; with more --steps a finished
-one goes on too.
+standardised, are predicted by linear heads on the tower's layers 4 and 6; later the teacher's levels and people's by a
+head on what layer 6 holds of the whole crop, and what the tower stage asks of distorted views: with maps alone it would
+forget how to name them. A stopped run is resumed from its last state; with more --steps a finished one goes on too.
 """
 
 from __future__ import annotations
@@ -25,9 +24,10 @@ from ..optimizers import adamw, trapezoid
 from ..tower import LEVELS, Pairs, TowerWithHeads, Views, inner_tower, read_tower, soft_levels
 from ..tower import loss_of as loss_of_views
 from .crops import UNRATED, CropBatches, Crops, photos_of
-from .efficientnet import CHANNELS, STRIDES, EfficientNetLite0
+from .efficientnet import CHANNELS, STRIDES
 from .grid import on_grid, over_photo, per_patch, tiles, tower_layers
-from .teacher import Teacher, read_teacher
+from .rated import Rated
+from .teacher import read_teacher
 
 TARGETS = ((2, 4), (4, 6), (6, 6))
 """Which of the teacher's maps is predicted from the tower's which layer (counted from 1): strides 8, 16 and 32."""
@@ -68,8 +68,8 @@ class ImitationStage(Stage):
     teacher_bfloat16: bool = False
     """The teacher alone in bfloat16: with AVX512-BF16 and no AMX its convolutions are faster so, the tower slower."""
     alone: float = 0.6
-    """Share of the steps with the maps alone. With all losses from the start (weights of 0.05 to 0.1) the maps' were .83,
-    .99 and 1.05 after 250 steps; alone they were .74, .87 and 1.02 after 200, of .79, .86 and .97 on clean crops."""
+    """Share of the steps with the maps alone. With all losses from the start (of weights 0.03 to 0.1) the maps' were
+    .83, .99 and 1.05 after 250 steps, alone .74, .87 and 1.02 after 200."""
     save_every: int = 250
 
 
@@ -85,7 +85,7 @@ class Lessons(Numbered):
 
 
 class Imitator(nn.Module):
-    """uint8 crops (N, S, S, 3) -> predictions of the teacher's standardised maps, one a target, and of levels (N, 5)."""
+    """uint8 crops (N, S, S, 3) -> the teacher's standardised maps, one a target, and level logits (N, 5)."""
 
     def __init__(self, seed: int):
         super().__init__()
@@ -119,7 +119,9 @@ class Imitator(nn.Module):
             setattr(self, f"deviation{number}", seen.std((0, 2, 3), keepdim=True) + 1e-3)
 
 
-def losses_of(model: Imitator, crops: Crops, maps: list[torch.Tensor], graded: torch.Tensor | None) -> dict[str, torch.Tensor]:
+def losses_of(
+    model: Imitator, crops: Crops, maps: list[torch.Tensor], graded: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
     """Maps, levels and their order within the batch, which is of one subset. ``graded``: the teacher's levels (N, 5);
     of a photo that nothing was done to they count as much as people's, of another they are not asked: it never saw a
     distortion."""
@@ -140,8 +142,8 @@ def losses_of(model: Imitator, crops: Crops, maps: list[torch.Tensor], graded: t
     return losses
 
 
-def clean_photos(photos: list, stage: ImitationStage) -> list:
-    """Paths of the clean photos and of rated ones that people call good, the best first by the hash of their names."""
+def clean_photos(photos: list[Rated], stage: ImitationStage) -> list[Path]:
+    """Files of the clean photos, and of the first rated ones that people call good."""
     good = [photo.path for photo in photos if photo.mos >= GOOD]
     return [photo.path for photo in photos if photo.subset == UNRATED] + good[: stage.clean]
 
@@ -154,7 +156,9 @@ def train(rated: Path, photos: Path, out: Path, stage: ImitationStage) -> None:
     clean = load(clean_photos(shown, stage)) + drawings(DRAWINGS, stage.seed)
     print(f"{len(shown)} photos, {len(clean)} of them or drawn for synthetic distortions", flush=True)
     teacher, model = read_teacher(stage.teacher), Imitator(stage.seed)
-    teacher.requires_grad_(False).network.to(torch.bfloat16 if stage.bfloat16 or stage.teacher_bfloat16 else torch.float32)
+    teacher.requires_grad_(False)
+    if stage.bfloat16 or stage.teacher_bfloat16:
+        teacher.network.to(torch.bfloat16)
     begin(model, stage.checkpoint)
     crops = CropBatches(shown, stage.crops, stage.side, stage.seed)
     data = Lessons(crops, Pairs(clean, stage.views, stage.seed, HARD, stage.augmentation))

@@ -32,6 +32,9 @@ from .imitation import DRAWINGS, GOOD
 from .rated import Rated, has_size
 from .teacher import Teacher, read_teacher
 
+SCOPE = "human ratings of photos, and synthetic distortions"
+"""What its scores follow."""
+
 DRAWN = 4.6
 """Level of a drawing, on 1 to 5."""
 
@@ -76,7 +79,8 @@ class MixedBatches(Numbered):
 def align(made: Learner, old: Learner, images: list[Image.Image], stage: HumanStage) -> None:
     """Let the projector say of the new tower's features what ``old`` says of its own."""
     projector, before = made.model.model.multi_modal_projector, old.model.model.multi_modal_projector
-    optimizer, log = torch.optim.AdamW(projector.parameters(), weight_decay=0.0), log_means(stage.aligning, 50, "", 0.95)
+    optimizer = torch.optim.AdamW(projector.parameters(), weight_decay=0.0)
+    log = log_means(stage.aligning, 50, "", keep=0.95)
     for step, batch in enumerate(Pairs(images, 64, stage.seed + 17, HARD).loader(0, stage.aligning)):
         optimizer.param_groups[0]["lr"] = 2e-3 * cosine(step, stage.aligning, warmup=20)
         with torch.no_grad():
@@ -115,7 +119,7 @@ def begin(tower: Path, images: list[Image.Image], stage: HumanStage, aligned: bo
 
 
 def train(rated: Path, photos: Path, tower: Path, teacher: Path, out: Path, stage: HumanStage) -> None:
-    """Train, or resume, the whole model. Writes the checkpoint folder ``out`` at every state, and the state beside it."""
+    """Train, or resume, the whole model. Writes the checkpoint folder ``out`` at every state, the state beside it."""
     stage.begin()
     out.parent.mkdir(parents=True, exist_ok=True)
     state = Path(f"{out}.state")
@@ -139,4 +143,4 @@ def train(rated: Path, photos: Path, tower: Path, teacher: Path, out: Path, stag
         parts = losses_of(logits.float(), states.float(), batch, made.level_ids, None)
         loop.descend(stage.learning_rate * trapezoid(step, stage.steps), parts, len(batch.scores), clipped=made.model)
         if loop.saves:
-            write(made, out)
+            write(made, out, scope=SCOPE, scope_kind="mixed")
