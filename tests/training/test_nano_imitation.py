@@ -154,3 +154,14 @@ def test_a_run_that_goes_on_from_a_result_has_its_tower_and_its_heads(tmp_path):
     imitation.begin(second, str(tmp_path / "first.safetensors"))
     for mine, other in ((first.levels, second.levels), (first.seer.head, second.seer.head)):
         assert torch.allclose(mine.weight, other.weight, atol=1e-2) and not torch.equal(mine.weight, other.weight)
+
+
+def test_the_tower_in_the_repository_is_one_to_go_on_from():
+    path = Path(imitation.__file__).parent / "tower.safetensors"
+    model = imitation.Imitator(0)
+    imitation.begin(model, str(path))
+    assert path.stat().st_size < 6e6
+    assert torch.equal(load_result(path).head.weight, model.seer.head.weight)
+    with torch.no_grad():
+        maps, levels = model(crops())
+    assert levels.isfinite().all() and all(found.isfinite().all() for found in maps)
