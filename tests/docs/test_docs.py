@@ -96,7 +96,7 @@ def test_every_script_that_a_document_runs_is_there_with_its_options():
         if not path.is_file():
             wrong.append(f"{quote}  (no {path.relative_to(ROOT)})")
         else:
-            text = "".join(inner.read_text("utf-8") for inner in path.parent.glob("*.py"))
+            text = "".join(inner.read_text("utf-8") for inner in path.parent.rglob("*.py"))
             known = set(re.findall(r'"(--[a-z][\w-]*)"', text))
             known |= {"--" + name.replace("_", "-") for name in re.findall(r"^    (\w+): ", text, re.MULTILINE)}
             wrong += [f"{quote}  ({option})" for option in options(arguments) if option not in known]
