@@ -173,7 +173,7 @@ def train(photos: Path, start: Path, out: Path, stage: JointStage) -> None:
     state.unlink(missing_ok=True)
 
 
-def write(made: Learner, out: Path, **about: str) -> None:
+def write(made: Learner, out: Path, **about: Any) -> None:
     """The checkpoint folder, weights in bfloat16: loaded in float32 they differ by less than training noise. ``about``:
     fields of its profile, such as the scope."""
     words: Any = made.conversation.tokenizer

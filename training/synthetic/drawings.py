@@ -28,7 +28,7 @@ def drawing(rng: np.random.Generator) -> Image.Image:
     """One of a few colours: a plain or shaded ground, shapes, and lines of text."""
     finer = 1 if rng.random() < 0.25 else FINER
     side = SIDE * finer
-    colors = [tuple(int(c) for c in rng.integers(0, 256, 3)) for _ in range(int(rng.integers(3, 9)))]
+    colors = [_color(rng) for _ in range(int(rng.integers(3, 9)))]
     image = _ground(side, colors, rng)
     pen = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(4, 40))):
@@ -38,7 +38,12 @@ def drawing(rng: np.random.Generator) -> Image.Image:
     return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS) if finer > 1 else image
 
 
-Color = tuple[int, ...]
+Color = tuple[int, int, int]
+
+
+def _color(rng: np.random.Generator) -> Color:
+    red, green, blue = (int(c) for c in rng.integers(0, 256, 3))
+    return red, green, blue
 
 
 def _ground(side: int, colors: Sequence[Color], rng: np.random.Generator) -> Image.Image:
@@ -47,15 +52,16 @@ def _ground(side: int, colors: Sequence[Color], rng: np.random.Generator) -> Ima
     if kind < 0.35:
         return Image.new("RGB", (side, side), (255, 255, 255))
     if kind < 0.65:
-        return Image.new("RGB", (side, side), colors[0])  # type: ignore[arg-type]
+        return Image.new("RGB", (side, side), colors[0])
     ramp = np.linspace(0, 1, side, dtype=np.float32)[:, None, None]
-    shade = np.float32(colors[0]) * (1 - ramp) + np.float32(colors[1]) * ramp
+    first, second = np.array(colors[:2], np.float32)
+    shade = first * (1 - ramp) + second * ramp
     dither = rng.random((side, side, 1), np.float32)  # steps of one grey level are no banding
     return Image.fromarray((np.broadcast_to(shade, (side, side, 3)) + dither).clip(0, 255).astype(np.uint8))
 
 
 def _shape(pen: ImageDraw.ImageDraw, side: int, colors: Sequence[Color], rng: np.random.Generator) -> None:
-    color, kind = colors[rng.integers(len(colors))], rng.random()
+    color, kind = colors[int(rng.integers(len(colors)))], rng.random()
     x, y, width, height = (int(v) for v in (*rng.integers(-side // 8, side, 2), *rng.integers(4, side // 2, 2)))
     box, line = (x, y, x + width, y + height), int(rng.integers(1, 9))
     if kind < 0.3:
@@ -74,4 +80,4 @@ def _text(pen: ImageDraw.ImageDraw, side: int, colors: Sequence[Color], rng: np.
     size = int(side * rng.uniform(0.02, 0.12))
     words = "".join(LETTERS[n] for n in rng.integers(len(LETTERS), size=int(rng.integers(4, 40))))
     x, y = (int(v) for v in rng.integers(0, side * 3 // 4, 2))
-    pen.text((x, y), words, fill=colors[rng.integers(len(colors))], font=ImageFont.load_default(size))
+    pen.text((x, y), words, fill=colors[int(rng.integers(len(colors)))], font=ImageFont.load_default(size))
