@@ -16,6 +16,7 @@ from qsit_plugin.weights.errors import WeightsError, short
 from qsit_plugin.weights.json_file import read_json
 
 CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 
 STRONGEST = 1000.0
 """``lora_alpha / r``, by which an adapter's change is multiplied; 1 to 4 is usual, and a damaged file may say 1e30."""

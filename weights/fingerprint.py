@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from qsit_plugin.weights.adapter_limits import CONFIG
+from qsit_plugin.weights.adapter_limits import CONFIG, WEIGHTS
 from qsit_plugin.weights.errors import refusing
 from qsit_plugin.weights.folder import weight_files
 from qsit_plugin.weights.json_file import read_json
@@ -25,7 +25,6 @@ BLOCKS, BLOCK = 16, 256
 LARGEST_HEADER = 100_000_000
 """Bytes, as for safetensors itself: a damaged file may ask for any number."""
 
-ADAPTER = "adapter_model.safetensors"
 _STRENGTH = ("alpha_pattern", "fan_in_fan_out", "lora_alpha", "r", "rank_pattern", "use_dora", "use_rslora")
 """Settings of an adapter on which, besides its tensors, the merged weights depend."""
 
@@ -47,7 +46,7 @@ def fingerprint(folder: str | os.PathLike[str], adapter: str | os.PathLike[str] 
     Raises WeightsError for files that are missing or broken.
     """
     total = hashlib.sha256()
-    for files in [weight_files(Path(folder))] + ([[Path(adapter) / ADAPTER]] if adapter is not None else []):
+    for files in [weight_files(Path(folder))] + ([[Path(adapter) / WEIGHTS]] if adapter is not None else []):
         for name, digest in sorted(pair for file in files for pair in _digests(file)):
             total.update(name.encode("utf-8", "surrogatepass") + b"\0" + digest)
     if adapter is not None:

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from qsit_plugin.weights.adapter_limits import CONFIG, adapted_modules, check_adapter_config
+from qsit_plugin.weights.adapter_limits import CONFIG, WEIGHTS, adapted_modules, check_adapter_config
 from qsit_plugin.weights.errors import WeightsError, first_line, refusing
 from qsit_plugin.weights.json_file import check_json_files
 
@@ -38,7 +38,7 @@ def attach_adapter(model: LlavaOnevisionForConditionalGeneration, adapter: str |
     Only safetensors, and every tensor must find its place: else WeightsError.
     """
     folder = Path(adapter)
-    weights = folder / "adapter_model.safetensors"
+    weights = folder / WEIGHTS
     if not (folder / "adapter_config.json").is_file() or not weights.is_file():
         raise WeightsError(
             f"{folder} is not a peft adapter in safetensors: it needs adapter_config.json and {weights.name} (pickled "

@@ -15,6 +15,8 @@ from qsit_plugin.training.nano.human import batches, imitation, measure, people,
 from qsit_plugin.training.nano.human.efficientnet import EfficientNetLite0
 from qsit_plugin.training.nano.human.rated import Rated
 from qsit_plugin.training.nano.language import learner
+from qsit_plugin.training.nano.tower import load_result
+from qsit_plugin.training.synthetic.detail import encoded
 from qsit_plugin.training.synthetic.distortions import KINDS
 
 data = pytest.importorskip("skimage.data", reason="test photos come from scikit-image")
@@ -107,14 +109,14 @@ def test_a_stopped_human_stage_goes_on_to_the_nano_of_an_uninterrupted_one(folde
 def test_the_projector_learns_to_say_what_the_old_one_said(folders, towered, capsys):
     images = [Image.open(folders[0] / "100.png").convert("RGB")]
     stage = people.HumanStage(aligning=50)
-    people.begin(towered[0], images, stage, aligned=False)
+    people.begin(load_result(towered[0]), images, stage, aligned=False)
     assert float(capsys.readouterr().out.split("unexplained ")[1].split()[0]) < 1.5
 
 
 def test_faults_count_photos_whose_file_scores_above_them():
     model, photo = qsit_plugin.load("qsit-nano"), Image.fromarray(data.astronaut())
     found = measure.faults(model, [photo])
-    jpeg = model.score(measure.stored(photo, "JPEG", 95)).value - model.score(photo).value
+    jpeg = model.score(encoded(photo, "JPEG", quality=95)).value - model.score(photo).value
     assert found["JPEG 95 above lossless"] == int(jpeg > measure.GAIN)
     grey = model.score(photo).value - model.score(photo.convert("L").convert("RGB")).value
     assert found["black and white"]["mean drop"] == pytest.approx(grey, abs=1e-3)
@@ -122,10 +124,8 @@ def test_faults_count_photos_whose_file_scores_above_them():
 
 def test_words_count_photos_by_the_level_of_their_score(tmp_path):
     photo = Image.fromarray(data.astronaut())
-    (
-        photo.save(tmp_path / "clean.png"),
-        measure.stored(photo.resize((64, 64)).resize((512, 512)), "JPEG", 3).save(tmp_path / "bad.png"),
-    )
+    photo.save(tmp_path / "clean.png")
+    encoded(photo.resize((64, 64)).resize((512, 512)), "JPEG", quality=3).save(tmp_path / "bad.png")
     found = measure.words(qsit_plugin.load("qsit-nano"), [tmp_path / "clean.png", tmp_path / "bad.png"])
     assert found["photos"] == 2 and found["poor or bad"] == 1
     assert found["of them nothing"] == 0

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from ..synthetic.detail import encoded
 from ..synthetic.distortions import KINDS, NAMES, NEEDS_COLOR, Defect, distort, severity_score
 from ..synthetic.photos import Plan, apply, defects_of, find, is_colorful, load, split
 from ..synthetic.text import askable, whether
@@ -135,9 +135,7 @@ def noisy(photo: Image.Image, sigma: float) -> Image.Image:
 
 
 def as_jpeg(photo: Image.Image, quality: float) -> Image.Image:
-    buffer = io.BytesIO()
-    photo.save(buffer, "JPEG", quality=int(quality))
-    return Image.open(buffer).convert("RGB")
+    return encoded(photo, "JPEG", quality=int(quality))
 
 
 def exposed(photo: Image.Image, stops: float) -> Image.Image:

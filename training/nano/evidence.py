@@ -7,7 +7,6 @@ evidence in the vectors of the codes, it starts where the heads are.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +15,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from qsit_plugin.engines.torch_engine import normalise
-
 from ..synthetic.distortions import Defect
-from ..synthetic.photos import DOUBTFUL, HARD, load_split
+from ..synthetic.photos import DOUBTFUL, load_split
 from .architecture import PATCH, TILE
 from .joint import write
-from .language import Learner, Lesson, ReadingStage, code_book, learner
-from .loop import log_means
-from .optimizers import cosine
+from .language import Lesson, ReadingStage, code_book, learner
+from .projector import fit_projector
 from .tower import CLEAN, Pairs, TowerWithHeads, load_result
 
 POOL = 2
@@ -73,26 +69,6 @@ class Evidence:
         return evidence(self.outs[rows], self.book), [self.defects[row] for row in rows], self.scores[rows].tolist()
 
 
-def fit_projector(
-    made: Learner, tower: TowerWithHeads, images: list[Image.Image], book: torch.Tensor, stage: EvidenceStage
-) -> None:
-    """Every token's features shall be projected onto the evidence at that token."""
-    projector, engine = made.model.model.multi_modal_projector, made.engine
-    optimizer = torch.optim.AdamW(projector.parameters(), lr=3e-3, weight_decay=0.0)
-    print("projector:", flush=True)
-    log, begun = log_means(stage.projector_steps, 50, "{:.1f} steps/s", keep=0.95), time.monotonic()
-    for step, batch in enumerate(Pairs(images, 64, stage.seed + 17, HARD).loader(0, stage.projector_steps)):
-        optimizer.param_groups[0]["lr"] = 3e-3 * cosine(step, stage.projector_steps, warmup=1)
-        with torch.no_grad():
-            features = engine.features(normalise(engine.tiling, batch.pixels.permute(0, 3, 1, 2)))
-            target = evidence(tower.tokens(batch.pixels), book)
-        loss = F.mse_loss(projector(features), target) / target.var()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        log(step + 1, {"unexplained": loss.item()}, (step + 1) / (time.monotonic() - begun))
-
-
 def train(
     photos: Path, tower: Path, language: Path, out: Path, stage: EvidenceStage, folder: Path | None = None
 ) -> None:
@@ -103,7 +79,11 @@ def train(
     made.take_tower(seer)
     images, book = load_split(photos)[0], code_book(stage.seed)
     made.train(Evidence(seer, images, book, stage).lesson, replace(stage, seed=stage.seed + 1))
-    fit_projector(made, seer, images, book, stage)
+
+    def target(views: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        return evidence(seer.tokens(views), book)
+
+    fit_projector(made, images, target, steps=stage.projector_steps, seed=stage.seed + 17, rate=3e-3, warmup=1)
     made.save(out)
     if folder:
         write(made, folder)

@@ -11,6 +11,7 @@ and projector are taken as they are, and ``start`` is the result of the tower st
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from . import tokenizer
 from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE, use_plain_attention
 from .batches import Batch, Batches
 from .language import Learner, learner, take_weights
-from .loop import Loop, Stage, log_means
+from .loop import Loop, Numbered, Stage, log_means
 from .optimizers import BETAS, MUON, cosine, is_hidden, muon
 from .tower import LEVELS, inner_tower, load_result, rank_losses, soft_levels
 from .turns import ChoiceHeads, word_losses
@@ -149,26 +150,35 @@ def begin(start: Path, stage: JointStage) -> Learner:
     return made
 
 
-def train(photos: Path, start: Path, out: Path, stage: JointStage) -> None:
-    """Train, or resume, the whole model. Writes the checkpoint folder ``out``, and a state beside it until the end."""
-    stage.begin()
-    images, made = load_split(photos)[0], begin(start, stage)
+def steps(
+    made: Learner, data: Numbered, stage: Any, state: Path, share: Callable[[int], float], heads: ChoiceHeads | None
+) -> Iterator[Loop]:
+    """Train the whole model, a batch a step, from the last state on; the loop after each step, before its state is
+    saved. ``share``: of the learning rate at a step. ``stage``: with ``frozen``, as JointStage."""
     use_plain_attention(made.model)
-    before = made.conversation.prompt("").before
-    heads = None if stage.checkpoint else made.heads  # a finished nano knows how a letter is chosen
-    tiling, early = made.engine.tiling, round(stage.early * stage.steps)
-    data = Batches(images, made.conversation, tiling, stage.seed, early, stage.augmentation, stage.scoring)
-    weights = sum(p.numel() for p in made.model.parameters()) / 1e6
-    print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
-    state, log = Path(f"{out}.state"), log_means(stage.steps, 50, "{:.1f} images/s")
+    before, log = made.conversation.prompt("").before, log_means(stage.steps, 50, "{:.1f} images/s")
     loop = Loop(stage, [made.model, made.heads], optimizers_for(made.model, made.heads), log, state)
     for step, batch in loop.over(data.loader):
         with stage.autocast():
             logits, states = forward(made.engine, before, batch, made.choice_layer, step < stage.frozen * stage.steps)
         parts = losses_of(logits.float(), states.float(), batch, made.level_ids, heads)
-        rate = stage.learning_rate * cosine(step, stage.steps, warmup=60)
-        loop.descend(rate, parts, len(batch.scores), clipped=made.model)
-    print(f"final: {loop.items} images in this run", flush=True)
+        loop.descend(stage.learning_rate * share(step), parts, len(batch.scores), clipped=made.model)
+        yield loop
+
+
+def train(photos: Path, start: Path, out: Path, stage: JointStage) -> None:
+    """Train, or resume, the whole model. Writes the checkpoint folder ``out``, and a state beside it until the end."""
+    stage.begin()
+    images, made = load_split(photos)[0], begin(start, stage)
+    heads = None if stage.checkpoint else made.heads  # a finished nano knows how a letter is chosen
+    tiling, early = made.engine.tiling, round(stage.early * stage.steps)
+    data = Batches(images, made.conversation, tiling, stage.seed, early, stage.augmentation, stage.scoring)
+    weights = sum(p.numel() for p in made.model.parameters()) / 1e6
+    print(f"{len(images)} photos, {weights:.2f} M parameters", flush=True)
+    state, trained = Path(f"{out}.state"), 0
+    for loop in steps(made, data, stage, state, lambda step: cosine(step, stage.steps, warmup=60), heads):
+        trained = loop.items
+    print(f"final: {trained} images in this run", flush=True)
     write(made, out)
     state.unlink(missing_ok=True)
 

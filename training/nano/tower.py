@@ -139,9 +139,19 @@ def rank_losses(value: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor
     far any two views of the batch are. The level loss alone is content when each photo's versions are all a little too
     high or too low; among other photos that is a mistake."""
     apart = scores[:, None] - scores > 0.1
-    wrong = F.softplus(-4.0 * (value[:, None] - value))
+    wrong = order_losses(value)
     pairs = torch.diagonal(wrong * apart, offset=1)[0::2].mean()
-    return pairs, wrong[apart].sum() / apart.sum().clamp(min=1)
+    return pairs, mean_apart(wrong, apart)
+
+
+def order_losses(value: torch.Tensor) -> torch.Tensor:
+    """(N, N): how far each of N predicted levels fails to lie above each of the others."""
+    return F.softplus(-4.0 * (value[:, None] - value))
+
+
+def mean_apart(wrong: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
+    """Mean of ``order_losses`` where ``apart`` (N, N) says that the first is the better one; 0 where none is."""
+    return wrong[apart].sum() / apart.sum().clamp(min=1)
 
 
 def some_tokens(stage: TowerStage, step: int) -> torch.Tensor | None:

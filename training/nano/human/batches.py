@@ -20,12 +20,11 @@ from qsit_plugin.tiling import Tiling
 
 from ...synthetic import text
 from ...synthetic.distortions import KINDS, Defect
-from ...synthetic.photos import random_crop
 from ..batches import Batch, pad
 from ..loop import Numbered
 from ..tower import TowerWithHeads
 from ..turns import tokens_of
-from .crops import Subsets
+from .crops import Subsets, flipped_crop
 from .grid import tiles
 from .rated import Rated, cached
 
@@ -51,11 +50,10 @@ AUTHENTIC = (
 def blamed(photo: Rated, shares: np.ndarray) -> tuple[Defect, ...]:
     """The one fault of a photo: the kind of the largest of its (KINDS,) shares among AUTHENTIC, as strong as the rating
     is low; none from FAULTLESS on."""
-    level = 1 + 4 * photo.mos
-    if level >= FAULTLESS:
+    if photo.level >= FAULTLESS:
         return ()
     name = max(AUTHENTIC, key=lambda kind: shares[KINDS.index(kind)])
-    return (Defect(name, float(np.clip((4.0 - level) / 3.0, 0.1, 1.0))),)
+    return (Defect(name, float(np.clip((4.0 - photo.level) / 3.0, 0.1, 1.0))),)
 
 
 def kinds_of(photos: Sequence[Rated], seer: TowerWithHeads, cache: Path) -> dict[str, tuple[Defect, ...]]:
@@ -68,7 +66,7 @@ def kinds_of(photos: Sequence[Rated], seer: TowerWithHeads, cache: Path) -> dict
         views = ((tiles(pixels)[::2] + 1) * 127.5).permute(0, 2, 3, 1)  # every other tile says enough
         return seer(views)[1][:, : len(KINDS)].mean(0).numpy()
 
-    low = [photo for photo in photos if 1 + 4 * photo.mos < FAULTLESS]
+    low = [photo for photo in photos if photo.level < FAULTLESS]
     found = dict(zip((p.path.name for p in low), cached(cache, low, shares), strict=True))
     return {p.path.name: blamed(p, found.get(p.path.name, np.zeros(0))) for p in photos}
 
@@ -98,14 +96,9 @@ class RatedBatches(Numbered):
         cut, scores, texts = [], [], []
         for _ in range(self.count if only_score else self.count * 3 // 4):
             photo = some[rng.integers(len(some))]
-            score, defects = 1 + 4 * photo.mos, self.defects[photo.path.name]
-            cut.append(torch.from_numpy(self.tiling.cut(self._view(photo.path, size, rng))))
+            score, defects = photo.level, self.defects[photo.path.name]
+            cut.append(torch.from_numpy(self.tiling.cut(flipped_crop(photo.path, size, rng))))
             scores.append(score)
             turns = [text.score_turn(score)] if only_score else text.turns_for(defects, score, rng)
             texts.append([tokens_of(turn, self.conversation) for turn in turns])
         return Batch(torch.stack(cut), size, torch.tensor(scores, dtype=torch.float32), *pad(texts))
-
-    def _view(self, path: Path, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-        with Image.open(path) as stored:
-            image = random_crop(stored.convert("RGB"), *size, rng)
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image

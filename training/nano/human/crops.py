@@ -24,6 +24,12 @@ DISTORTED, GREY = 0.25, 0.05
 UNRATED = "unrated"
 """The subset of the clean photos."""
 
+GOOD = 0.75
+"""Rated photos from here on are clean enough for synthetic distortions, where there is room for them in memory."""
+
+DRAWINGS = 60
+"""Drawings among the clean photos."""
+
 SHARES = {"ss03": 2.0}
 """How often a subset is drawn, 1 where none is given: ss03 has more photos than the others together."""
 
@@ -73,19 +79,29 @@ class CropBatches(Numbered):
         return Crops(torch.from_numpy(np.stack(pixels)), torch.tensor(levels), torch.tensor(whole))
 
     def _crop(self, photo: Rated, rng: np.random.Generator) -> tuple[np.ndarray, float, bool]:
-        with Image.open(photo.path) as stored:
-            image = random_crop(stored.convert("RGB"), self.side, self.side, rng)
-        if rng.random() < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = flipped_crop(photo.path, (self.side, self.side), rng)
         grey, distorted = rng.random() < GREY, rng.random() < DISTORTED
         if grey:
             image = image.convert("L").convert("RGB")
-        level = 1 + 4 * photo.mos
+        level = photo.level
         if distorted:
             plan = ((pick_name(image, rng, HARD), float(rng.random())),)
             image = apply(image, plan, int(rng.integers(2**31)))
             level = degraded(level, severity_score(defects_of(plan, 1.0)))
         return np.asarray(image), level, not (grey or distorted)
+
+
+def flipped_crop(path: Path, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    """A region of this size at a random place of a photo, in half of the cases its mirror image."""
+    with Image.open(path) as stored:
+        image = random_crop(stored.convert("RGB"), *size, rng)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
+
+
+def clean_of(photos: Sequence[Rated], most: int) -> list[Rated]:
+    """What synthetic distortions are made of: the clean photos, and the first ``most`` that people call good."""
+    good = [photo for photo in photos if photo.mos >= GOOD]
+    return [photo for photo in photos if photo.subset == UNRATED] + good[:most]
 
 
 def photos_of(rated_folder: Path, photo_folder: Path, cache: Path, side: int) -> list[Rated]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..architecture import PATCH, TILE
 from ..tower import inner_tower
+from .efficientnet import pooled
 
 
 def tiles(crops: torch.Tensor) -> torch.Tensor:
@@ -43,6 +44,4 @@ def per_patch(stride: int) -> int:
 
 def over_photo(tokens: torch.Tensor, photos: int) -> torch.Tensor:
     """(N * tiles, patches, C) -> (N, 2 C): mean and deviation of every channel over the photo."""
-    every = tokens.float().reshape(photos, -1, tokens.shape[-1])
-    # the small number keeps the root's slope finite where a channel is constant
-    return torch.cat([every.mean(1), (every.var(1, correction=0) + 1e-6).sqrt()], -1)
+    return pooled([tokens.reshape(photos, -1, tokens.shape[-1]).transpose(1, 2)])

@@ -21,29 +21,19 @@ from ...synthetic.photos import HARD, load
 from ..architecture import WIDTH
 from ..loop import Loop, Numbered, Stage, log_means
 from ..optimizers import adamw, trapezoid
-from ..tower import LEVELS, Pairs, TowerWithHeads, Views, inner_tower, read_tower, soft_levels
+from ..tower import LEVELS, Pairs, TowerWithHeads, Views, inner_tower, mean_apart, order_losses, read_tower, soft_levels
 from ..tower import loss_of as loss_of_views
-from .crops import UNRATED, CropBatches, Crops, photos_of
+from .crops import DRAWINGS, CropBatches, Crops, clean_of, photos_of
 from .efficientnet import CHANNELS, STRIDES
 from .grid import on_grid, over_photo, per_patch, tiles, tower_layers
-from .rated import Rated
-from .teacher import read_teacher
+from .teacher import DIFFER, read_teacher
 
 TARGETS = ((2, 4), (4, 6), (6, 6))
 """Which of the teacher's maps is predicted from the tower's which layer (counted from 1): strides 8, 16 and 32."""
 
-GOOD = 0.75
-"""Rated photos from here on are clean enough for synthetic distortions, where there is room for them in memory."""
-
 WEIGHTS = {"levels": 0.1, "order": 0.03, "views": 0.05}
 """Of the losses beside the maps': on the tower their gradients are three to ten times as long, and of four crops mostly
 noise."""
-
-DRAWINGS = 60
-"""Drawings among the clean photos."""
-
-DIFFER = 0.3
-"""Crops whose levels lie nearer than this are not put in order."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +47,7 @@ class ImitationStage(Stage):
     views: int = 24
     """Views of the tower stage in a step, in pairs."""
     clean: int = 1500
-    """The most rated photos that are distorted, see GOOD."""
+    """The most rated photos that are distorted, see crops.GOOD."""
     augmentation: float = 0.5
     """Share of the views whose photos are composed of several, flipped, and given another look; see ``augmented``."""
     learning_rate: float = 6e-4
@@ -75,13 +65,14 @@ class ImitationStage(Stage):
 
 @dataclass(eq=False)
 class Lessons(Numbered):
-    """Crops and views, by number."""
+    """Crops, and from a number on views beside them."""
 
     crops: CropBatches
     views: Pairs
+    alone: float
 
-    def __getitem__(self, number: int) -> tuple[Crops, Views]:
-        return self.crops[number], self.views[number]
+    def __getitem__(self, number: int) -> tuple[Crops, Views | None]:
+        return self.crops[number], None if number < self.alone else self.views[number]
 
 
 class Imitator(nn.Module):
@@ -95,6 +86,11 @@ class Imitator(nn.Module):
         for number, (m, _) in enumerate(TARGETS):
             self.register_buffer(f"mean{number}", torch.zeros(1, CHANNELS[m], 1, 1))
             self.register_buffer(f"deviation{number}", torch.ones(1, CHANNELS[m], 1, 1))
+
+    @property
+    def kept_heads(self) -> dict[str, nn.Linear]:
+        """The heads that are stored beside the tower; those of the maps are thrown away."""
+        return {"head": self.seer.head, "levels": self.levels}
 
     def forward(self, crops: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         layers = tower_layers(self.seer.tower, tiles(crops))
@@ -137,15 +133,8 @@ def losses_of(
     losses["levels"] = (-(wanted * logs).sum(-1) * said).sum() / said.sum().clamp(min=1)
     value, truth = logs.exp() @ LEVELS, wanted @ LEVELS
     apart = (truth[:, None] - truth > DIFFER) & said[:, None] & said
-    wrong = F.softplus(-4.0 * (value[:, None] - value))[apart]
-    losses["order"] = wrong.sum() / apart.sum().clamp(min=1)
+    losses["order"] = mean_apart(order_losses(value), apart)
     return losses
-
-
-def clean_photos(photos: list[Rated], stage: ImitationStage) -> list[Path]:
-    """Files of the clean photos, and of the first rated ones that people call good."""
-    good = [photo.path for photo in photos if photo.mos >= GOOD]
-    return [photo.path for photo in photos if photo.subset == UNRATED] + good[: stage.clean]
 
 
 def train(rated: Path, photos: Path, out: Path, stage: ImitationStage) -> None:
@@ -153,7 +142,7 @@ def train(rated: Path, photos: Path, out: Path, stage: ImitationStage) -> None:
     stage.begin()
     out.parent.mkdir(parents=True, exist_ok=True)
     shown = photos_of(rated, photos, out.with_suffix(".thumbnails.npz"), stage.side)
-    clean = load(clean_photos(shown, stage)) + drawings(DRAWINGS, stage.seed)
+    clean = load([photo.path for photo in clean_of(shown, stage.clean)]) + drawings(DRAWINGS, stage.seed)
     print(f"{len(shown)} photos, {len(clean)} of them or drawn for synthetic distortions", flush=True)
     teacher, model = read_teacher(stage.teacher), Imitator(stage.seed)
     teacher.requires_grad_(False)
@@ -161,7 +150,7 @@ def train(rated: Path, photos: Path, out: Path, stage: ImitationStage) -> None:
         teacher.network.to(torch.bfloat16)
     begin(model, stage.checkpoint)
     crops = CropBatches(shown, stage.crops, stage.side, stage.seed)
-    data = Lessons(crops, Pairs(clean, stage.views, stage.seed, HARD, stage.augmentation))
+    data = Lessons(crops, Pairs(clean, stage.views, stage.seed, HARD, stage.augmentation), stage.alone * stage.steps)
     state = out.with_suffix(".state")
     if not state.exists():
         model.standardise([teacher.network(crops[2**30 + n].pixels) for n in range(12)])
@@ -171,12 +160,13 @@ def train(rated: Path, photos: Path, out: Path, stage: ImitationStage) -> None:
         with torch.no_grad():
             maps = teacher.network(some.pixels)
             graded = teacher.of_maps(maps).softmax(-1) if stage.teacher else None
-        alone = step < stage.alone * stage.steps
         with stage.autocast():
             losses = losses_of(model, some, maps, graded)
-            if not alone:
+            if views is None:
+                losses = {name: loss for name, loss in losses.items() if name not in WEIGHTS}
+            else:
                 losses["views"] = loss_of_views(model.seer, views)
-        weighted = {k: WEIGHTS.get(k, 1.0) * loss for k, loss in losses.items() if not alone or k not in WEIGHTS}
+        weighted = {name: WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()}
         loop.descend(stage.learning_rate * trapezoid(step, stage.steps), weighted)
         if loop.saves:
             save(model, out)
@@ -188,15 +178,14 @@ def begin(model: Imitator, checkpoint: str) -> None:
     if Path(checkpoint).suffix != ".safetensors":
         return
     stored = load_file(checkpoint)
-    for name in ("head", "levels"):
-        parts = {k.removeprefix(f"{name}."): v for k, v in stored.items() if k.startswith(f"{name}.")}
-        (model.levels if name == "levels" else model.seer.head).load_state_dict(parts)
+    for name, head in model.kept_heads.items():
+        head.load_state_dict({k.removeprefix(f"{name}."): v for k, v in stored.items() if k.startswith(f"{name}.")})
 
 
 def save(model: Imitator, out: str | Path) -> None:
     """In bfloat16: the tower's weights under the names of ``SiglipVisionModel`` without its wrapper, the head for views
     under ``head.``, as the tower stage writes them, and that for levels under ``levels.``."""
     state = dict(inner_tower(model.seer.tower).state_dict())
-    for name, head in (("head", model.seer.head), ("levels", model.levels)):
+    for name, head in model.kept_heads.items():
         state |= {f"{name}.{k}": v for k, v in head.state_dict().items()}
     save_file({k: v.to(torch.bfloat16).contiguous() for k, v in state.items()}, out)

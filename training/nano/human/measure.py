@@ -11,7 +11,6 @@ nano of synthetic distortions alone had, and words that contradict the score.
 
 from __future__ import annotations
 
-import io
 import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image, ImageOps
 
 import qsit_plugin
 
+from ...synthetic.detail import encoded
 from ...synthetic.photos import find, load, split
 from .rated import Rated, read, read_and_cut, within_subsets
 from .readout import drawn
@@ -39,19 +39,12 @@ def scores(model: Any, images: Sequence[Any]) -> np.ndarray:
     return np.array([score.value for score in model.iter_scores(images)])
 
 
-def stored(image: Image.Image, form: str, quality: int) -> Image.Image:
-    """The picture after a round trip through a lossy file."""
-    buffer = io.BytesIO()
-    image.save(buffer, form, quality=quality)
-    return Image.open(buffer).convert("RGB")
-
-
 def faults(model: Any, images: Sequence[Image.Image]) -> dict[str, Any]:
     """Compressed, grey and framed, of clean photos."""
     plain = scores(model, images)
     found: dict[str, Any] = {"photos": len(images), "mean": round(float(plain.mean()), 3)}
     for form, quality in (("JPEG", 95), ("WEBP", 90)):
-        gains = scores(model, [stored(image, form, quality) for image in images]) - plain
+        gains = scores(model, [encoded(image, form, quality=quality) for image in images]) - plain
         found[f"{form} {quality} above lossless"] = int((gains > GAIN).sum())
     grey = plain - scores(model, [image.convert("L").convert("RGB") for image in images])
     framed = plain - scores(model, [ImageOps.expand(i, round(FRAME * min(i.size)), (0, 0, 0)) for i in images])

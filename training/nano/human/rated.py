@@ -43,6 +43,11 @@ class Rated:
     subset: str = ""
     twin: bool = False  # a test photo with a near twin in the published training split
 
+    @property
+    def level(self) -> float:
+        """On 1 to 5, of a rating on 0 to 1, as BIQ2021's are; NaN where nobody rated the photo."""
+        return 1 + 4 * self.mos
+
 
 def read(folder: str | Path) -> list[Rated]:
     """The rows of ``folder/ratings.csv`` as they are published. Raises ValueError for missing columns or images."""

@@ -19,7 +19,7 @@ from PIL import Image
 from ..architecture import new_vision_tower, use_plain_attention
 from ..tower import inner_tower, read_tower
 from . import efficientnet
-from .grid import tiles, tower_layers
+from .grid import over_photo, tiles, tower_layers
 from .rated import Rated, cached, read, read_and_cut, within_subsets
 
 SIDE = 512
@@ -43,8 +43,7 @@ def tower_description(checkpoint: str | Path) -> Describe:
 
     def describe(photo: torch.Tensor) -> torch.Tensor:
         layers = tower_layers(tower, tiles(photo))
-        chosen = [layers[n - 1].reshape(len(photo), -1, layers[0].shape[-1]) for n in LAYERS]
-        return torch.cat([part for x in chosen for part in (x.mean(1), x.std(1, correction=0))], -1)
+        return torch.cat([over_photo(layers[n - 1], len(photo)) for n in LAYERS], -1)
 
     return describe
 

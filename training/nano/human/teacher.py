@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..loop import Loop, Numbered, Stage, log_means
 from ..optimizers import trapezoid
-from ..tower import LEVELS, soft_levels
+from ..tower import LEVELS, mean_apart, order_losses, soft_levels
 from . import efficientnet
 from .efficientnet import CHANNELS, EfficientNetLite0
 from .rated import Rated, is_as_large, read, read_and_cut, within_subsets
@@ -108,7 +107,7 @@ class RatedCrops(Numbered):
         subsets = rng.integers(len(self.subsets), size=self.stage.batch)
         chosen = [self.subsets[s][rng.integers(len(self.subsets[s]))] for s in subsets]
         crops = np.stack([self.crop(photo.path, rng) for photo in chosen])
-        levels = torch.tensor([1 + 4 * photo.mos for photo in chosen])
+        levels = torch.tensor([photo.level for photo in chosen])
         return torch.from_numpy(crops), levels, torch.from_numpy(subsets)
 
     def crop(self, path: Path, rng: np.random.Generator) -> np.ndarray:
@@ -126,8 +125,7 @@ def loss_of(logits: torch.Tensor, levels: torch.Tensor, subsets: torch.Tensor) -
     entropy = -(soft_levels(levels) * logits.log_softmax(-1)).sum(-1).mean()
     value = logits.softmax(-1) @ LEVELS
     apart = (levels[:, None] - levels > DIFFER) & (subsets[:, None] == subsets)
-    wrong = F.softplus(-4.0 * (value[:, None] - value))[apart]
-    return entropy + wrong.sum() / apart.sum().clamp(min=1)
+    return entropy + mean_apart(order_losses(value), apart)
 
 
 @torch.inference_mode()
@@ -188,11 +186,10 @@ def _begin(model: Teacher, training: Sequence[Rated], stage: TeacherStage, cache
 
 def read_teacher(path: str | Path | None) -> Teacher:
     """What ``save`` wrote; with ImageNet's weights, and a head that says nothing, where no file is given."""
-    model = Teacher(EfficientNetLite0())
     if path is None:
-        model.network.load_state_dict(efficientnet.pretrained().state_dict())
-    else:
-        model.load_state_dict(load_file(path))
+        return Teacher(efficientnet.pretrained()).eval()
+    model = Teacher(EfficientNetLite0())
+    model.load_state_dict(load_file(path))
     return model.eval()
 
 
