@@ -24,7 +24,7 @@ def test_well_formed_scales_of_both_kinds_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("koniq.json", "exactly the keys kind, parameters and range; got 'koniq.json'"),
+        ("koniq.json", "exactly the keys kind, parameters and range, and may have fingerprint; got 'koniq.json'"),
         ({"kind": "logistic4", "parameters": [1, 0, 0, 1]}, "exactly the keys"),
         (LOGISTIC | {"fit": "x"}, "exactly the keys"),
         (LOGISTIC | {"kind": "cubic"}, "unknown kind 'cubic'; known: logistic4, isotonic"),
