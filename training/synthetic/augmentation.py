@@ -27,7 +27,7 @@ BORDER = 2
 """Pixels cut off inside the corners of a turned piece: there it is mixed with the black around it."""
 
 
-GREY = 0.08
+GREY = 0.03
 """Share of the photos that become black and white before anything is done to them: that is no fault."""
 
 FRAMED = 0.1

@@ -167,13 +167,14 @@ def pick_pair(image: Image.Image, rng: np.random.Generator, weights: dict[str, f
     return [(second, *plan) if first else (*plan, second) for plan in pair]
 
 
-def apply(image: Image.Image, plan: Plan, seed: int) -> Image.Image:
-    """The image under a plan, AS_FILE of all then compressed as photo files are. The same seed gives the same
-    renderings at any strength, but not the same file: in a pair, that one is compressed says nothing."""
+def apply(image: Image.Image, plan: Plan, seed: int, file: bool | None = None) -> Image.Image:
+    """The image under a plan, then compressed as photo files are: AS_FILE of all, or as ``file`` says. The same seed gives
+    the same renderings at any strength, but not the same file: in a pair, that one is compressed says nothing."""
     for name, strength in plan:
         image = distort(image, name, strength, np.random.default_rng([seed, KINDS.index(name)]))
     rng = np.random.default_rng([seed, len(KINDS), *(round(1e6 * strength) for _, strength in plan)])
-    return as_file(image, rng) if rng.random() < AS_FILE else image
+    drawn = rng.random() < AS_FILE
+    return as_file(image, rng) if (drawn if file is None else file) else image
 
 
 def defects_of(plan: Plan, scale: float) -> tuple[Defect, ...]:

@@ -40,15 +40,15 @@ DRAWN = 4.6
 class HumanStage(Stage):
     """Settings of the human stage."""
 
-    steps: int = 3000
+    steps: int = 2000
     learning_rate: float = 4e-4
     checkpoint: str = "qsit-nano"
     """Whose language model and projector it begins with."""
-    frozen: float = 0.3
+    frozen: float = 0.1
     """Share of the steps with the tower frozen."""
-    human: float = 0.6
+    human: float = 0.5
     """Share of the batches of rated photos; the others are of synthetic distortions."""
-    scoring: float = 0.6
+    scoring: float = 0.5
     """Share of the batches in which only the score is asked for."""
     augmentation: float = 0.5
     """Share of the distorted photos that are composed of several, flipped, and given another look."""
