@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -30,7 +32,33 @@ def test_a_batch_of_scores_alone_is_learned_from_by_level_and_order(made: Learne
     before = made.conversation.prompt("").before
     logits, states = joint.forward(made.engine, before, batch, made.choice_layer, freeze_tower=False)
     parts = joint.losses_of(logits, states, batch, made.level_ids, made.heads)
-    assert set(parts) == {"level", "rank", "ranks"}
+    assert set(parts) - {"file"} == {"level", "rank", "ranks"}
+
+
+def test_a_score_alone_needs_no_mask(made: Learner) -> None:
+    batch = batches(made, scoring=1.0)[0]
+    masked = replace(batch, turn=torch.where(batch.turn < 0, batch.turn, 1))  # as if another turn were before it
+    before = made.conversation.prompt("").before
+    with torch.no_grad():
+        found, expected = (
+            joint.forward(made.engine, before, some, 1, freeze_tower=True)[0] for some in (batch, masked)
+        )
+    known = batch.labels >= 0
+    assert torch.allclose(found[known], expected[known], atol=1e-4)
+
+
+def test_some_pairs_are_one_view_lossless_and_as_a_file_with_one_score(made: Learner) -> None:
+    batch = next(batch for number in range(20) if (batch := batches(made, scoring=1.0)[number]).filed.any())
+    lossless, as_file = batch.tiles.unflatten(0, (-1, 2))[batch.filed].int().unbind(1)
+    assert 0 < (lossless - as_file).abs().float().mean() < 8
+    mild, strong = batch.scores.unflatten(0, (-1, 2))[batch.filed].unbind(1)
+    assert torch.equal(mild, strong)
+
+
+def test_a_file_costs_what_its_score_is_above_a_little_less_than_the_lossless_one() -> None:
+    value = torch.tensor([4.0, 4.0 - joint.FILE_COST, 3.0, 3.5, 2.0, 5.0])
+    assert joint.file_loss(value, torch.tensor([True, False, False])) == pytest.approx(0.0, abs=1e-6)
+    assert joint.file_loss(value, torch.tensor([True, True, False])) == pytest.approx(0.5 + joint.FILE_COST, abs=1e-6)
 
 
 def test_without_choice_heads_everything_else_is_learned(made: Learner) -> None:
@@ -39,7 +67,7 @@ def test_without_choice_heads_everything_else_is_learned(made: Learner) -> None:
     with torch.no_grad():
         logits, states = joint.forward(made.engine, before, batch, made.choice_layer, freeze_tower=True)
         parts = joint.losses_of(logits, states, batch, made.level_ids, None)
-    assert set(parts) == {"level", "rank", "ranks", "letter", "first", "rest"}
+    assert set(parts) - {"file"} == {"level", "rank", "ranks", "letter", "first", "rest"}
 
 
 def test_views_out_of_order_cost_more_than_views_in_order_across_regions_too() -> None:

@@ -168,8 +168,8 @@ def pick_pair(image: Image.Image, rng: np.random.Generator, weights: dict[str, f
 
 
 def apply(image: Image.Image, plan: Plan, seed: int, file: bool | None = None) -> Image.Image:
-    """The image under a plan, then compressed as photo files are: AS_FILE of all, or as ``file`` says. The same seed gives
-    the same renderings at any strength, but not the same file: in a pair, that one is compressed says nothing."""
+    """The image under a plan, then compressed as photo files are: AS_FILE of all, or as ``file`` says. The same seed
+    gives the same renderings at any strength, but not the same file: in a pair, that one is compressed says nothing."""
     for name, strength in plan:
         image = distort(image, name, strength, np.random.default_rng([seed, KINDS.index(name)]))
     rng = np.random.default_rng([seed, len(KINDS), *(round(1e6 * strength) for _, strength in plan)])
