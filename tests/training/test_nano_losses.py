@@ -58,7 +58,8 @@ def test_some_pairs_are_one_view_lossless_and_as_a_file_with_one_score(made: Lea
 def test_a_file_costs_what_its_score_is_above_a_little_less_than_the_lossless_one() -> None:
     value = torch.tensor([4.0, 4.0 - joint.FILE_COST, 3.0, 3.5, 2.0, 5.0])
     assert joint.file_loss(value, torch.tensor([True, False, False])) == pytest.approx(0.0, abs=1e-6)
-    assert joint.file_loss(value, torch.tensor([True, True, False])) == pytest.approx(0.5 + joint.FILE_COST, abs=1e-6)
+    half = joint.FILE_WEIGHT * (0.5 + joint.FILE_COST) / 2
+    assert joint.file_loss(value, torch.tensor([True, True, False])) == pytest.approx(half, abs=1e-5)
 
 
 def test_without_choice_heads_everything_else_is_learned(made: Learner) -> None:

@@ -36,9 +36,12 @@ learned."""
 
 TOKENS_PER_BATCH = 12_000
 
-FILED = 0.25
+FILED = 0.3
 """Share of the pairs that are one view twice, lossless and as a photo file is: with a label each and no pair, a JPEG of
 quality 95 still scored above its lossless original on 25 of 35 photos."""
+
+FILED_CLEAN = 0.7
+"""Share of these of which nothing else is done to the view."""
 
 CLEAN_PAIRS_TO_SCORE = 0.4
 """``photos.CLEAN_PAIRS`` where only the score is asked for: there is more to grade than to tell from clean."""
@@ -118,7 +121,10 @@ class Batches(Numbered):
         region = augmented(region, self.images, rng, self.augmentation)
         seed, frame = int(rng.integers(2**31)), int(rng.integers(2**31))
         plans = photos.pick_pair(region, rng, photos.DOUBTFUL, clean)
-        for plan, file in ((plans[0], False), (plans[0], True)) if filed else zip(plans, (None, None), strict=True):
+        files: tuple[bool | None, bool | None] = (False, True) if filed else (None, None)
+        if filed:
+            plans = [() if rng.random() < FILED_CLEAN else plans[0]] * 2
+        for plan, file in zip(plans, files, strict=True):
             image = photos.apply(region, plan, seed, file)
             resized = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
             defects = photos.defects_of(plan, shown)

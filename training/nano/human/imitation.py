@@ -31,8 +31,8 @@ from .teacher import DIFFER, read_teacher
 TARGETS = ((2, 4), (4, 6), (6, 6))
 """Which of the teacher's maps is predicted from the tower's which layer (counted from 1): strides 8, 16 and 32."""
 
-WEIGHTS = {"levels": 0.1, "order": 0.03, "views": 0.05}
-"""Of the losses beside the maps': on the tower their gradients are three to ten times as long, and of four crops mostly
+WEIGHTS = {"levels": 0.1, "order": 0.03}
+"""Of the losses beside the maps', besides ``views_weight``: on the tower their gradients are three to ten times as long, and of four crops mostly
 noise."""
 
 
@@ -60,6 +60,8 @@ class ImitationStage(Stage):
     alone: float = 0.6
     """Share of the steps with the maps alone. With all losses from the start (of weights 0.03 to 0.1) the maps' were
     .83, .99 and 1.05 after 250 steps, alone .74, .87 and 1.02 after 200."""
+    views_weight: float = 0.05
+    """Weight of the loss on distorted views."""
     save_every: int = 250
 
 
@@ -165,7 +167,7 @@ def train(rated: Path, photos: Path, out: Path, stage: ImitationStage) -> None:
             if views is None:
                 losses = {name: loss for name, loss in losses.items() if name not in WEIGHTS}
             else:
-                losses["views"] = loss_of_views(model.seer, views)
+                losses["views"] = stage.views_weight * loss_of_views(model.seer, views)
         weighted = {name: WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()}
         loop.descend(stage.learning_rate * trapezoid(step, stage.steps), weighted)
         if loop.saves:
