@@ -38,21 +38,18 @@ def choose_engine(
         ModuleNotFoundError: ``"onnx"`` without onnxruntime; with the command that installs it.
         WeightsError: ``"onnx"`` for a folder without graphs, or whose graphs do not belong to it.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine {engine!r} is unknown; give one of {', '.join(ENGINES)}")
+    check_engine(engine, device, dtype, adapter, quantization)
     if engine == "torch":
         return engine
-    reason = _unsuited(device, dtype, adapter, quantization)
     if engine == "onnx":
-        if reason is not None:
-            raise ValueError(f"engine 'onnx' runs on a CPU in float32: {reason}")
         if not _is_installed():
             raise ModuleNotFoundError(
                 "engine 'onnx' needs onnxruntime, which is not installed: pip install onnxruntime", name="onnxruntime"
             )
         read_record(folder)
         return engine
-    if reason is not None or not has_graphs(folder) or not _is_installed() or not _is_float32(folder, dtype):
+    suited = _unsuited(device, dtype, adapter, quantization) is None and _is_float32(folder, dtype)
+    if not suited or not has_graphs(folder) or not _is_installed():
         return "torch"
     try:
         read_record(folder)
@@ -60,6 +57,15 @@ def choose_engine(
         log.warning("%s. Going on with torch", error)
         return "torch"
     return "torch" if str(device) == "auto" and _is_accelerated() else "onnx"
+
+
+def check_engine(engine: str, device: Any, dtype: Any, adapter: Any = None, quantization: Any = None) -> None:
+    """Raise ValueError as ``choose_engine`` does, before a checkpoint is looked for."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine {engine!r} is unknown; give one of {', '.join(ENGINES)}")
+    reason = _unsuited(device, dtype, adapter, quantization) if engine == "onnx" else None
+    if reason is not None:
+        raise ValueError(f"engine 'onnx' runs on a CPU in float32: {reason}")
 
 
 def _unsuited(device: Any, dtype: Any, adapter: Any, quantization: Any) -> str | None:
