@@ -115,6 +115,4 @@ def _open_in_torch(folder: Path, *, device: Any, dtype: Any, **about: Any) -> Ch
 
     target = resolve_device(device)
     with ordinary_tensors():
-        return open_checkpoint(
-            folder, device=target, dtype=resolve_dtype(dtype, target, weight_bytes(folder)), **about
-        )
+        return open_checkpoint(folder, device=target, dtype=resolve_dtype(dtype, target, weight_bytes(folder)), **about)

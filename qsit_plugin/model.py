@@ -155,7 +155,6 @@ class QSiT:
 
         from .checkpoint import open_checkpoint
         from .engines.ambient import ordinary_tensors
-        from .engines.torch_engine import TorchEngine
 
         with _BFLOAT16_LOCK:
             if self._bfloat16 is None or self._bfloat16.device != self.device:

@@ -135,7 +135,9 @@ def _portable(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def _plain(tokens: Any) -> dict[str, Any]:
     """Special tokens as JSON has them: texts, and lists of texts."""
-    return {name: [str(one) for one in value] if isinstance(value, list) else str(value) for name, value in tokens.items()}
+    return {
+        name: [str(one) for one in value] if isinstance(value, list) else str(value) for name, value in tokens.items()
+    }
 
 
 def _check_tokenizer(checkpoint: Checkpoint, record: OnnxRecord) -> None:

@@ -1,8 +1,8 @@
 """An ONNX graph under construction: nodes as they are added, and weights by name and shape alone.
 
 Weights are never written into a graph: it declares each under the name that it has in the checkpoint's safetensors
-files, and whoever opens the graph gives the values (``engines/onnx_session.py``). So a graph has some tens of kilobytes,
-and the weights are stored once.
+files, and whoever opens the graph gives the values (``engines/onnx_session.py``). So a graph has some tens of
+kilobytes, and the weights are stored once.
 """
 
 from __future__ import annotations

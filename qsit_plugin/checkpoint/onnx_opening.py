@@ -86,6 +86,4 @@ def open_onnx_checkpoint(
         chosen.check_tokenizer(tokenizer)
     with refusing(f"the checkpoint {folder} cannot be opened", LimitError):
         tiling = limited(record.read_tiling(), max_tiles, max_image_tokens)
-    return OnnxCheckpoint(
-        folder, name or folder.resolve().name, record, tokenizer, tiling, chosen, fingerprint(folder)
-    )
+    return OnnxCheckpoint(folder, name or folder.resolve().name, record, tokenizer, tiling, chosen, fingerprint(folder))

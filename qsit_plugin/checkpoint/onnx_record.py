@@ -26,8 +26,8 @@ FORMAT = 1
 
 SOURCES = (
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-    "chat_template.jinja", "chat_template.json", "qsit.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "chat_template.jinja", "chat_template.json", "qsit.json",
 )  # fmt: skip
 """Files beside the weights from which a score or an answer follows."""
 

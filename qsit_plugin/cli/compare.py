@@ -16,7 +16,9 @@ SHARED = ("model", "fingerprint", "engine", "profile", "scope", "scope_kind")
 COLUMNS = ("probability_a_better", *(f"{name}_{side}" for side in "ab" for name in SIDES), *SHARED)
 
 
-@options.chooses_model("model", "engine", "device", "dtype", "revision", "adapter", "profile", "exif_rotation", "max_pixels")
+@options.chooses_model(
+    "model", "engine", "device", "dtype", "revision", "adapter", "profile", "exif_rotation", "max_pixels"
+)
 def compare(
     choice: options.Choice,
     a: Annotated[str, typer.Argument(help="A photo.")],

@@ -37,7 +37,9 @@ class Finding:
     problem: str | None = None
 
 
-@options.chooses_model("model", "engine", "device", "dtype", "revision", "adapter", "profile", "max_tiles", "max_image_tokens")
+@options.chooses_model(
+    "model", "engine", "device", "dtype", "revision", "adapter", "profile", "max_tiles", "max_image_tokens"
+)
 def info(choice: options.Choice) -> None:
     """Check this installation: versions, devices, checkpoint, golden score, pyiqa hook.
 

@@ -25,7 +25,13 @@ _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "C:/Window
 
 
 def choose_engine(
-    engine: str, folder: Path, *, device: Any = "auto", dtype: Any = "auto", adapter: Any = None, quantization: Any = None
+    engine: str,
+    folder: Path,
+    *,
+    device: Any = "auto",
+    dtype: Any = "auto",
+    adapter: Any = None,
+    quantization: Any = None,
 ) -> str:
     """``"torch"`` or ``"onnx"``, for the arguments of ``load``.
 

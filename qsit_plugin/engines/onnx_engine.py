@@ -71,9 +71,7 @@ class OnnxEngine:
             found.append(self._vision.run(["features"], {"pixels": pixels})[0].numpy())
         ends = np.cumsum([len(own) for own in tiles])[:-1]
         parts = np.split(np.concatenate(found), ends)
-        return [
-            packed(self.tiling, own, *size, newline=self._newline) for own, size in zip(parts, sizes, strict=True)
-        ]
+        return [packed(self.tiling, own, *size, newline=self._newline) for own, size in zip(parts, sizes, strict=True)]
 
     def read(self, prompt: Prompt, images: Sequence[np.ndarray], tokens: Sequence[int]) -> Logits:
         """One sequence after the other: a CPU gains little from a batch, and would compute its padding."""
@@ -126,7 +124,6 @@ class OnnxEngine:
         logits, *present = self._decoder.run(["logits", *cache.outputs()], inputs)
         cache.extend(present, embeddings.shape[1])
         return logits.numpy()
-
 
 
 class OnnxDecoder:
