@@ -43,11 +43,6 @@ def models(request):
     return [qsit.load(folder, engine=engine, device="cpu", dtype="float32") for engine in ("torch", "onnx")]
 
 
-def same_text(ours: str, theirs: str) -> None:
-    assert theirs, "an empty answer would prove nothing"
-    assert ours == theirs
-
-
 def test_scores_and_distributions_are_equal_on_24_pictures(models):
     assert len(PICTURES) == 24
     expected, found = (model.score(PICTURES) for model in models)
@@ -99,9 +94,10 @@ def test_comparisons_ranks_and_quality_maps_are_equal(models):
     assert np.abs(maps[0] - maps[1]).max() <= CLOSE
 
 
-def test_a_stream_is_the_text_in_pieces(models):
-    pieces = list(models[1].stream(MIXED[4], max_new_tokens=12))
-    same_text("".join(pieces).strip(), models[0].explain(MIXED[4], max_new_tokens=12).text)
+def test_streams_are_equal_piece_by_piece(models):
+    expected, found = (list(model.stream(MIXED[4], max_new_tokens=12)) for model in models)
+    assert found == expected
+    assert len(found) > 4
 
 
 def test_limits_on_tiles_give_the_limited_scores_of_torch(request):
