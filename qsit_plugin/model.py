@@ -74,7 +74,7 @@ class QSiT:
             WeightsError: chat template or tokenizer cannot render the profile's question.
             ValueError: ``max_pixels`` is no whole number from 1 on.
         """
-        self.checkpoint = checkpoint
+        self.checkpoint: Any = checkpoint
         self.exif_rotation = exif_rotation
         self.max_pixels = pixel_limit(max_pixels)
         self.adapter = adapter
@@ -126,11 +126,13 @@ class QSiT:
         return self.profile.scope
 
     @property
-    def device(self) -> torch.device | str:  # a text on the ONNX engine, as is the dtype
+    def device(self) -> Any:
+        """The torch.device; on the ONNX engine the text "cpu"."""
         return self.engine.device
 
     @property
-    def dtype(self) -> torch.dtype | str:
+    def dtype(self) -> Any:
+        """The torch.dtype; on the ONNX engine the text "float32"."""
         return self.engine.dtype
 
     @property

@@ -137,7 +137,8 @@ class OnnxDecoder:
         rows = [self._after] * len(self._cache.lengths) if tokens is None else [[token] for token in tokens]
         embeddings = np.stack([self._engine.embed(row) for row in rows])
         self._logits = self._engine.advance(embeddings, self._cache)
-        return self._logits.argmax(-1).tolist(), np.isfinite(self._logits).all(-1).tolist()
+        finite = [bool(ok) for ok in np.isfinite(self._logits).all(-1)]
+        return self._logits.argmax(-1).tolist(), finite
 
     def sample(self, row: int, sampler: Callable[[np.ndarray], int]) -> int:
         return sampler(self._logits[row])
