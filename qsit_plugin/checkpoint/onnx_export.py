@@ -18,7 +18,7 @@ from qsit_plugin.weights.folder import weight_bytes
 from qsit_plugin.weights.headers import stored_tensors
 
 from ..protocol import ATTRIBUTES, EXPLAIN
-from .onnx_record import DECODER, FILE_NAME, VISION, OnnxRecord, record_of_tiling, source_hash
+from .onnx_record import DECODER, FILES, VISION, OnnxRecord, record_of_tiling, source_hash
 from .plain_tokenizer import PlainTokenizer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def export_onnx(folder: str | Path) -> list[Path]:
 
     from .opening import open_checkpoint
 
-    for name in (FILE_NAME, VISION, DECODER):
+    for name in FILES:
         (folder / name).unlink(missing_ok=True)
     source = source_hash(folder)
     checkpoint = open_checkpoint(folder, device=torch.device("cpu"), dtype=torch.float32)
@@ -62,10 +62,10 @@ def export_onnx(folder: str | Path) -> list[Path]:
         record.save(folder)  # last: it says that the graphs are there
         _compare(checkpoint)
     except BaseException:
-        for name in (FILE_NAME, VISION, DECODER):
+        for name in FILES:
             (folder / name).unlink(missing_ok=True)
         raise
-    return [folder / name for name in (VISION, DECODER, FILE_NAME)]
+    return [folder / name for name in FILES]
 
 
 def _require() -> None:

@@ -55,10 +55,14 @@ class OnnxCheckpoint:
         return frozenset(self.record.stop_ids)
 
     def engine(self, follow_autocast: bool = False) -> Engine:
-        """``follow_autocast`` has no meaning here: torch's autocast reaches no other runtime."""
+        """``follow_autocast`` has no meaning here: torch's autocast reaches no other runtime.
+
+        Raises WeightsError for graphs or weights that cannot be opened.
+        """
         from qsit_plugin.engines.onnx_engine import OnnxEngine
 
-        return OnnxEngine(self.folder, self.record, self.tiling)
+        with refusing(f"the ONNX graphs of {self.folder} cannot be opened"):
+            return OnnxEngine(self.folder, self.record, self.tiling)
 
 
 def open_onnx_checkpoint(

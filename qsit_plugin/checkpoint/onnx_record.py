@@ -22,6 +22,7 @@ from qsit_plugin.weights.json_file import read_json
 
 FILE_NAME = "onnx.json"
 VISION, DECODER = "vision.onnx", "decoder.onnx"
+FILES = (VISION, DECODER, FILE_NAME)
 FORMAT = 1
 
 SOURCES = (
@@ -68,9 +69,9 @@ class OnnxRecord:
             raise ValueError(f"layers, heads, head_size, vocabulary and context must be whole numbers, got {counts}")
         if not all(is_whole(token, 0, self.vocabulary) for token in (self.image_token, *self.stop_ids)):
             raise ValueError("image_token and stop_ids must be tokens of the vocabulary")
-        texts = (self.source, self.embedding, self.newline, self.chat_template)
+        texts = (self.embedding, self.newline, self.chat_template)
         if not all(isinstance(text, str) for text in texts) or not isinstance(self.special_tokens, dict):
-            raise ValueError("source, embedding, newline and chat_template must be text")
+            raise ValueError("embedding, newline and chat_template must be text, special_tokens an object")
         if set(self.graphs) != {VISION, DECODER} or set(self.weights) != {VISION, DECODER}:
             raise ValueError(f"graphs and weights must be those of {VISION} and {DECODER}")
 
@@ -81,7 +82,14 @@ class OnnxRecord:
         return Tiling(**{**self.tiling, "grid_points": points, **three})
 
     def save(self, folder: Path) -> None:
-        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        content = asdict(self)
+        content["checksum"] = _checksum(content)
+        (folder / FILE_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of a record without its own: a number that changed in the file would change scores without a word."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def record_of_tiling(tiling: Tiling) -> dict[str, Any]:
@@ -103,7 +111,7 @@ def source_hash(folder: Path) -> str:
 
 def has_graphs(folder: Path) -> bool:
     """Whether graphs were exported for this folder; not whether they still fit it."""
-    return all((folder / name).is_file() for name in (FILE_NAME, VISION, DECODER))
+    return all((folder / name).is_file() for name in FILES)
 
 
 def read_record(folder: Path) -> OnnxRecord:
@@ -118,11 +126,11 @@ def read_record(folder: Path) -> OnnxRecord:
     content = read_json(folder / FILE_NAME)
     if content.get("format") != FORMAT:
         raise WeightsError(f"{folder / FILE_NAME} was written by another version of qsit-plugin; {cure}")
-    try:
+    if content.pop("checksum", None) != _checksum(content):
+        raise WeightsError(f"{folder / FILE_NAME} was changed or damaged since it was written; {cure}")
+    with refusing(f"{folder / FILE_NAME} is no record of an export"):
         record = OnnxRecord(**content)
         record.read_tiling()
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{folder / FILE_NAME} is no record of an export ({error}); {cure}") from error
     if record.source != source_hash(folder):
         raise WeightsError(
             f"the ONNX graphs of {folder} do not belong to it: its weights, config, tokenizer or profile have changed "

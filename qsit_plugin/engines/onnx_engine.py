@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from qsit_plugin.checkpoint.onnx_record import DECODER, VISION, OnnxRecord, read_graph
+from qsit_plugin.errors import WeightsError
 from qsit_plugin.tiling import Tiling
 
 from .base import Logits, Prompt
@@ -42,6 +43,10 @@ class OnnxEngine:
         weights = read_float32(folder, named)
         self._vision, self._decoder = (self._open(name, weights) for name in (VISION, DECODER))
         self._embedding, self._newline = weights[record.embedding], weights[record.newline]
+        if self._newline.ndim != 1 or self._embedding.shape != (record.vocabulary, len(self._newline)):
+            raise WeightsError(
+                f"{folder}: its onnx.json names the wrong tensors for tokens and newline; export it again"
+            )
 
     def _open(self, name: str, weights: Mapping[str, np.ndarray]) -> Session:
         given = {key: weights[key] for key in self.record.weights[name]}

@@ -42,17 +42,27 @@ class Session:
         with refusing(f"{path} cannot be opened in ONNX Runtime {onnxruntime.__version__} (needs {OLDEST})"):
             options.add_external_initializers(list(self._given), list(self._given.values()))
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.outputs = [output.name for output in self._session.get_outputs()]
-        self._threads, self._process = threads, os.getpid()
+        self._path, self._threads, self._process = path, threads, os.getpid()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, OrtValue]) -> list[OrtValue]:
-        """Raises ForkedError in a fork of the process that opened the session, whose threads it has not got."""
+        """
+        Raises:
+            ForkedError: in a fork of the process that opened the session, whose threads it has not got.
+            MemoryError: there is not enough memory.
+            WeightsError: the graph fails on these inputs, so it is not one that was exported here.
+        """
         if self._threads > 1 and self._process != os.getpid():
             raise ForkedError(
                 "this process was forked from one that opened this model with the ONNX engine on several CPU threads, "
                 "which a fork does not inherit: start it with multiprocessing's method 'spawn', or open the model in it"
             )
-        return self._session.run_with_ort_values(list(outputs), dict(inputs))
+        with refusing(f"{self._path} does not run"):
+            try:
+                return self._session.run_with_ort_values(list(outputs), dict(inputs))
+            except Exception as error:  # ONNX Runtime has no type of its own for this one
+                if "Failed to allocate memory" in str(error):
+                    raise MemoryError(f"not enough memory to run {self._path.name}") from error
+                raise
 
 
 def to_value(array: np.ndarray) -> Any:

@@ -27,11 +27,11 @@ def read_float32(folder: Path, names: Collection[str]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for path in weight_files(folder):
         with refusing(f"{path} is broken"):
-            content = path.read_bytes()
-            tensors = deserialize(content)
-        del content
-        with refusing(f"{path} cannot be read"):
-            found |= {name: _float32(about) for name, about in tensors if name in names}
+            tensors = deserialize(path.read_bytes())
+            while tensors:  # one after the other, so that no tensor is held in both forms for longer than it takes
+                name, about = tensors.pop()
+                if name in names:
+                    found[name] = _float32(about)
     missing = sorted(set(names) - found.keys())
     if missing:
         raise WeightsError(f"{folder} lacks weights that its ONNX graphs take (first: {missing[0]}); copy it again")

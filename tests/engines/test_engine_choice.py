@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 
 import qsit_plugin as qsit
-from qsit_plugin.checkpoint.onnx_record import DECODER, VISION
+from qsit_plugin.checkpoint.onnx_record import DECODER, VISION, OnnxRecord, _checksum
 from qsit_plugin.engines.choice import choose_engine
 from tests.tiny import tiny_checkpoint
 
+RECORD = [field.name for field in fields(OnnxRecord)]
 EXPORT = "run: qsit weights export .* --onnx"
 
 
@@ -98,14 +101,39 @@ def test_a_graph_of_another_export_is_refused(small_folder):
         qsit.load(small_folder, engine="onnx")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"layers": "two"}, {"tiling": {}}, {"weights": []}, {"stop_ids": [10**9]}, {"format": 0}, {"unknown": 1}],
-)
+@pytest.mark.parametrize("changes", [{"layers": 1}, {"context": 100}, {"format": 0}, {"unknown": 1}])
 def test_a_damaged_record_is_refused_with_the_cure(small_folder, changes):
     edit(small_folder / "onnx.json", **changes)
-    with pytest.raises(qsit.WeightsError, match=f"onnx.json .*{EXPORT}"):
+    with pytest.raises(qsit.WeightsError, match=f"onnx.json was .*{EXPORT}"):
         qsit.load(small_folder, engine="onnx")
+
+
+HOSTILE = {
+    **{
+        f"{name} is {short}": {name: value}
+        for name in RECORD
+        for short, value in {"null": None, "a list": [[]]}.items()
+    },
+    "too many layers": {"layers": 50},
+    "a cache of another shape": {"head_size": 6},
+    "a small vocabulary": {"vocabulary": 5},
+    "an embedding of another tensor": {"embedding": "image_newline"},
+    "a newline of another tensor": {"newline": "language_model.model.embed_tokens.weight"},
+    "a template that loops": {"chat_template": "{% for i in range(9**9) %}{{ i }}{% endfor %}"},
+    "no weights": {"weights": {"vision.onnx": [], "decoder.onnx": []}},
+    "weights by number": {"weights": {"vision.onnx": [1], "decoder.onnx": [None]}},
+}
+
+
+@pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
+def test_a_record_that_was_made_to_do_harm_is_a_weights_error(small_folder, changes):
+    """Its checksum is right: whoever writes such a file can compute one."""
+    path = small_folder / "onnx.json"
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
+    del content["checksum"]
+    path.write_text(json.dumps(content | {"checksum": _checksum(content)}), encoding="utf-8")
+    with pytest.raises(qsit.WeightsError, match="small|chat template"):
+        qsit.load(small_folder, engine="onnx").explain(np.zeros((300, 200, 3), np.uint8), max_new_tokens=2)
 
 
 def test_a_profile_of_another_tokenizer_is_refused(small_folder):

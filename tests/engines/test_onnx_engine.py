@@ -103,6 +103,32 @@ def test_a_fork_of_a_process_with_several_threads_is_an_error_and_does_not_hang(
     assert done.returncode == 7
 
 
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/status"), reason="this system does not say how much memory a process has"
+)
+def test_a_lack_of_memory_is_a_memory_error(small_folder):
+    code = """if True:
+        import resource, sys
+        import numpy as np
+        import qsit_plugin as qsit
+        model = qsit.load(sys.argv[1], engine="onnx")
+        picture = np.zeros((60, 60, 3), np.uint8)
+        model.score(picture)
+        image = model.engine.encode([model.engine.tiling.cut(model.read(picture))], [(60, 60)])[0]
+        sizes = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        room = int(sizes["VmSize"].split()[0]) * 1024 + 2**26
+        resource.setrlimit(resource.RLIMIT_AS, (room, room))
+        try:
+            model.engine.prefill([1] * 9000, image)  # attention of 9,000 tokens takes 1.3 GB
+        except MemoryError as error:
+            print(type(error).__name__, error)
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, small_folder]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.stdout.strip() == "MemoryError not enough memory to run decoder.onnx", done.stderr
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sixteen_bits_are_widened_exactly(tmp_path, dtype):
     bits = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(dtype)

@@ -109,6 +109,11 @@ def test_missing_packages_are_named_with_the_command(folder, monkeypatch):
         export_onnx(folder)
 
 
+def test_a_checkpoint_that_is_saved_over_loses_its_graphs(small_folder):
+    tiny_checkpoint(small_folder, official=False, seed=1)
+    assert not [name for name in FILES if (small_folder / name).exists()]
+
+
 def test_a_copy_of_the_folder_needs_no_other_export(small_folder, tmp_path):
     copy = shutil.copytree(small_folder, tmp_path / "elsewhere")
     assert qsit.load(copy, engine="onnx").name == "elsewhere"
