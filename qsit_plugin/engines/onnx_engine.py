@@ -26,6 +26,11 @@ PATCHES = 2048
 """Patches of the tiles that go through the vision tower at once: more gain nothing on a CPU, and their activations
 leave its caches."""
 
+TOKENS = 128
+"""Tokens that the language model reads at once, at most. ONNX Runtime computes masked attention for all pairs of them and
+throws half away; in pieces that go on from the cache it computes little that is to come, and its scores stay in the
+processor's caches."""
+
 
 class OnnxEngine:
     """Runs the two graphs of a checkpoint; holds no state beside them, so it may be shared by threads."""
@@ -120,14 +125,16 @@ class OnnxEngine:
 
     def advance(self, embeddings: np.ndarray, cache: Cache) -> np.ndarray:
         """(B, T, D) embeddings, read after the cache, which is extended by them -> float32 (B, V) logits at the end."""
-        inputs = {
-            "embeddings": to_value(embeddings),
-            "positions": to_value(cache.lengths[:, None] + np.arange(embeddings.shape[1])),
-            "visible": to_value(cache.visible(embeddings.shape[1])),
-            **cache.inputs(),
-        }
-        logits, *present = self._decoder.run(["logits", *cache.outputs()], inputs)
-        cache.extend(present, embeddings.shape[1])
+        for start in range(0, embeddings.shape[1], TOKENS):
+            part = embeddings[:, start : start + TOKENS]
+            inputs = {
+                "embeddings": to_value(part),
+                "positions": to_value(cache.lengths[:, None] + np.arange(part.shape[1])),
+                "visible": to_value(cache.visible(part.shape[1])),
+                **cache.inputs(),
+            }
+            logits, *present = self._decoder.run(["logits", *cache.outputs()], inputs)
+            cache.extend(present, part.shape[1])
         return logits.numpy()
 
 

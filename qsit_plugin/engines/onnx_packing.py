@@ -11,7 +11,7 @@ def normalised(tiling: Tiling, tiles: np.ndarray) -> np.ndarray:
     """uint8 (N, 3, S, S) -> float32 that the vision tower takes, equal bit by bit to transformers' PIL route."""
     result = np.empty(tiles.shape, np.float32)
     for channel in range(3):
-        np.take(tiling.normalised[channel], tiles[:, channel], out=result[:, channel])
+        np.take(tiling.normalised[channel], tiles[:, channel], out=result[:, channel], mode="clip")
     return result
 
 

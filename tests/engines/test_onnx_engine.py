@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import qsit_plugin as qsit
+from qsit_plugin.engines import onnx_engine
 from qsit_plugin.engines.onnx_packing import _resized, normalised
 from qsit_plugin.engines.onnx_weights import read_float32
 from qsit_plugin.engines.torch_engine import normalise
@@ -37,6 +38,18 @@ def test_a_seed_gives_the_same_text_alone_and_in_a_list(model):
 def test_a_temperature_near_zero_is_greedy(model):
     greedy = model.ask(PICTURE, "Is it sharp?", max_new_tokens=12)
     assert model.ask(PICTURE, "Is it sharp?", temperature=1e-6, max_new_tokens=12) == greedy
+
+
+def test_a_sequence_read_in_pieces_gives_the_logits_of_one_read_at_once(model, monkeypatch):
+    def logits(tokens: int) -> np.ndarray:
+        monkeypatch.setattr(onnx_engine, "TOKENS", tokens)
+        look = model.encode(PICTURE)
+        return model.engine.read_after(look.prefix((5, 6, 7), model.engine), list(range(20, 60)), range(100)).chosen
+
+    whole = logits(10_000)
+    assert whole.std() > 0.1
+    for tokens in (1, 7, 64):
+        assert np.abs(logits(tokens) - whole).max() < 1e-5
 
 
 def test_an_answer_can_be_cancelled_between_tokens(model):
