@@ -27,9 +27,9 @@ PATCHES = 2048
 leave its caches."""
 
 TOKENS = 128
-"""Tokens that the language model reads at once, at most. ONNX Runtime computes masked attention for all pairs of them and
-throws half away; in pieces that go on from the cache it computes little that is to come, and its scores stay in the
-processor's caches."""
+"""Tokens that the language model reads at once, at most. ONNX Runtime computes causal attention for all pairs of them
+and throws half away; in pieces that go on from the cache it computes little that is to come, and its scores stay in the
+processor's caches: half the time of a prefill of 700 tokens."""
 
 
 class OnnxEngine:

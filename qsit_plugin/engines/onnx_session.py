@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 OLDEST = "1.23"
 """The first onnxruntime in which the engine was tested."""
 
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
+
 ERRORS_ONLY = 3
 """Severity from which on ONNX Runtime writes to stderr; its warnings are about graphs, and no user's concern."""
 
@@ -60,7 +62,7 @@ class Session:
             try:
                 return self._session.run_with_ort_values(list(outputs), dict(inputs))
             except Exception as error:  # ONNX Runtime has no type of its own for this one
-                if "Failed to allocate memory" in str(error):
+                if any(words in str(error) for words in _NO_MEMORY):
                     raise MemoryError(f"not enough memory to run {self._path.name}") from error
                 raise
 
