@@ -7,7 +7,7 @@ The checkpoint is copied into a temporary folder and its graphs are exported the
 from their start to the first score of a picture, wall time, processor time and peak memory. Then one process holds
 the checkpoint on both engines, which take turns at each job; every figure is a median over the rounds, every ratio the
 median of the rounds' ratios. Wall time means something only where nothing else runs; processor time counts the waiting
-of several threads, so set OMP_NUM_THREADS=1 for it. Peak memory needs Linux or macOS.
+of several threads, so set OMP_NUM_THREADS=1 for it. Needs Linux, for the peak memory.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ ENGINES = ("torch", "onnx")
 QUESTIONS = ("Is it blurry?", "Is it noisy?", "Which distortion is most visible in this image?")
 MIXED = [(512, 512), (640, 480), (1024, 768), (300, 451)] * 4
 FRESH = (
-    "import resource, sys; import qsit_plugin as qsit\n"
+    "import os, re, sys; import qsit_plugin as qsit\n"
     "print(qsit.load(sys.argv[1], engine=sys.argv[2], device='cpu', dtype='float32').score(sys.argv[3]).value)\n"
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, sum(__import__('os').times()[:2]))"
+    r"print(re.search(r'VmHWM:\s+(\d+)', open('/proc/self/status').read())[1], sum(os.times()[:2]))"
 )
 
 
@@ -53,7 +53,7 @@ def fresh(folder: Path, photo: Path, engine: str) -> tuple[float, float, float]:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     wall = time.perf_counter() - begun
     peak, processor = done.stdout.split()[1:]
-    return wall, float(processor), int(peak) / (1024 if sys.platform != "darwin" else 2**20)
+    return wall, float(processor), int(peak) / 1024
 
 
 def turns(contenders: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[tuple[float, float]]]:
@@ -99,19 +99,17 @@ def main() -> None:
         export_onnx(folder)
         photo = Path(place) / "photo.png"
         picture(512, 512).save(photo)
-        print(
-            f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, {given.rounds} rounds"
-        )
+        print(f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
         print(f"{'':28}{'wall: torch, onnx, ratio':>22}{'processor: torch, onnx, ratio':>30}")
         found = {engine: [fresh(folder, photo, engine) for _ in range(given.rounds)] for engine in ENGINES}
         print(line("fresh process, first score", found))
         peaks = [statistics.median(one[2] for one in found[engine]) for engine in ENGINES]
         print(f"{'its peak memory, MiB':28}" + "".join(f"{peak:8.0f}" for peak in peaks))
         models = {engine: qsit.load(folder, engine=engine, device="cpu", dtype="float32") for engine in ENGINES}
-        jobs: dict[str, Callable[[Any], Any]] = {
-            f"score {w}x{h}": lambda model, image=picture(w, h): model.score(image)
-            for w, h in ((512, 512), (1024, 768), (4000, 3000))
-        }
+        jobs: dict[str, Callable[[Any], Any]] = {}
+        for width, height in ((512, 512), (1024, 768), (4000, 3000)):
+            image = picture(width, height)
+            jobs[f"score {width}x{height}"] = lambda model, image=image: model.score(image)
         mixed = [picture(*size, seed) for seed, size in enumerate(MIXED)]
         jobs["score 16 mixed"] = lambda model: model.score(mixed)
         jobs["score + 3 questions, 512x512"] = lambda model: score_and_ask(model, mixed[0])
