@@ -114,12 +114,12 @@ class Choice:
             resolve_dtype(self.dtype, resolve_device(self.device))
 
     def _is_for_torch(self) -> bool:
-        """Whether torch is sure to be needed: it was named, or the checkpoint is on this machine without graphs."""
+        """Whether torch will be needed, as far as can be told without opening the checkpoint."""
         from qsit_plugin.checkpoint.onnx_record import has_graphs
         from qsit_plugin.weights.catalogue import NANO
 
         folder = NANO if self.model == DEFAULT_MODEL else Path(self.model)
-        return self.engine == "torch" or (self.engine == "auto" and folder.is_dir() and not has_graphs(folder))
+        return self.engine != "onnx" and (self.engine == "torch" or not has_graphs(folder))
 
     def open(self, *, check_golden: bool = True) -> QSiT:
         """Load the model and say on stderr what produces the numbers. Ends with status 2 when it cannot be loaded."""

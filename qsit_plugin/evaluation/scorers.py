@@ -62,7 +62,7 @@ class ModelScorer:
                 yield {"error": score.reason}
                 continue
             outcome = {"score": score.value, "levels": [round(p, 6) for p in score.probabilities.values()]}
-            outcome["fingerprint"] = score.fingerprint
+            outcome |= {"fingerprint": score.fingerprint, "engine": score.engine}
             yield outcome if score.mode == "released" else {**outcome, "mode": score.mode}
 
 

@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import qsit_plugin as qsit
@@ -15,6 +17,7 @@ from qsit_plugin.checkpoint import onnx_export
 from qsit_plugin.checkpoint.onnx_export import export_onnx
 from tests.tiny import tiny_checkpoint
 
+PICTURE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
 FILES = ("vision.onnx", "decoder.onnx", "onnx.json")
 
 
@@ -107,6 +110,49 @@ def test_missing_packages_are_named_with_the_command(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(ModuleNotFoundError, match="pip install onnx onnxruntime"):
         export_onnx(folder)
+
+
+def test_the_layout_that_transformers_writes_is_exported_too(folder, tmp_path):
+    import torch
+
+    from qsit_plugin.checkpoint import open_checkpoint
+
+    other = shutil.copytree(folder, tmp_path / "theirs")
+    (other / "model.safetensors").unlink()
+    model = open_checkpoint(folder, device=torch.device("cpu"), dtype=torch.bfloat16).model
+    model.save_pretrained(other)
+    try:
+        expected = qsit.load(other, engine="torch", device="cpu", dtype="float32").score(PICTURE).value
+    except qsit.WeightsError as error:
+        pytest.skip(f"this transformers does not read what it writes: {error}")
+    export_onnx(other)
+    assert qsit.load(other, engine="onnx").score(PICTURE).value == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_checkpoint_in_several_files_is_read_from_all(folder):
+    tensors = load_file(folder / "model.safetensors")
+    parts = {"a.safetensors": dict(list(tensors.items())[::2]), "b.safetensors": dict(list(tensors.items())[1::2])}
+    for name, part in parts.items():
+        save_file(part, folder / name)
+    mapping = {tensor: name for name, part in parts.items() for tensor in part}
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": 1}, "weight_map": mapping}), encoding="utf-8"
+    )
+    export_onnx(folder)
+    expected = qsit.load(folder, engine="torch", device="cpu").score(PICTURE).value
+    assert qsit.load(folder, engine="onnx").score(PICTURE).value == pytest.approx(expected, abs=1e-5)
+
+
+def test_golden_scores_are_checked_with_the_engine_that_was_chosen(small_folder):
+    Image.fromarray(PICTURE).save(small_folder / "golden.png")
+    golden = {"image": "golden.png", "logits": [0.0] * 5, "score": qsit.load(small_folder).score(PICTURE).value}
+    (small_folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
+    assert qsit.load(small_folder, engine="onnx").engine.name == "onnx"
+    golden["score"] = 1.0 - golden["score"] if abs(golden["score"] - 0.5) > 0.1 else 0.0
+    (small_folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
+    with pytest.raises(qsit.WeightsError, match="golden.png scores"):
+        qsit.load(small_folder, engine="onnx")
 
 
 def test_a_checkpoint_that_is_saved_over_loses_its_graphs(small_folder):
