@@ -49,17 +49,7 @@ def add_language(graph: Graph, config: Any, frequencies: np.ndarray) -> bytes:
     """
     text = config.text_config
     heads, size = text.num_key_value_heads, head_size(text)
-    angles = graph.add("Cast", "positions", to=TensorProto.FLOAT)
-    angles = graph.add("Unsqueeze", angles, graph.constant([-1]))
-    angles = graph.add("Mul", angles, graph.constant(frequencies.reshape(1, 1, -1), np.float32))
-    cos, sin = graph.add("Cos", angles), graph.add("Sin", angles)
-    lengths, one = graph.add("Shape", "positions"), graph.constant([1])
-    rows, new = (graph.add("Slice", lengths, graph.constant([n]), graph.constant([n + 1])) for n in range(2))
-    visible = graph.add("Unsqueeze", "visible", graph.constant([1, 2]))  # (B, 1, 1, P + T)
-    repeated = graph.add("Expand", visible, graph.add("Concat", one, one, new, one, axis=0))
-    sequence = _Sequence(lengths, cos, sin, repeated)
-    single = graph.add("Concat", rows, one, axis=0)
-    last = _Sequence(single, _last(graph, cos), _last(graph, sin), visible)
+    sequence, last = _sequences(graph, frequencies)
     states = graph.reshape("embeddings", [-1, text.hidden_size])
     for layer in range(text.num_hidden_layers):
         asked = last if layer == text.num_hidden_layers - 1 else sequence
@@ -92,6 +82,21 @@ def frequencies_of(model: Any) -> np.ndarray:
     if kind != "default":
         raise WeightsError(f"rotary positions of type {kind!r} cannot be exported, only those of type 'default'")
     return rotary.inv_freq.detach().cpu().float().numpy()
+
+
+def _sequences(graph: Graph, frequencies: np.ndarray) -> tuple[_Sequence, _Sequence]:
+    """Of all new tokens, and of the last one of each row."""
+    angles = graph.add("Cast", "positions", to=TensorProto.FLOAT)
+    angles = graph.add("Unsqueeze", angles, graph.constant([-1]))
+    angles = graph.add("Mul", angles, graph.constant(frequencies.reshape(1, 1, -1), np.float32))
+    cos, sin = graph.add("Cos", angles), graph.add("Sin", angles)
+    lengths, one = graph.add("Shape", "positions"), graph.constant([1])
+    rows, new = (graph.add("Slice", lengths, graph.constant([n]), graph.constant([n + 1])) for n in range(2))
+    visible = graph.add("Unsqueeze", "visible", graph.constant([1, 2]))  # (B, 1, 1, P + T)
+    repeated = graph.add("Expand", visible, graph.add("Concat", one, one, new, one, axis=0))
+    sequence = _Sequence(lengths, cos, sin, repeated)
+    single = graph.add("Concat", rows, one, axis=0)
+    return sequence, _Sequence(single, _last(graph, cos), _last(graph, sin), visible)
 
 
 def _layer(graph: Graph, states: str, layer: int, text: Any, sequence: _Sequence, asked: _Sequence) -> str:

@@ -149,7 +149,7 @@ class OnnxDecoder:
         rows = [self._after] * len(self._cache.lengths) if tokens is None else [[token] for token in tokens]
         embeddings = np.stack([self._engine.embed(row) for row in rows])
         self._logits = self._engine.advance(embeddings, self._cache)
-        finite = [bool(ok) for ok in np.isfinite(self._logits).all(-1)]
+        finite = [bool(np.isfinite(row).all()) for row in self._logits]
         return self._logits.argmax(-1).tolist(), finite
 
     def sample(self, row: int, sampler: Callable[[np.ndarray], int]) -> int:
