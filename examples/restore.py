@@ -153,7 +153,7 @@ def main() -> None:
     args = parser.parse_args()
     if (args.photo is None) == (args.figure is None):
         parser.error("give a photo, or --figure FOLDER")
-    model = qsit.load(args.model)
+    model = qsit.load(args.model, engine="torch")  # the one with gradients
     if args.figure:
         figure(model, Path(args.figure), args.steps)
         return

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from qsit_plugin.weights import resolve
 from qsit_plugin.weights.folder import weight_bytes
 
 from .checkpoint.golden_check import check_goldens, is_unverified
-from .checkpoint.opening import open_checkpoint
-from .checkpoint.quantization import require_bitsandbytes
-from .engines.ambient import ordinary_tensors
-from .engines.devices import resolve_device, resolve_dtype
+from .checkpoint.onnx_opening import open_onnx_checkpoint
+from .engines.choice import choose_engine
 from .images.errors import MAX_PIXELS, pixel_limit
 from .model import QSiT
 
+if TYPE_CHECKING:
+    import torch
 
-@ordinary_tensors()
+    from .checkpoint import Checkpoint
+
+
 def load(
     name: str | os.PathLike = "qsit-nano",
     *,
+    engine: str = "auto",
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
@@ -40,6 +41,10 @@ def load(
 
     Args:
         name: ``"qsit-nano"`` (embedded, offline), ``"qsit-mini"``, ``"qsit"``, a folder, or a Hub id ``owner/name``.
+        engine: ``"torch"``; ``"onnx"``, which runs graphs made by ``qsit weights export`` in ONNX Runtime, on the CPU
+            in float32, without importing torch; or ``"auto"``, which takes ONNX Runtime where such graphs lie beside
+            their weights and nothing else was asked for than it can do, and torch otherwise. An engine that was named
+            is never replaced. Scores are the same within 1e-5.
         device: ``"auto"`` takes CUDA, then MPS, then the CPU.
         dtype: ``"auto"`` takes float16 on CUDA and MPS, as published; on the CPU float32 below 1 GB of weights, else
             bfloat16 where the processor has it. An explicit dtype is never changed.
@@ -66,33 +71,33 @@ def load(
         WeightsError: the checkpoint cannot be found, or fails one of the load-time checks. Whatever goes wrong between
             opening its folder and its first score is this error, and names the file and the cure.
         ProfileError: a WeightsError and a ValueError; the profile is malformed or does not fit the tokenizer.
-        ValueError: a device that is not here, a dtype or a quantization that is not known, or a ``max_pixels`` that is
-            no whole number from 1 on.
-        ModuleNotFoundError: ``quantization`` needs bitsandbytes, which is not installed.
+        ValueError: an engine, a dtype or a quantization that is not known, a device that is not here, something that
+            the named engine cannot do, or a ``max_pixels`` that is no whole number from 1 on.
+        ModuleNotFoundError: the named engine needs onnxruntime, or ``quantization`` bitsandbytes, which is not
+            installed.
         LimitError: a ValueError; a limit that the checkpoint's grids cannot keep. It says which they can.
     """
     pixel_limit(max_pixels)  # before the weights are read
     if quantization is not None:
+        from .checkpoint.quantization import require_bitsandbytes
+
         require_bitsandbytes(quantization)
     folder = resolve(name, revision=revision)
+    asked = {"device": device, "dtype": dtype, "adapter": adapter, "quantization": quantization}
+    chosen = choose_engine(engine, folder, **asked)
     changed = adapter is not None or profile is not None or quantization is not None or exif_rotation
     changed = changed or max_tiles is not None or max_image_tokens is not None
     if check_golden and changed and is_unverified(folder):
-        load(folder, device=device, dtype=dtype)  # as it is, only to be checked; once, where the cache can be written
-    target = resolve_device(device)
-    checkpoint = open_checkpoint(
-        folder,
-        name=str(name) if not os.path.isdir(name) else Path(name).resolve().name,
-        device=target,
-        dtype=resolve_dtype(dtype, target, weight_bytes(folder)),
-        adapter=adapter,
-        profile=profile,
-        quantization=quantization,
-        max_tiles=max_tiles,
-        max_image_tokens=max_image_tokens,
-    )
+        # as it is, only to be checked; once, where the cache can be written
+        load(folder, engine=chosen, device=device, dtype=dtype)
+    about = {
+        "name": str(name) if not os.path.isdir(name) else Path(name).resolve().name,
+        "profile": profile,
+        "max_tiles": max_tiles,
+        "max_image_tokens": max_image_tokens,
+    }
     model = QSiT(
-        checkpoint,
+        open_onnx_checkpoint(folder, **about) if chosen == "onnx" else _open_in_torch(folder, **asked, **about),
         adapter=adapter,
         automatic_dtype=dtype == "auto",
         exif_rotation=exif_rotation,
@@ -101,3 +106,13 @@ def load(
     if check_golden and not changed:
         check_goldens(model)
     return model
+
+
+def _open_in_torch(folder: Path, *, device: Any, dtype: Any, **about: Any) -> Checkpoint:
+    from .checkpoint.opening import open_checkpoint
+    from .engines.ambient import ordinary_tensors
+    from .engines.devices import resolve_device, resolve_dtype
+
+    target = resolve_device(device)
+    with ordinary_tensors():
+        return open_checkpoint(folder, device=target, dtype=resolve_dtype(dtype, target, weight_bytes(folder)), **about)

@@ -79,7 +79,7 @@ class QSiTMetric(nn.Module):
     def _open(self, device: str | torch.device) -> None:
         from . import load
 
-        self.core = load(self._source, device=device, **self._options)
+        self.core = load(self._source, engine="torch", device=device, **self._options)
         self.weights = self.core.checkpoint.model  # a submodule: .to() and parameters() must see the real weights
 
     def _apply(self, fn: Any, recurse: bool = True) -> QSiTMetric:

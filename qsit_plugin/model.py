@@ -13,7 +13,7 @@ import numpy as np
 from qsit_plugin.weights.errors import refusing
 
 from . import protocol
-from .chat import Conversation, check_options, check_question, room_after, stop_ids
+from .chat import Conversation, check_options, check_question, room_after
 from .engines.base import Engine, Logits, Prompt
 from .engines.batches import WRITING, Item, in_batches, open_item
 from .engines.finite import OVERFLOWED, read_finite
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .checkpoint import Checkpoint
+    from .checkpoint.onnx_opening import OnnxCheckpoint
     from .engines.torch_engine import TorchEngine
 
 One: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | Look"
@@ -52,7 +53,7 @@ class QSiT:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | OnnxCheckpoint,
         *,
         adapter: Any = None,
         automatic_dtype: bool = False,
@@ -62,7 +63,7 @@ class QSiT:
     ):
         """
         Args:
-            checkpoint: see ``checkpoint.open_checkpoint``.
+            checkpoint: see ``open_checkpoint`` and ``open_onnx_checkpoint``.
             adapter: the folder of the adapter that is merged in it; the second engine is opened with it, too.
             automatic_dtype: the dtype was not chosen by the user, so that an overflow of float16 is read again in
                 bfloat16.
@@ -73,19 +74,16 @@ class QSiT:
             WeightsError: chat template or tokenizer cannot render the profile's question.
             ValueError: ``max_pixels`` is no whole number from 1 on.
         """
-        from .engines.torch_engine import TorchEngine
-
-        self.checkpoint = checkpoint
+        self.checkpoint: Any = checkpoint
         self.exif_rotation = exif_rotation
         self.max_pixels = pixel_limit(max_pixels)
         self.adapter = adapter
         self.automatic_dtype = automatic_dtype
-        self.engine = TorchEngine(checkpoint.model, checkpoint.tiling, follow_autocast=follow_autocast)
+        self.engine: Any = checkpoint.engine(follow_autocast)  # training and gradients use more than the protocol
         self._prompts: dict[tuple[str, str], Prompt] = {}
         self._bfloat16: TorchEngine | None = None
-        image_token = checkpoint.model.config.image_token_index
-        self.conversation = Conversation(checkpoint.tokenizer, checkpoint.chat_template, image_token)
-        self.stop_ids = stop_ids(checkpoint.model, checkpoint.tokenizer)
+        self.conversation = Conversation(checkpoint.tokenizer, checkpoint.chat_template, checkpoint.image_token)
+        self.stop_ids = checkpoint.stop_ids
         self._check_prompt()
 
     def _check_prompt(self) -> None:
@@ -128,17 +126,19 @@ class QSiT:
         return self.profile.scope
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> Any:
+        """The torch.device; on the ONNX engine the text "cpu"."""
         return self.engine.device
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> Any:
+        """The torch.dtype; on the ONNX engine the text "float32"."""
         return self.engine.dtype
 
     @property
     def context(self) -> int:
         """Tokens that the language model can read: prompt, image and answer together."""
-        return int(self.checkpoint.model.config.text_config.max_position_embeddings)
+        return self.checkpoint.context
 
     def departures(self) -> list[str]:
         """The options that change outputs against the released procedure, as ``mode`` names them."""
@@ -157,7 +157,6 @@ class QSiT:
 
         from .checkpoint import open_checkpoint
         from .engines.ambient import ordinary_tensors
-        from .engines.torch_engine import TorchEngine
 
         with _BFLOAT16_LOCK:
             if self._bfloat16 is None or self._bfloat16.device != self.device:
@@ -171,7 +170,8 @@ class QSiT:
                         profile=self.profile,
                         quantization=self.checkpoint.quantization,
                     )
-                self._bfloat16 = TorchEngine(opened.model, self.engine.tiling)
+                opened.tiling = self.engine.tiling
+                self._bfloat16 = opened.engine()
             return self._bfloat16
 
     def prompt(self, question: str, answer_prefix: str = "") -> Prompt:

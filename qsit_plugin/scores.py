@@ -13,7 +13,7 @@ from .scales import PLAIN_SCALES, apply_calibration
 
 COLUMNS = (
     "path", "score", "level", *LEVELS, "std", "level_mass", "width", "height", "model", "fingerprint", "dtype",
-    "profile", "mode", "scope", "scope_kind", "error",
+    "engine", "profile", "mode", "scope", "scope_kind", "error",
 )  # fmt: skip
 """The header of a csv: the keys of a row with the five probabilities spread out, and the error."""
 
@@ -32,7 +32,7 @@ class Score:
     trained to predict. ``mode``: "released", or what changed the output (for example a re-run in bfloat16).
     ``width``, ``height``: of the image, in pixels. ``fingerprint``: of the weights, see ``QSiT.fingerprint``; scores of
     two are not to be pooled. ``scope_kind``: the scope for programs, one of ``protocol.SCOPE_KINDS``; derived from the
-    scope where it is not given.
+    scope where it is not given. ``engine``: what computed it, "torch" or "onnx"; their scores are the same within 1e-5.
     """
 
     value: float
@@ -50,6 +50,7 @@ class Score:
     scales: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
     fingerprint: str = ""
     scope_kind: str = ""
+    engine: str = ""
 
     def __post_init__(self) -> None:
         if not self.scope_kind:
@@ -112,7 +113,7 @@ class Score:
         ``value`` repeats ``score``. Deprecated: it was the only name before, and goes in the release after 0.1.0.
         """
         names = ("level", "probabilities", "std", "entropy", "level_mass", "scope", "model", "dtype", "mode")
-        more = ("width", "height", "fingerprint", "scope_kind")
+        more = ("width", "height", "fingerprint", "scope_kind", "engine")
         fields = {name: getattr(self, name) for name in (*names, *more)}
         return {"score": self.value, **fields, "value": self.value}
 

@@ -25,6 +25,7 @@ from qsit_plugin.weights.folder import check_folder
 from qsit_plugin.weights.headers import stored_tensors
 from qsit_plugin.weights.json_file import check_json_files, read_json
 
+from ..chat import stop_ids
 from ..limits import LimitError, limited
 from ..protocol import FILE_NAME as PROFILE_NAME
 from ..protocol import ScoreProfile, profile_for
@@ -40,6 +41,8 @@ of two checkpoints opened at once one was said to miss weights."""
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from ..engines.torch_engine import TorchEngine
 
 
 @dataclass
@@ -71,6 +74,27 @@ class Checkpoint:
         go (an adapter). Writing through ``weight.data`` in place escapes it.
         """
         return self.stored if _edits(self.model) == self._edits else UNSAVED
+
+    @property
+    def image_token(self) -> int:
+        """The token in whose place an image's tokens come."""
+        return int(self.model.config.image_token_index)
+
+    @property
+    def context(self) -> int:
+        """Tokens that the language model can read: prompt, image and answer together."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return stop_ids(self.model, self.tokenizer)
+
+    def engine(self, follow_autocast: bool = False) -> TorchEngine:
+        """Runs the model; ``follow_autocast`` as for ``TorchEngine``."""
+        from ..engines.torch_engine import TorchEngine
+
+        return TorchEngine(self.model, self.tiling, follow_autocast=follow_autocast)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"stored": self.fingerprint}  # torch counts the changes of a copy from nothing on

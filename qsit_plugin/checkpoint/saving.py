@@ -20,6 +20,7 @@ from qsit_plugin.weights.golden import FILE_NAME as GOLDEN_NAME
 
 from ..protocol import FILE_NAME as PROFILE_NAME
 from ..protocol import ScoreProfile
+from .onnx_record import FILES as GRAPHS
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
@@ -77,8 +78,8 @@ def save_portable(
     tokens = tokenizer_files(tokenizer)
     config = portable_config(model.config, dtype or model.dtype)
     weights = portable_weights(model.state_dict(), tied=config["text_config"]["tie_word_embeddings"], dtype=dtype)
-    for stale in (*folder.glob("*.safetensors*"), *folder.glob(PROFILE_NAME), *folder.glob(GOLDEN_NAME)):
-        stale.unlink()
+    for stale in (*folder.glob("*.safetensors*"), *(folder / name for name in (PROFILE_NAME, GOLDEN_NAME, *GRAPHS))):
+        stale.unlink(missing_ok=True)
     _write_weights(folder, weights)
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", _generation_config(model, tokenizer))

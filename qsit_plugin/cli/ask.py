@@ -11,7 +11,7 @@ from qsit_plugin.protocol import MAX_NEW_TOKENS
 from . import options
 
 
-@options.chooses_model("model", "device", "dtype", "revision", "adapter", "exif_rotation", "max_pixels")
+@options.chooses_model("model", "engine", "device", "dtype", "revision", "adapter", "exif_rotation", "max_pixels")
 def ask(
     choice: options.Choice,
     paths: options.Paths,

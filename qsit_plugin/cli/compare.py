@@ -12,11 +12,13 @@ from .failures import SOME_FAILED, report
 
 FORMATS = ("table", "csv", "jsonl")
 SIDES = ("path", "score", "level", "std", "width", "height", "dtype", "mode")
-SHARED = ("model", "fingerprint", "profile", "scope", "scope_kind")
+SHARED = ("model", "fingerprint", "engine", "profile", "scope", "scope_kind")
 COLUMNS = ("probability_a_better", *(f"{name}_{side}" for side in "ab" for name in SIDES), *SHARED)
 
 
-@options.chooses_model("model", "device", "dtype", "revision", "adapter", "profile", "exif_rotation", "max_pixels")
+@options.chooses_model(
+    "model", "engine", "device", "dtype", "revision", "adapter", "profile", "exif_rotation", "max_pixels"
+)
 def compare(
     choice: options.Choice,
     a: Annotated[str, typer.Argument(help="A photo.")],

@@ -12,7 +12,7 @@ from . import options
 PICTURES = (("the photo", "astronaut.jpg"), ("the same, degraded", "astronaut-blurred.jpg"))
 
 
-@options.chooses_model("model", "device", "dtype", "revision", "adapter")
+@options.chooses_model("model", "engine", "device", "dtype", "revision", "adapter")
 def demo(choice: options.Choice) -> None:
     """Score and explain a photo and a degraded copy of it. Needs no network."""
     from .talk import write_text

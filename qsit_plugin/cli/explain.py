@@ -7,7 +7,7 @@ from qsit_plugin.protocol import EXPLAIN, MAX_NEW_TOKENS
 from . import options
 
 
-@options.chooses_model("model", "device", "dtype", "revision", "adapter", "exif_rotation", "max_pixels")
+@options.chooses_model("model", "engine", "device", "dtype", "revision", "adapter", "exif_rotation", "max_pixels")
 def explain(
     choice: options.Choice,
     paths: options.Paths,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
 
 NEEDED = ("torch", "transformers", "safetensors", "pillow", "numpy", "huggingface_hub", "jinja2")
-OPTIONAL = ("pyiqa", "peft")
+OPTIONAL = ("onnxruntime", "pyiqa", "peft")
 FLOORS = {"torch": (2, 6), "transformers": (4, 57)}
 BROKEN_RELEASES = {("transformers", "5.0.0"): "leaves lm_head random: take 4.57 or 5.1 and later"}
 
@@ -37,7 +37,9 @@ class Finding:
     problem: str | None = None
 
 
-@options.chooses_model("model", "device", "dtype", "revision", "adapter", "profile", "max_tiles", "max_image_tokens")
+@options.chooses_model(
+    "model", "engine", "device", "dtype", "revision", "adapter", "profile", "max_tiles", "max_image_tokens"
+)
 def info(choice: options.Choice) -> None:
     """Check this installation: versions, devices, checkpoint, golden score, pyiqa hook.
 
@@ -119,7 +121,7 @@ def checkpoint(choice: options.Choice) -> Iterator[Finding]:
         return
     yield Finding("model", f"{model.name} in {model.folder}")
     yield Finding("fingerprint", f"{model.fingerprint} (of the weights)")
-    yield Finding("runs on", f"{model.device}, {str(model.dtype).removeprefix('torch.')}")
+    yield Finding("runs on", f"{model.device}, {str(model.dtype).removeprefix('torch.')}, engine {model.engine.name}")
     yield Finding(
         "profile", f"{options.profile_name(model, choice.profile)}, scope {model.scope} ({model.profile.kind})"
     )

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -54,6 +55,9 @@ class Choice:
             help="qsit-nano (built in, offline), qsit-mini, qsit, a checkpoint folder, or a Hub id owner/name.",
         ),
     ] = DEFAULT_MODEL
+    engine: Annotated[
+        str, _of_model(help="auto, torch, or onnx: ONNX Runtime on the CPU, with graphs made by qsit weights export.")
+    ] = "auto"
     device: Annotated[str, _of_model(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto"
     dtype: Annotated[str, _of_model(help="auto, float32, float16 or bfloat16.")] = "auto"
     revision: Revision = None
@@ -88,19 +92,34 @@ class Choice:
         from qsit_plugin.limits import LimitError
 
         with paused_collector():
-            import qsit_plugin.checkpoint.opening
-            import qsit_plugin.model  # noqa: F401  # torch and transformers
+            import qsit_plugin.loading
+
+            if self._is_for_torch():
+                import qsit_plugin.checkpoint.opening  # noqa: F401  # torch and transformers
 
         settings = asdict(self)
         with ending(WRONG_USAGE, LimitError):
             return qsit_plugin.load(settings.pop("model"), check_golden=check_golden, **settings)
 
     def check(self) -> None:
-        """End with status 2 for a device or dtype that does not exist here."""
-        from qsit_plugin.engines.devices import resolve_device, resolve_dtype
+        """End with status 2 for an engine, device or dtype that does not exist here, or that do not go together."""
+        from qsit_plugin.engines.choice import check_engine
 
         with ending(WRONG_USAGE, ValueError):
+            check_engine(self.engine, self.device, self.dtype, self.adapter)
+            if self.device in ("auto", "cpu") and self.dtype in ("auto", "float32"):
+                return  # always there; torch need not be imported to know
+            from qsit_plugin.engines.devices import resolve_device, resolve_dtype
+
             resolve_dtype(self.dtype, resolve_device(self.device))
+
+    def _is_for_torch(self) -> bool:
+        """Whether torch will be needed, as far as can be told without opening the checkpoint."""
+        from qsit_plugin.checkpoint.onnx_record import has_graphs
+        from qsit_plugin.weights.catalogue import NANO
+
+        folder = NANO if self.model == DEFAULT_MODEL else Path(self.model)
+        return self.engine != "onnx" and (self.engine == "torch" or not has_graphs(folder))
 
     def open(self, *, check_golden: bool = True) -> QSiT:
         """Load the model and say on stderr what produces the numbers. Ends with status 2 when it cannot be loaded."""
@@ -152,6 +171,7 @@ def chooses_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 def headline(model: QSiT) -> str:
     """Which model, device and dtype produce the numbers, what they mean, and where better ones come from."""
     running = f"{model.name} on {model.device}, {str(model.dtype).removeprefix('torch.')}"
+    running += "" if model.engine.name == "torch" else f" ({model.engine.name})"
     if model.profile.kind == "ratings":
         return f"{running}: calibrated on {model.scope}"
     if model.profile.kind == "distortions":

@@ -140,6 +140,7 @@ def answer_row(model: QSiT, path: object, question: str, answer: Any) -> dict[st
         "model": model.name,
         "fingerprint": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "engine": model.engine.name,
         "mode": answer.mode,
     }
 

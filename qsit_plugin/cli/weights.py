@@ -1,4 +1,4 @@
-"""``qsit weights``: list, verify, download and convert checkpoints."""
+"""``qsit weights``: list, verify, download, convert and export checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .failures import SOME_FAILED, WRONG_USAGE, ending, note, stop
 if TYPE_CHECKING:
     from qsit_plugin.checkpoint.verdict import Verdict
 
-app = typer.Typer(no_args_is_help=True, help="List, verify, download and convert checkpoints.")
+app = typer.Typer(no_args_is_help=True, help="List, verify, download, convert and export checkpoints.")
 
 Name = Annotated[str, typer.Argument(help="qsit-nano, qsit-mini, qsit, a checkpoint folder, or a Hub id owner/name.")]
 
@@ -51,7 +51,7 @@ def download(name: Name, revision: options.Revision = None) -> None:
 
 
 @app.command()
-@options.chooses_model("device", "dtype", "revision", "adapter", "profile")
+@options.chooses_model("engine", "device", "dtype", "revision", "adapter", "profile")
 def verify(
     choice: options.Choice,
     name: Name,
@@ -114,3 +114,23 @@ def convert(
 
     stored = None if profile is None else profile_for(source, profile)
     typer.echo(str(convert_folder(source, target, profile=stored)))
+
+
+@app.command()
+def export(
+    name: Name,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Graphs for ONNX Runtime; the only form there is.")] = False,
+    revision: options.Revision = None,
+) -> None:
+    """Write a checkpoint's ONNX graphs into its folder, for --engine onnx; print their paths.
+
+    Needs torch, onnx and onnxruntime; running the graphs needs onnxruntime only. They are compared with the torch model
+    before they are kept, and hold no weights: those stay in the safetensors files beside them.
+    """
+    if not onnx:
+        stop("say what to export: give --onnx", WRONG_USAGE)
+    from qsit_plugin.checkpoint.onnx_export import export_onnx
+    from qsit_plugin.weights import resolve
+
+    for path in export_onnx(resolve(name, revision=revision)):
+        typer.echo(f"{path} ({size_text(path.stat().st_size)})")

@@ -53,6 +53,8 @@ class Engine(Protocol):
     left a method raises one of ``memory_errors``.
     """
 
+    name: str
+    """As it is chosen: "torch", "onnx"."""
     tiling: Tiling
     memory_errors: tuple[type[Exception], ...]
     """What it raises where the device has no memory left."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from .choice import SMALL
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-SMALL = 1_000_000_000
-"""Bytes of stored weights up to which a CPU runs in float32: above, float32 would double what must be read."""
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

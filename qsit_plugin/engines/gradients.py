@@ -53,7 +53,10 @@ def level_probabilities(model: QSiT, images: Sequence[torch.Tensor]) -> torch.Te
             another range.
         ContextError: the profile's question and an image are together longer than the context.
         NonFiniteError: the logits overflowed in the dtype of the weights.
+        ValueError: a model on an engine that has no gradients.
     """
+    if model.engine.name != "torch":
+        raise ValueError(f"the engine {model.engine.name!r} has no gradients: load {model.name} with engine='torch'")
     check_fork()
     floats = [_as_floats(image, model.max_pixels) for image in images]
     parts = [_level_logits(model, batch) for batch in _batches(model.engine.tiling, floats)]

@@ -30,6 +30,7 @@ class Reading:
     mode: str
     fingerprint: str = ""
     """Of the weights that computed it."""
+    engine: str = ""
 
 
 def iter_scores(model: QSiT, images: Iterable[Any], *, errors: str = "raise") -> Iterator[Score | ImageError]:
@@ -58,6 +59,7 @@ def to_score(model: QSiT, reading: Reading) -> Score:
         scales=model.profile.scales,
         fingerprint=reading.fingerprint,
         scope_kind=model.profile.kind,
+        engine=reading.engine,
     )
 
 
@@ -71,7 +73,8 @@ def read_items(model: QSiT, prompt: Prompt, items: list[Item]) -> list[Reading]:
     mass = np.exp(np.log(np.exp(chosen - shift).sum(-1)) + shift[:, 0] - total)
     rows, made_by = zip(chosen.tolist(), mass.tolist(), items, engines, strict=True), model.fingerprint
     return [
-        Reading(tuple(row), share, one.size, by.dtype_name, model.mode(by), made_by) for row, share, one, by in rows
+        Reading(tuple(row), share, one.size, by.dtype_name, model.mode(by), made_by, by.name)
+        for row, share, one, by in rows
     ]
 
 

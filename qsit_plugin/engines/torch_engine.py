@@ -55,6 +55,7 @@ def _inference(method: Method) -> Method:
 class TorchEngine:
     """Runs a ``LlavaOnevisionForConditionalGeneration``; holds no state beside it, so it may be shared by threads."""
 
+    name = "torch"
     memory_errors: tuple[type[Exception], ...] = (torch.OutOfMemoryError,)
 
     def __init__(self, model: Any, tiling: Tiling, *, follow_autocast: bool = False):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
 
-NOT_THE_MODEL = ("qsit.json", "golden.json")
+NOT_THE_MODEL = ("qsit.json", "golden.json", "onnx.json")
 """Files beside a checkpoint that its network does not depend on; the profile is compared by itself."""
 
 
@@ -62,7 +62,7 @@ class ModelScorer:
                 yield {"error": score.reason}
                 continue
             outcome = {"score": score.value, "levels": [round(p, 6) for p in score.probabilities.values()]}
-            outcome["fingerprint"] = score.fingerprint
+            outcome |= {"fingerprint": score.fingerprint, "engine": score.engine}
             yield outcome if score.mode == "released" else {**outcome, "mode": score.mode}
 
 

@@ -12,7 +12,7 @@ from tests.tiny import tiny_checkpoint
 
 KEYS = [
     "path", "score", "level", "probabilities", "std", "level_mass", "width", "height", "model", "fingerprint",
-    "dtype", "profile", "mode", "scope", "scope_kind",
+    "dtype", "engine", "profile", "mode", "scope", "scope_kind",
 ]  # fmt: skip
 
 

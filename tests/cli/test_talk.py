@@ -39,7 +39,7 @@ def test_explain_in_jsonl_carries_the_answer_and_the_error(qsit, album: Path, ti
     result = qsit("explain", album, "--format", "jsonl", "--model", tiny_folder, *SHORT)
     assert result.exit_code == 1
     first, broken, _ = map(json.loads, result.stdout.splitlines())
-    keys = ["path", "question", "text", "tokens", "finish_reason", "model", "fingerprint", "dtype", "mode"]
+    keys = ["path", "question", "text", "tokens", "finish_reason", "model", "fingerprint", "dtype", "engine", "mode"]
     assert list(first) == keys
     assert (first["question"], first["model"], first["fingerprint"]) == (EXPLAIN, "tiny", fingerprint(tiny_folder))
     assert list(broken) == ["path", "error"]

@@ -28,7 +28,7 @@ _TABLE = "A table of your own (--dataset csv)"
 
 
 @app.command()
-@options.chooses_model("device", "dtype", "revision", "adapter", "profile", "max_pixels")
+@options.chooses_model("engine", "device", "dtype", "revision", "adapter", "profile", "max_pixels")
 def accuracy(
     choice: options.Choice,
     dataset: Annotated[

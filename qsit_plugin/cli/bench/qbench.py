@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FORMATS = ("json", "markdown")
 
 
-@options.chooses_model("model", "device", "dtype", "revision", "adapter", "max_pixels")
+@options.chooses_model("model", "engine", "device", "dtype", "revision", "adapter", "max_pixels")
 def qbench(
     choice: options.Choice,
     logits: Annotated[

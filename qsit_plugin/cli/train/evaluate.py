@@ -50,7 +50,7 @@ def evaluate(
 
     with ending(WRONG_USAGE, ModuleNotFoundError, ValueError):  # a file, a row or an image that cannot be used
         rows = read_rows(data)
-        model = replace(choice, model=checkpoint).open()
+        model = replace(choice, model=checkpoint, engine="torch").open()  # losses need its states
         figures = validate(model, rows, images, images=limit, answers=answers)
     typer.echo("\n".join(table(figures, answers)))
     if out is not None:

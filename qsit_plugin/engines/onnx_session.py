@@ -1,0 +1,82 @@
+"""ONNX Runtime: a graph with its weights, ready to run on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qsit_plugin.errors import ForkedError
+from qsit_plugin.weights.errors import refusing
+
+if TYPE_CHECKING:
+    from onnxruntime import OrtValue
+
+OLDEST = "1.23"
+"""The first onnxruntime in which the engine was tested."""
+
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
+
+ERRORS_ONLY = 3
+"""Severity from which on ONNX Runtime writes to stderr; its warnings are about graphs, and no user's concern."""
+
+
+class Session:
+    """A graph whose weights were given; may be run by several threads at once."""
+
+    def __init__(self, path: Path, graph: bytes, weights: Mapping[str, np.ndarray], threads: int):
+        """
+        Args:
+            path: of the graph, for messages.
+            weights: float32 values by name; copied once, and held as long as the session.
+
+        Raises:
+            WeightsError: the graph cannot be opened by this version of ONNX Runtime, or with these weights.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, ERRORS_ONLY
+        self._given = {name: to_value(values) for name, values in weights.items()}
+        with refusing(f"{path} cannot be opened in ONNX Runtime {onnxruntime.__version__} (needs {OLDEST})"):
+            options.add_external_initializers(list(self._given), list(self._given.values()))
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._path, self._threads, self._process = path, threads, os.getpid()
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, OrtValue]) -> list[OrtValue]:
+        """
+        Raises:
+            ForkedError: in a fork of the process that opened the session, whose threads it has not got.
+            MemoryError: there is not enough memory.
+            WeightsError: the graph fails on these inputs, so it is not one that was exported here.
+        """
+        if self._threads > 1 and self._process != os.getpid():
+            raise ForkedError(
+                "this process was forked from one that opened this model with the ONNX engine on several CPU threads, "
+                "which a fork does not inherit: start it with multiprocessing's method 'spawn', or open the model in it"
+            )
+        with refusing(f"{self._path} does not run"):
+            try:
+                return self._session.run_with_ort_values(list(outputs), dict(inputs))
+            except Exception as error:  # ONNX Runtime has no type of its own for this one
+                if any(words in str(error) for words in _NO_MEMORY):
+                    raise MemoryError(f"not enough memory to run {self._path.name}") from error
+                raise
+
+
+def to_value(array: np.ndarray) -> Any:
+    """An array as ONNX Runtime takes it; contiguous ones are not copied."""
+    from onnxruntime import OrtValue
+
+    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def cpu_threads() -> int:
+    """Threads to compute on: ``OMP_NUM_THREADS`` where it is set, as for torch, else the cores of this process."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

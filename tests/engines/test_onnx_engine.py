@@ -1,0 +1,172 @@
+"""The ONNX engine by itself: generation, copies, forks, weights."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import qsit_plugin as qsit
+from qsit_plugin.engines import onnx_engine
+from qsit_plugin.engines.onnx_packing import _resized, normalised
+from qsit_plugin.engines.onnx_weights import read_float32
+from qsit_plugin.engines.torch_engine import normalise
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def model(small_folder):
+    return qsit.load(small_folder, engine="onnx")
+
+
+def test_a_seed_gives_the_same_text_alone_and_in_a_list(model):
+    alone = [model.ask(PICTURE, "Is it sharp?", temperature=1.5, seed=seed, max_new_tokens=12) for seed in (3, 3, -4)]
+    listed = model.ask([PICTURE, PICTURE], "Is it sharp?", temperature=1.5, seed=3, max_new_tokens=12)
+    assert alone[0] == alone[1] == listed[0] == listed[1]
+    assert alone[0] != alone[2]
+
+
+def test_a_temperature_near_zero_is_greedy(model):
+    greedy = model.ask(PICTURE, "Is it sharp?", max_new_tokens=12)
+    assert model.ask(PICTURE, "Is it sharp?", temperature=1e-6, max_new_tokens=12) == greedy
+
+
+def test_a_sequence_read_in_pieces_gives_the_logits_of_one_read_at_once(model, monkeypatch):
+    def logits(tokens: int) -> np.ndarray:
+        monkeypatch.setattr(onnx_engine, "TOKENS", tokens)
+        look = model.encode(PICTURE)
+        return model.engine.read_after(look.prefix((5, 6, 7), model.engine), list(range(20, 60)), range(100)).chosen
+
+    whole = logits(10_000)
+    assert whole.std() > 0.1
+    for tokens in (1, 7, 64):
+        assert np.abs(logits(tokens) - whole).max() < 1e-5
+
+
+def test_an_answer_can_be_cancelled_between_tokens(model):
+    asked = []
+
+    def cancel() -> bool:
+        asked.append(None)
+        return len(asked) > 4
+
+    answer = model.explain(PICTURE, cancel=cancel)
+    assert (answer.finish_reason, answer.tokens) == ("cancelled", len(asked) - 1)
+
+
+def test_a_prefix_stays_as_it_was_however_often_it_is_read_from(model):
+    look = model.encode(PICTURE)
+    before = look.score().value
+    first = look.ask("Is it noisy?", max_new_tokens=8)
+    assert look.explain(max_new_tokens=8).tokens
+    assert look.ask("Is it noisy?", max_new_tokens=8) == first
+    assert look.score().value == before
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_of_a_model_scores_as_the_model(model, again):
+    twin = again(model)
+    assert twin.engine is not model.engine
+    assert twin.score(PICTURE).value == model.score(PICTURE).value
+
+
+def test_a_score_says_engine_dtype_and_fingerprint(model, small_folder):
+    score = model.score(PICTURE)
+    assert (score.engine, score.dtype, score.mode) == ("onnx", "float32", "released")
+    assert score.to_dict()["engine"] == "onnx"
+    assert score.fingerprint == qsit.load(small_folder, engine="torch", device="cpu").fingerprint
+
+
+def test_gradients_name_the_engine_that_has_them(model):
+    from qsit_plugin.engines.gradients import level_probabilities
+
+    with pytest.raises(ValueError, match="engine 'onnx' has no gradients: load small with engine='torch'"):
+        level_probabilities(model, [torch.rand(3, 40, 40)])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_of_a_process_with_several_threads_is_an_error_and_does_not_hang(small_folder):
+    code = """if True:
+        import os, sys
+        import numpy as np
+        import qsit_plugin as qsit
+        model = qsit.load(sys.argv[1], engine="onnx")
+        picture = np.zeros((40, 50, 3), np.uint8)
+        model.score(picture)
+        child = os.fork()
+        if child == 0:
+            try:
+                model.score(picture)
+            except qsit.ForkedError:
+                os._exit(7)
+            os._exit(1)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code, small_folder], env=environment, timeout=600, check=False)
+    assert done.returncode == 7
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/status"), reason="this system does not say how much memory a process has"
+)
+def test_a_lack_of_memory_is_a_memory_error(small_folder):
+    code = """if True:
+        import resource, sys
+        import numpy as np
+        import qsit_plugin as qsit
+        model = qsit.load(sys.argv[1], engine="onnx")
+        picture = np.zeros((60, 60, 3), np.uint8)
+        model.score(picture)
+        image = model.engine.encode([model.engine.tiling.cut(model.read(picture))], [(60, 60)])[0]
+        sizes = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        room = int(sizes["VmSize"].split()[0]) * 1024 + 2**24
+        resource.setrlimit(resource.RLIMIT_AS, (room, room))
+        try:
+            model.engine.prefill([1] * 20000, image)  # attention of the last 128 tokens takes 40 MB
+        except MemoryError as error:
+            print(type(error).__name__, error)
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, small_folder]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.stdout.strip() == "MemoryError not enough memory to run decoder.onnx", done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bits_are_widened_exactly(tmp_path, dtype):
+    bits = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(dtype)
+    stored = bits[bits.isfinite()].reshape(2, -1)
+    save_file({"weight": stored, "other": torch.zeros(1)}, tmp_path / "model.safetensors")
+    found = read_float32(tmp_path, {"weight"})
+    assert list(found) == ["weight"]
+    assert np.array_equal(found["weight"].view(np.uint32), stored.float().numpy().view(np.uint32))
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+    save_file({"weight": torch.tensor([1.0, float("nan")])}, tmp_path / "model.safetensors")
+    with pytest.raises(qsit.WeightsError, match="1 of them hold numbers that are not finite .first: weight."):
+        read_float32(tmp_path, {"weight"})
+
+
+@pytest.mark.parametrize("length", [1, 5, 11, 12])
+def test_features_are_reduced_as_by_torch(length):
+    values = np.random.default_rng(0).normal(size=(12, 7, 3)).astype(np.float32)
+    planes = torch.from_numpy(values).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.interpolate(planes, [length, 7], mode="bilinear")[0].permute(1, 2, 0).numpy()
+    assert np.abs(_resized(values, length, axis=0) - expected).max() < 1e-5
+
+
+def test_pixels_are_those_of_the_torch_engine_bit_by_bit(model):
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16), dtype=np.uint8)
+    tiling = model.engine.tiling
+    assert np.array_equal(normalised(tiling, tiles), normalise(tiling, torch.from_numpy(tiles)).numpy())
