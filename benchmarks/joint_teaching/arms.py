@@ -101,7 +101,7 @@ def run_arms(
             if any(row["arm"] == arm.name and row["seed"] == seed for row in done(results)):
                 continue
             study, planned = study_of(arm.samples), Planned(arm.point, seed)
-            begun = time.monotonic()
+            begun, computed = time.monotonic(), time.process_time()
             run_trials(study, [planned], keep=True, say=lambda line, name=arm.name: say(f"{name}, {line}"))
             trained = time.monotonic()
             folder = model_folder(study, planned)
@@ -109,6 +109,7 @@ def run_arms(
             row = {"kind": "run", "arm": arm.name, "point": arm.point, "samples": arm.samples, "seed": seed}
             row["model"] = folder.parent.relative_to(study.output).as_posix()
             row["seconds"] = {"trial": round(trained - begun), "measured": round(time.monotonic() - trained)}
+            row["seconds"]["processor"] = round(time.process_time() - computed)
             append_row(results, json.dumps(row | found, allow_nan=False))
             shutil.rmtree(folder.parent / "checkpoints", ignore_errors=True)
             say(f"{arm.name}, seed {seed}: {line_of(found)}")

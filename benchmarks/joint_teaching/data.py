@@ -59,7 +59,7 @@ class Sizes:
     """Of the evidence stage."""
 
 
-THIN = Sizes(12, 12, 6, 12, 8, 8, 16, 4, 128, 4, 2)
+THIN = Sizes(6, 6, 3, 4, 3, 4, 8, 2, 64, 2, 1)
 """To see in minutes that everything runs; its figures mean nothing."""
 
 
