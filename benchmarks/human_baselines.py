@@ -184,17 +184,12 @@ def compare(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The result of each database, written as JSON and Markdown."""
     photos = read_and_cut(args.rated, args.work / "thumbnails.npz")
     training = drawn([photo for photo in photos if photo.part == "training"], args.training)
-    asked = [photos_of("biq2021", photos, args.rated, args.part)]
+    asked = [(*photos_of("biq2021", photos, args.rated, args.part), args.rated)]
     if args.unseen:
-        asked.append(photos_of("livec", read(args.unseen), args.unseen, args.part))
-    if empty := [ratings.name for ratings, pairs in asked if not pairs]:
+        asked.append((*photos_of("livec", read(args.unseen), args.unseen, args.part), args.unseen))
+    if empty := [ratings.name for ratings, pairs, _ in asked if not pairs]:
         raise SystemExit(f"{' and '.join(empty)} has no photo of the {args.part} part")
-    folders = [args.rated, args.unseen]
-    journals = [
-        open_journal(args.work / f"{ratings.name}-{args.part}.scores.jsonl", ratings, folder)
-        for (ratings, _), folder in zip(asked, folders, strict=False)
-    ]
-    figures: list[dict[str, Any]] = [{} for _ in asked]
+    figures: dict[str, dict[str, Any]] = {ratings.name: {} for ratings, *_ in asked}
     unavailable: dict[str, str] = {}
     for name, opened in openers(args, training):
         try:
@@ -203,21 +198,27 @@ def compare(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             unavailable[name] = str(error)
             print(f"{name} cannot run: {error}", flush=True)
             continue
-        for (ratings, pairs), journal, found in zip(asked, journals, figures, strict=True):
-            if scorer.name in found:
+        for ratings, pairs, folder in asked:
+            if scorer.name in figures[ratings.name]:
                 raise SystemExit(f"two baselines are called {scorer.name}: give one as name=checkpoint")
-            for _ in score_pairs(scorer, unscored(scorer, pairs, journal), journal):
-                pass
-            found[scorer.name] = summarize(
-                scorer, ratings.rows, journal, resamples=args.resamples, group_by=ratings.group_by
-            )
-            print(f"{scorer.name}, {ratings.title}: {line_of(found[scorer.name])}", flush=True)
+            found = figures[ratings.name][scorer.name] = scored(scorer, ratings, pairs, folder, args)
+            print(f"{scorer.name}, {ratings.title}: {line_of(found)}", flush=True)
     results = {}
-    for (ratings, _), found, journal in zip(asked, figures, journals, strict=True):
-        journal.close()
+    for ratings, *_ in asked:
+        found = figures[ratings.name]
         results[ratings.name] = result_of(ratings, found, unavailable, (), resamples=args.resamples, seed=0)
         write(results[ratings.name], args.out / f"human_baselines-{ratings.name}-{args.part}")
     return results
+
+
+def scored(
+    scorer: Scorer, ratings: Ratings, pairs: Sequence[Pair], folder: Path, args: argparse.Namespace
+) -> dict[str, Any]:
+    """One baseline's figures; its scores go into the journal as they come, and those that are there stay."""
+    with open_journal(args.work / f"{ratings.name}-{args.part}.scores.jsonl", ratings, folder) as journal:
+        for _ in score_pairs(scorer, unscored(scorer, pairs, journal), journal):
+            pass
+        return summarize(scorer, ratings.rows, journal, resamples=args.resamples, group_by=ratings.group_by)
 
 
 def line_of(found: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def arms_of(balanced: Point, rows: Sequence[int], samples: int) -> list[Arm]:
 def seeds_for(ratio: dict[str, Any]) -> tuple[int, str]:
     """How many seeds find the effect that the light model had, between FEWEST and MOST, and a line that says so."""
     equal, noise = ratio["metrics"].get("equal"), ratio["noise"]["single_trial"]["objective"]
-    gain = abs(equal["optimum_ahead"]["value"]) if equal else 0.0
+    gain = abs(equal["chosen_ahead"]["value"]) if equal and "chosen_ahead" in equal else 0.0
     found = {seeds: power(gain, noise, seeds) for seeds in range(FEWEST, MOST + 1)}
     count = next((seeds for seeds, sure in found.items() if sure >= WANTED), MOST)
     effect = f"the balanced mixture was {gain:.4f} from the equal one on the light model, with a noise of {noise:.4f}"

@@ -59,7 +59,7 @@ class Sizes:
     """Of the evidence stage."""
 
 
-THIN = Sizes(6, 6, 3, 4, 3, 4, 8, 2, 64, 2, 1)
+THIN = Sizes(6, 6, 3, 4, 3, 48, 8, 2, 64, 2, 1)
 """To see in minutes that everything runs; its figures mean nothing."""
 
 

@@ -40,7 +40,7 @@ def test_a_balance_without_a_task_has_no_arm_of_its_rows() -> None:
 
 def ratio_with(gain: float, noise: float) -> dict:
     return {
-        "metrics": {"equal": {"optimum_ahead": {"value": gain}}},
+        "metrics": {"equal": {"chosen_ahead": {"value": gain}}},
         "noise": {"single_trial": {"objective": noise}},
     }
 
