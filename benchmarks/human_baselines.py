@@ -28,11 +28,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import constants
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # also where it is imported, as by a test
 
-from pyiqa_worker import close_network  # noqa: E402
+from pyiqa_worker import close_network, summary  # noqa: E402
 
 import qsit_plugin  # noqa: E402
 from qsit_plugin.evaluation.accuracy import open_journal, result_of, score_pairs, summarize, unscored  # noqa: E402
@@ -86,7 +87,12 @@ def brisque() -> FunctionScorer:
     """BRISQUE as the package has it. Raises ImportError where it is missing."""
     import brisque as package
 
-    network, files = package.BRISQUE(url=False), sorted(Path(package.__file__).parent.glob("models/*.*"))
+    class Brisque(package.BRISQUE):  # type: ignore[misc]
+        def scale_features(self, features: Any) -> Any:
+            # some of the 36 are arrays of one number, which numpy takes for a number no more since 2.4
+            return super().scale_features([np.ravel(feature)[0] for feature in features])
+
+    network, files = Brisque(url=False), sorted(Path(package.__file__).parent.glob("models/*.*"))
 
     def score(path: Path) -> float:
         with Image.open(path) as image:
@@ -195,8 +201,9 @@ def compare(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         try:
             scorer = opened()
         except (MetricError, ImportError, FileNotFoundError) as error:
-            unavailable[name] = str(error)
-            print(f"{name} cannot run: {error}", flush=True)
+            needed = summary(error)
+            unavailable[name] = needed if needed == "needs a download" else str(error)
+            print(f"{name} cannot run: {unavailable[name]}", flush=True)
             continue
         for ratings, pairs, folder in asked:
             if scorer.name in figures[ratings.name]:
@@ -257,6 +264,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     close_network()
+    constants.HF_HUB_OFFLINE = True  # which is read from the environment on import, or it would try again for minutes
     compare(args)
 
 

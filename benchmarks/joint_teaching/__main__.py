@@ -80,11 +80,7 @@ def balance(args: argparse.Namespace, sizes: Sizes, say: Callable[[str], None]) 
 
 def teach(args: argparse.Namespace, sizes: Sizes, say: Callable[[str], None]) -> None:
     """Search, arms, and with --test the test parts."""
-    precision = ["precision=bf16"] if args.bfloat16 else []
-    config = read_config(args.work / "primary.yaml", precision)
-    if args.bfloat16:
-        light = yaml.safe_load((args.work / "light.yaml").read_text(encoding="utf-8")) | {"precision": "bf16"}
-        write_whole(args.work / "light.yaml", yaml.safe_dump(light, sort_keys=False))
+    config = read_config(args.work / "primary.yaml")
     ratio = balance(args, sizes, say)
     say(ratio.line())
     groups = ratio.content["groups"]
@@ -115,7 +111,7 @@ def test(args: argparse.Namespace, sizes: Sizes, say: Callable[[str], None]) -> 
 def note_about(args: argparse.Namespace, sizes: Sizes, ratio: Ratio, why: str) -> None:
     """A line on the conditions, before the first run of them."""
     about: dict[str, Any] = {"kind": "about", "sizes": asdict(sizes), "seeds": why, "threads": args.threads}
-    about |= {"bfloat16": args.bfloat16, "machine": platform.machine(), "versions": versions("torch", "transformers")}
+    about |= {"machine": platform.processor() or platform.machine(), "versions": versions("torch", "transformers")}
     about["balance"] = {name: ratio.content[name] for name in ("group_share", "flat", "chosen_by", "metrics", "noise")}
     line = json.dumps(about, allow_nan=False)
     if line not in read_rows(args.results):
@@ -147,7 +143,6 @@ def main() -> None:
         "--seeds", type=int, help="seeds of an arm; by default as many as the light model's effect asks"
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--bfloat16", action="store_true", help="faster where the processor has AVX512-BF16 or AMX")
     parser.add_argument("--thin", action="store_true", help="a few photos and steps, to see that everything runs")
     parser.add_argument("--test", action="store_true", help="look at the test parts, once, when all is done")
     parser.add_argument("--report", action="store_true", help="only print table and verdicts of what is finished")

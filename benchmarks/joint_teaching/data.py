@@ -37,9 +37,9 @@ CLEAN = 0.1
 class Sizes:
     """How much of everything there is."""
 
-    ratings: int = 4000
+    ratings: int = 6000
     """Training photos with their ratings."""
-    images: int = 2000
+    images: int = 3000
     """Distorted photos to train on, each with one question about quality and a general one."""
     asked: int = 300
     """Distorted photos that nothing is trained on, each with a choice, two yes/no questions and a description."""
@@ -47,11 +47,11 @@ class Sizes:
     """Validation ratings of each database at most; all by default."""
     searched: int = 150
     """Of these, in each subset, how many the search looks at; and so many choices twice over."""
-    samples: int = 2048
+    samples: int = 5120
     """Rows that an arm is trained on."""
     clean: int = 400
     """Photos from which the language models learn before the arms begin."""
-    language: int = 3000
+    language: int = 2000
     """Steps of the language stage; see training/nano."""
     views: int = 12_000
     evidence: int = 600
