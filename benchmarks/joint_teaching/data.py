@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from qsit_plugin.evaluation.datasets.biq2021 import scene_of
 from qsit_plugin.training.data.rows import TrainingRow, write_rows
 from qsit_plugin.training.levels import LevelScale
 from qsit_plugin.training.nano.human.crops import GOOD
-from qsit_plugin.training.nano.human.rated import Rated, has_size, read, read_and_cut, scene
+from qsit_plugin.training.nano.human.rated import Rated, has_size, read, read_and_cut
 from qsit_plugin.training.nano.human.readout import drawn
 from qsit_plugin.training.synthetic import photos, text, vocabulary
 from qsit_plugin.training.synthetic.distortions import Defect
@@ -91,7 +92,7 @@ def rating_rows(rated: Sequence[Rated], folder: Path, link: str, scale: LevelSca
                 source=photo.subset or scale.name,
                 split=photo.part,
                 quality=scale.score(photo.mos),
-                group=scene(photo),
+                group=scene_of(photo.path.name),
             )
         )
     return rows

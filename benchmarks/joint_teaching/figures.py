@@ -73,7 +73,7 @@ def measure(model: QSiT, part: Path, images: Path, twins: Collection[str] = ()) 
         found["official"] = within(mine) | {"n": len(mine)}
     letters = float(np.mean([1 / len(one.question.options) for one in answers.choices]))
     found["chance"] = {"letters": letters, "yes_no": 0.5, "words": 1 / (len(KINDS) + 1)}
-    return found | {"draws": {name: values.round(5).tolist() for name, values in draws.items()}}
+    return found | {"draws": {name: values.round(4).tolist() for name, values in draws.items()}}
 
 
 def asked(model: QSiT, others: Sequence[dict[str, Any]], images: Path) -> dict[str, list[tuple[str, bool]]]:
