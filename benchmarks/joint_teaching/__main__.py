@@ -31,7 +31,7 @@ from qsit_plugin.training.config import read_config
 from qsit_plugin.training.nano.human import rated as databases
 from qsit_plugin.training.requirements import versions
 
-from .arms import arms_of, done, run_arms, seeds_for, test_arms
+from .arms import arms_of, done, look_at_test, run_arms, seeds_for
 from .bases import LAYERS, make_base
 from .claims import page
 from .data import THIN, Sizes, linked, write_asked, write_training
@@ -104,7 +104,7 @@ def test(args: argparse.Namespace, sizes: Sizes, say: Callable[[str], None]) -> 
         write_asked(args.rated, args.unseen, args.work, "test", sizes)
     twins = {photo.path.name for photo in databases.read(args.rated) if photo.twin}
     tested = args.results.with_name("test.jsonl")
-    test_arms(args.results, args.work / "arms", args.work / "test", args.work / "images", twins, tested, say)
+    look_at_test(args.results, args.work / "arms", args.work / "test", args.work / "images", twins, tested, say)
     print("\n".join(page(done(tested), None, "Test parts")))
 
 

@@ -129,7 +129,7 @@ def line_of(found: dict[str, Any]) -> str:
     return ", ".join(f"{name} {found[name]['value']:.3f}" for name in names)
 
 
-def test_arms(
+def look_at_test(
     results: Path, output: Path, part: Path, images: Path, twins: set[str], tested: Path, say: Callable[[str], None]
 ) -> None:
     """Measure every kept model once on the test part, a line each in ``tested``; those that are there are not looked at

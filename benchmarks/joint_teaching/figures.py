@@ -48,10 +48,9 @@ def measure(model: QSiT, part: Path, images: Path, twins: Collection[str] = ()) 
     rows = [row for path in [*files, part / "choices.jsonl"] for row in read_rows(path)]
     others = [json.loads(line) for line in (part / "asked.jsonl").read_text(encoding="utf-8").splitlines()]
     answers = answer(model, rows, images)
-    values = {one.row.image: one for one in answers.rated}
-    mine = [one for one in values.values() if one.row.source != UNSEEN]
+    mine = [one for one in answers.rated if one.row.source != UNSEEN]
     alone = [one for one in mine if Path(str(one.row.image)).name not in twins]
-    away = [one for one in values.values() if one.row.source == UNSEEN]
+    away = [one for one in answers.rated if one.row.source == UNSEEN]
     weights = Weights([*(one.row.image for one in answers.rated), *(row["image"] for row in others)])
     rights = asked(model, others, images)
     rights["letters"] = [(one.question.image, one.right(answers.rule)) for one in answers.choices]

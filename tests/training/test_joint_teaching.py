@@ -1,5 +1,7 @@
 """The experiment of benchmarks/joint_teaching: arms, features that it keeps, questions, verdicts."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,19 +9,32 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.training.runs import require_training
+from tests.training.runs import rating, require_training
 
 require_training()
 
 import qsit_plugin  # noqa: E402
 from benchmarks.joint_teaching import claims  # noqa: E402
-from benchmarks.joint_teaching.arms import FEWEST, MOST, arms_of, seeds_for  # noqa: E402
+from benchmarks.joint_teaching.arms import (  # noqa: E402
+    FEWEST,
+    MOST,
+    Arm,
+    arms_of,
+    done,
+    look_at_test,
+    run_arms,
+    seeds_for,
+)
 from benchmarks.joint_teaching.data import asked_rows, distorted, rating_rows, taught_rows  # noqa: E402
 from benchmarks.joint_teaching.features import SHAPE, TileFeatures, cached_features  # noqa: E402
 from benchmarks.joint_teaching.figures import Weights, names_right  # noqa: E402
 from qsit_plugin.training.balance.noise import WEIGHTINGS  # noqa: E402
+from qsit_plugin.training.balance.settings import read_settings  # noqa: E402
+from qsit_plugin.training.config import read_config  # noqa: E402
+from qsit_plugin.training.data.rows import write_rows  # noqa: E402
 from qsit_plugin.training.levels import LevelScale  # noqa: E402
 from qsit_plugin.training.nano.human.rated import Rated  # noqa: E402
+from tests.training.balances import make_search, question  # noqa: E402
 
 # ---- arms ----
 
@@ -49,6 +64,65 @@ def test_a_clear_difference_of_the_light_model_asks_for_the_fewest_seeds_and_a_d
     assert seeds_for(ratio_with(0.2, 0.005))[0] == FEWEST
     count, why = seeds_for(ratio_with(0.001, 0.02))
     assert count == MOST and "5 seeds find such a difference in" in why
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, tuning):
+    """Settings of a tiny model, and a part with ratings of two sources, choices and questions."""
+    make_search(tmp_path, tuning)
+    part = tmp_path / "part"
+    part.mkdir()
+    for source in ("ss01", "livec"):
+        rows = [rating(f"{n}.png", mos, tuning.profile) for n, mos in enumerate((90.0, 50.0, 20.0, 70.0))]
+        write_rows(
+            part / f"{source}.jsonl",
+            [replace(row, source=source, quality=row.mos / 100, group=row.image) for row in rows],
+        )
+    write_rows(part / "choices.jsonl", [question(n, f"{n}.png") for n in range(3)])
+    asked = [{"image": f"{n}.png", "names": ["blur"], "yes": "Is it soft?", "no": "Is it loud?"} for n in range(2)]
+    asked.append({"image": "2.png", "names": [], "yes": None, "no": "Is it loud?"})
+    lines = [json.dumps(row | {"describe": "Describe the quality."}) for row in asked]
+    (part / "asked.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = read_settings(tmp_path / "search.yaml", [f"output={tmp_path / 'arms'}"])
+    return read_config(tmp_path / "light.yaml"), settings, part
+
+
+def test_arms_are_trained_and_measured_once_and_a_line_that_was_cut_off_is_measured_again(
+    experiment, tmp_path: Path
+) -> None:
+    config, settings, part = experiment
+    arms, results, said = (
+        [Arm("equal", (0.4, 0.3, 0.3), 6), Arm("scoring-own-rows", (1.0, 0.0, 0.0), 3)],
+        tmp_path / "r",
+        [],
+    )
+    run_arms(arms, [0], config, settings, part, results, said.append)
+    first = done(results)
+    assert [(run["arm"], run["seed"], run["samples"]) for run in first] == [("equal", 0, 6), ("scoring-own-rows", 0, 3)]
+    assert first[0]["subsets"].keys() == {"ss01"} and first[0]["livec"]["n"] == 4
+    trained = (tmp_path / "arms" / "6" / "trials.jsonl").read_bytes()
+    text = results.read_text(encoding="utf-8")
+    results.write_text(text[: text.index("\n") + 40], encoding="utf-8")  # a kill while the second line was written
+    run_arms(arms, [0], config, settings, part, results, said.append)
+    again = done(results)
+    assert [run["draws"] for run in again] == [run["draws"] for run in first]
+    assert (tmp_path / "arms" / "6" / "trials.jsonl").read_bytes() == trained
+    assert len([line for line in said if "trial" in line]) == 2
+
+
+def test_the_test_part_is_looked_at_once_and_its_twins_count_in_the_official_figure_alone(
+    experiment, tmp_path: Path
+) -> None:
+    config, settings, part = experiment
+    run_arms([Arm("equal", (0.4, 0.3, 0.3), 6)], [0], config, settings, part, tmp_path / "r", lambda line: None)
+    said: list[str] = []
+    for _ in range(2):
+        look_at_test(
+            tmp_path / "r", tmp_path / "arms", part, Path(config.images), {"0.png"}, tmp_path / "t", said.append
+        )
+    (run,) = done(tmp_path / "t")
+    assert len(said) == 1
+    assert run["subsets"]["ss01"]["n"] == 3 and run["official"]["n"] == 4
 
 
 # ---- kept features ----
