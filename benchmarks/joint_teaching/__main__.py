@@ -3,7 +3,7 @@
     python -m benchmarks.joint_teaching --rated BIQ2021 --unseen LIVEC --work FOLDER
 
 BIQ2021 and LIVEC are folders with ratings.csv and their images, see README.md. Everything that is needed is made in
-FOLDER (about 6 GB), in this order: rows, two base checkpoints, the search on the light model, the arms. What is
+FOLDER (about 7 GB), in this order: rows, two base checkpoints, the search on the light model, the arms. What is
 done is not done again, so the same command goes on after a stop. Results are appended to ``--results`` run by run.
 """
 
