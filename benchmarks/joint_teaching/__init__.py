@@ -1,0 +1,1 @@
+"""The paper's table in small, on real ratings: what joint teaching of scoring and interpreting is worth."""
