@@ -127,7 +127,7 @@ class Ours:
     def __init__(self, folder: str, device: str, dtype: torch.dtype):
         import qsit_plugin
 
-        self.model = qsit_plugin.load(folder, device=device, dtype=dtype)
+        self.model = qsit_plugin.load(folder, engine="torch", device=device, dtype=dtype)
         self.prompt = self.model.prompt(self.model.profile.question, self.model.profile.answer_prefix)
 
     def prepare(self, files: list[bytes], way: str) -> Any:

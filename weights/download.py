@@ -7,7 +7,7 @@ from pathlib import Path
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.weights.folder import check_folder
 
-PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]
+PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.onnx"]
 """What a checkpoint needs. Pickles and Python files are never fetched."""
 
 

@@ -125,6 +125,6 @@ def _figures(study: Study, result: Path) -> tuple[dict[str, Any], dict[str, list
     from .noise import reweighted
 
     base, adapter = (study.config.base, result) if result.name == "adapter" else (result, None)
-    model = qsit_plugin.load(base, adapter=adapter, device=study.config.device)
+    model = qsit_plugin.load(base, adapter=adapter, device=study.config.device, engine="torch")
     answers = answer(model, study.validation, study.images, images=study.settings.validation_limit)
     return figures_of(answers).to_dict(), reweighted(answers)

@@ -197,7 +197,7 @@ def take_weights(made: Learner, checkpoint: str | Path) -> None:
     """The weights of a checkpoint that this package wrote; the choice heads, which it has not, are learned again."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what nano says of its scores is not meant for those who train it
-        weights = qsit_plugin.load(checkpoint, device="cpu", dtype="float32").engine.hf.state_dict()
+        weights = qsit_plugin.load(checkpoint, engine="torch", device="cpu", dtype="float32").engine.hf.state_dict()
     made.model.load_state_dict(weights)
 
 
