@@ -99,7 +99,9 @@ class Batches(Numbered):
                 turns = [text.score_turn(score)] if only_score else text.turns_for(defects, score, rng)
                 texts.append(self._tokens(turns, rng))
         known = torch.tensor(scores, dtype=torch.float32)
-        return Batch(torch.stack(tiles), size, known, *pad(texts), torch.from_numpy(filed))
+        batch = Batch(torch.stack(tiles), size, known, *pad(texts))
+        batch.filed = torch.from_numpy(filed)
+        return batch
 
     def _size(self, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
         """A (width, height) that the tiling puts on this grid: exact, or enlarged to it, a small photo up to twice."""
