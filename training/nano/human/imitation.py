@@ -32,8 +32,8 @@ TARGETS = ((2, 4), (4, 6), (6, 6))
 """Which of the teacher's maps is predicted from the tower's which layer (counted from 1): strides 8, 16 and 32."""
 
 WEIGHTS = {"levels": 0.1, "order": 0.03}
-"""Of the losses beside those of maps and views: on the tower their gradients are three to ten times as long, and of four
-crops mostly noise."""
+"""Of the losses beside those of maps and views: on the tower their gradients are three to ten times as long, and of
+four crops mostly noise."""
 
 
 @dataclass(frozen=True)
