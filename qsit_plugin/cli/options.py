@@ -176,6 +176,8 @@ def headline(model: QSiT) -> str:
         return f"{running}: calibrated on {model.scope}"
     if model.profile.kind == "distortions":
         return f"{running}: knows {model.scope} only; for human-calibrated scores: --model qsit-mini"
+    if model.profile.kind == "mixed":
+        return f"{running}: scores follow {model.scope}; not for generated images: take --model qsit-mini"
     return f"{running}: scope {model.scope}"
 
 

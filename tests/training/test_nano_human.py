@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import qsit_plugin
+from qsit_plugin.training.nano import publish
 from qsit_plugin.training.nano.human import batches, imitation, measure, people, teacher
 from qsit_plugin.training.nano.human.efficientnet import EfficientNetLite0
 from qsit_plugin.training.nano.human.rated import Rated
@@ -129,3 +130,21 @@ def test_words_count_photos_by_the_level_of_their_score(tmp_path):
     found = measure.words(qsit_plugin.load("qsit-nano"), [tmp_path / "clean.png", tmp_path / "bad.png"])
     assert found["photos"] == 2 and found["poor or bad"] == 1
     assert found["of them nothing"] == 0
+
+
+def test_the_card_says_what_measure_found_on_the_test_parts():
+    found = {"rated": {"all": 0.8, "ss01": 0.9, "mean": 0.7}, "without twins": {"all": 0.7, "ss01": 0.85, "mean": 0.6}}
+    table = publish.people_table(found | {"unseen": 0.66})
+    assert "| BIQ2021, official test | 0.80 | 0.70 |" in table
+    assert "| its subset ss01 | 0.90 | 0.85 |" in table
+    assert "| **mean of its subsets** | 0.70 | 0.60 |" in table
+    assert "never trained on | 0.66 |" in table
+
+
+def test_the_card_counts_words_that_contradict_the_score_and_files_above_their_originals():
+    drops = {"mean drop": 0.012, "largest": 0.1}
+    faults = {"photos": 35, "JPEG 95 above lossless": 3, "WEBP 90 above lossless": 2}
+    words = {"photos": 2000, "poor or bad": 300, "of them nothing": 4, "excellent": 9, "of them strong": 1}
+    said = publish.faults_list({"faults": faults | {"black and white": drops, "framed": drops}, "words": words})
+    assert "Of 35 clean photos 3 score higher" in said and "2 as a WebP of 90" in said
+    assert "4 of the 300 scored poor or bad are said to show nothing; 1 of the 9 scored excellent" in said

@@ -67,8 +67,37 @@ def _row(name: str, row: dict[str, float]) -> str:
     return f"| {name} | {row['ladder']:.2f} | {100 * row['named']:.0f} % | {100 * row['yes_no']:.0f} % |"
 
 
-def publish(checkpoint: Path, figures: Path, out: Path | None = None) -> None:
-    """Write ``out``, by default ``weights/nano`` of this package, from a checkpoint and the figures of ``evaluate``."""
+def people_table(found: dict[str, Any]) -> str:
+    """Markdown: agreement with people, from what ``measure`` found on the test parts."""
+    asked, kept = found["rated"], found["without twins"]
+    rows = ["| rank correlation (SRCC) | all | without near twins |", "|---|---|---|"]
+    rows.append(f"| BIQ2021, official test | {asked['all']:.2f} | {kept['all']:.2f} |")
+    rows += [f"| its subset {name} | {asked[name]:.2f} | {kept[name]:.2f} |" for name in asked if name.startswith("ss")]
+    rows.append(f"| **mean of its subsets** | {asked['mean']:.2f} | {kept['mean']:.2f} |")
+    rows.append(f"| LIVE in the Wild, test half, never trained on | {found['unseen']:.2f} | |")
+    return "\n".join(rows)
+
+
+def faults_list(found: dict[str, Any]) -> str:
+    """Markdown: what ``measure`` counted beside the agreement."""
+    faults, words = found["faults"], found["words"]
+    count, grey, framed = faults["photos"], faults["black and white"], faults["framed"]
+    return "\n".join(
+        [
+            f"- Of {count} clean photos {faults['JPEG 95 above lossless']} score higher by more than .01 as a JPEG of "
+            f"quality 95, {faults['WEBP 90 above lossless']} as a WebP of 90.",
+            f"- In black and white the same photos score {grey['mean drop']:.3f} lower on average, {grey['largest']:.2f} "
+            f"at most; inside a wide black frame {framed['mean drop']:.3f} and {framed['largest']:.2f}.",
+            f"- Words against the number, on {words['photos']:,} photos of BIQ2021's test: {words['of them nothing']} of "
+            f"the {words['poor or bad']} scored poor or bad are said to show nothing; {words['of them strong']} of the "
+            f"{words['excellent']} scored excellent to show a strong distortion.",
+        ]
+    )
+
+
+def publish(checkpoint: Path, figures: Path, measured: Path, out: Path | None = None) -> None:
+    """Write ``out``, by default ``weights/nano`` of this package, from a checkpoint, the figures of ``evaluate`` and
+    those of ``measure`` on the test parts."""
     target = out or Path(str(files("qsit_plugin.weights"))) / "nano"
     size = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
     if size > LIMIT:
@@ -76,9 +105,10 @@ def publish(checkpoint: Path, figures: Path, out: Path | None = None) -> None:
     target.mkdir(parents=True, exist_ok=True)
     write_anew(checkpoint, target)
     write_goldens(target)
-    found = json.loads(figures.read_text(encoding="utf-8"))
+    found, people = (json.loads(file.read_text(encoding="utf-8")) for file in (figures, measured))
     words = json.loads((target / "config.json").read_text(encoding="utf-8"))["text_config"]["vocab_size"]
     values = {"FIGURES_TABLE": figures_table(found), "PHOTO_COUNT": found["photos"], "TOKEN_COUNT": words}
+    values |= {"PEOPLE_TABLE": people_table(people), "FAULTS_LIST": faults_list(people)}
     card = CARD.read_text(encoding="utf-8")
     for place, value in (values | {"WEIGHT_SIZE": f"{size / 1e6:.1f}"}).items():
         card = card.replace(place, str(value))
