@@ -87,17 +87,18 @@ def faults_list(found: dict[str, Any]) -> str:
             f"- Of {count} clean photos {faults['JPEG 95 above lossless']} score higher by more than .01 as a JPEG of "
             f"quality 95, {faults['WEBP 90 above lossless']} as a WebP of 90.",
             f"- In black and white the same photos score {grey['mean drop']:.3f} lower on average, "
-            f"{grey['largest']:.2f} at most; inside a wide black frame {framed['mean drop']:.3f} and {framed['largest']:.2f}.",
+            f"{grey['largest']:.2f} at most; inside a wide black frame {framed['mean drop']:.3f} and "
+            f"{framed['largest']:.2f}.",
             f"- Words against the number, on {words['photos']:,} photos of BIQ2021's test: "
-            f"{words['of them nothing']} of the {words['poor or bad']} scored poor or bad are said to show nothing; {words['of them strong']} of the "
-            f"{words['excellent']} scored excellent to show a strong distortion.",
+            f"{words['of them nothing']} of the {words['poor or bad']} scored poor or bad are said to show "
+            f"nothing; {words['of them strong']} of the {words['excellent']} scored excellent to show a strong distortion.",
         ]
     )
 
 
 def publish(checkpoint: Path, figures: Path, measured: Path, out: Path | None = None) -> None:
-    """Write ``out``, by default ``weights/nano`` of this package, from a checkpoint, the figures of ``evaluate`` and
-    those of ``measure`` on the test parts."""
+    """Write ``out``, by default ``weights/nano`` of this package, from a checkpoint, the figures of ``evaluate``
+    (``--figures``) and those of ``measure`` on the test parts (``--measured``)."""
     target = out or Path(str(files("qsit_plugin.weights"))) / "nano"
     size = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
     if size > LIMIT:
