@@ -91,14 +91,20 @@ def faults_list(found: dict[str, Any]) -> str:
             f"{framed['largest']:.2f}.",
             f"- Words against the number, on {words['photos']:,} photos of BIQ2021's test: "
             f"{words['of them nothing']} of the {words['poor or bad']} scored poor or bad are said to show "
-            f"nothing; {words['of them strong']} of the {words['excellent']} scored excellent to show a strong distortion.",
+            f"nothing; {words['of them strong']} of the {words['excellent']} scored excellent to show "
+            "a strong distortion.",
         ]
     )
 
 
-def publish(checkpoint: Path, figures: Path, measured: Path, out: Path | None = None) -> None:
-    """Write ``out``, by default ``weights/nano`` of this package, from a checkpoint, the figures of ``evaluate``
-    (``--figures``) and those of ``measure`` on the test parts (``--measured``)."""
+def publish(
+    checkpoint: Path,
+    figures: Path,
+    measured: Path,
+    out: Path | None = None,
+) -> None:
+    """Write ``out``, by default ``weights/nano`` of this package, from a checkpoint, the figures of ``evaluate`` and
+    those of ``measure`` on the test parts."""
     target = out or Path(str(files("qsit_plugin.weights"))) / "nano"
     size = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
     if size > LIMIT:
