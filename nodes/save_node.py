@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
 from qsit_plugin.nodes.files import append_rows, check_table, row, table_file
+from qsit_plugin.nodes.marks import filled
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.records import Record, fraction, values
 
@@ -34,7 +37,7 @@ class SaveWithScore(QSiTNode):
                     "filename_prefix",
                     default="qsit/%level%_%score%",
                     tooltip="Below the output folder. %score% and %level% are filled in, so %level%/ sorts into "
-                    "folders; ComfyUI's own marks such as %year% work too.",
+                    "folders. Marks of ComfyUI's Save Image work too: %date:yyyy-MM-dd%, %KSampler.seed%, %year%.",
                 ),
                 io.Float.Input(
                     "min_score",
@@ -62,12 +65,14 @@ class SaveWithScore(QSiTNode):
         table = table_file(output, csv_file) if csv_file.strip() else None
         if table is not None:
             check_table(table)  # before an image is saved
+        name, unknown = filled(filename_prefix, *cls.workflow(), datetime.now())
         saved, rows = [], []
-        for picture, number, record in zip(pictures, numbers, scores, strict=True):
+        for place, (picture, number, record) in enumerate(zip(pictures, numbers, scores, strict=True)):
             if number < min_score:
                 continue
-            name = filename_prefix.replace("%score%", f"{number:.3f}").replace("%level%", record["level"])
-            folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(name, output, *picture.size)
+            own = {"%score%": f"{number:.3f}", "%level%": record["level"], "%batch_num%": str(place)}
+            scored = reduce(lambda text, mark: text.replace(mark, own[mark]), own, name)
+            folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(scored, output, *picture.size)
             file = f"{stem}_{counter:05}_.png"
             picture.save(Path(folder, file), pnginfo=cls.metadata(record), compress_level=4)
             saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
@@ -76,7 +81,13 @@ class SaveWithScore(QSiTNode):
             for _ in append_rows(table, rows):
                 pass
         text = f"{len(saved)} of {len(pictures)} images saved"
+        text += "".join(f"\nno node or widget for {mark}: it stays in the name" for mark in unknown)
         return cls.show(text=text, records=rows, images=saved)
+
+    @classmethod
+    def workflow(cls) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The queued graph in API form, and the page's form of it; empty where there is none."""
+        return cls.hidden.prompt or {}, (cls.hidden.extra_pnginfo or {}).get("workflow") or {}
 
     @classmethod
     def metadata(cls, record: Record) -> PngInfo | None:

@@ -51,7 +51,7 @@ class Host:
     def register(self, node: Any) -> None:
         self.nodes.NODE_CLASS_MAPPINGS[node.GET_SCHEMA().node_id] = node
 
-    def run(self, prompt: dict[str, Any]) -> Result:
+    def run(self, prompt: dict[str, Any], extra_pnginfo: dict[str, Any] | None = None) -> Result:
         self.count += 1
         self.server.events = []
         number = f"prompt-{self.count}"
@@ -59,5 +59,5 @@ class Host:
         valid = asyncio.run(self.execution.validate_prompt(number, prompt, None))
         if not valid[0]:
             return Result(False, [], valid[3])
-        self.executor.execute(prompt, number, {"client_id": "test"}, valid[2])
+        self.executor.execute(prompt, number, {"client_id": "test", "extra_pnginfo": extra_pnginfo}, valid[2])
         return Result(self.executor.success, self.server.events, valid[3])

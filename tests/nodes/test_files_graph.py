@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -124,6 +125,25 @@ def test_saved_files_carry_their_score_in_name_metadata_and_table(host, output):
             assert json.loads(saved.text["qsit"]) == record
             assert (np.asarray(saved) == (image.numpy() * 255).round()).all()
     assert [image["filename"] for image in result.shown["save"]["images"]] == [r["path"][2:] for r in rows]
+
+
+def test_dates_and_values_of_other_nodes_go_into_the_names_and_an_unknown_mark_is_said(host, output):
+    prompt = saver(filename_prefix="%date:yyyy%/%QSiT_Score.aggregate%_%Renamed.k%_%None.x%_%score%")
+    prompt["rank"] = node("QSiT_Rank", k=7, order="best first", min_score=0.0)
+    workflow = {"nodes": [{"id": "rank", "properties": {"Node name for S&R": "Renamed"}}]}
+    result = host.run(prompt, {"workflow": workflow})
+    assert result.success
+    names = [image["filename"] for image in result.shown["save"]["images"]]
+    scores = [record["score"] for record in result.shown["score"]["qsit"]]
+    assert names == [f"mean_7_%None.x%_{score:.3f}_00001_.png" for score in scores]
+    assert {image["subfolder"] for image in result.shown["save"]["images"]} == {str(datetime.now().year)}
+    assert result.shown["save"]["text"][0].endswith("no node or widget for %None.x%: it stays in the name")
+
+
+def test_a_number_in_the_batch_goes_into_the_name_as_save_image_does_it(host, output):
+    result = host.run(saver(filename_prefix="t/%batch_num%"))
+    names = [image["filename"] for image in result.shown["save"]["images"]]
+    assert names == ["0_00001_.png", "1_00001_.png", "2_00001_.png"]
 
 
 def test_images_below_the_minimum_are_not_saved_and_a_table_is_optional(host, output):

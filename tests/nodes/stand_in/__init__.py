@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import os
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -55,11 +57,12 @@ class Host:
         self.mm.unload_all_models()
         gc.collect()
 
-    def run(self, prompt: dict[str, Any]) -> Result:
+    def run(self, prompt: dict[str, Any], extra_pnginfo: dict[str, Any] | None = None) -> Result:
         self.count += 1
         self.server.events = []
         self.mm.interrupted = False
-        executor = Executor(self.classes, self.server, copy.deepcopy(prompt), f"prompt-{self.count}", self.cache)
+        number, prompt = f"prompt-{self.count}", copy.deepcopy(prompt)
+        executor = Executor(self.classes, self.server, prompt, number, self.cache, extra_pnginfo)
         success = executor.run()
         return Result(success, self.server.events, executor.invalid)
 
@@ -85,14 +88,19 @@ def _folder_paths(base: Path) -> dict[str, Any]:
             paths.insert(0 if is_default else len(paths), full_folder_path)
 
     def get_save_image_path(filename_prefix, output_dir, image_width=0, image_height=0):
-        folder = (Path(output_dir) / filename_prefix).parent.resolve()
-        if not folder.is_relative_to(Path(output_dir).resolve()):
+        now = time.localtime()
+        values = {"width": image_width, "height": image_height, "year": now.tm_year, "month": f"{now.tm_mon:02}"}
+        for name, value in values.items():
+            filename_prefix = filename_prefix.replace(f"%{name}%", str(value))
+        subfolder, name = os.path.split(os.path.normpath(filename_prefix))
+        folder = Path(output_dir, subfolder)
+        if not folder.resolve().is_relative_to(Path(output_dir).resolve()):
             raise Exception("Saving image outside the output folder is not allowed.")
         folder.mkdir(parents=True, exist_ok=True)
-        name = Path(filename_prefix).name
-        taken = [int(p.name[len(name) + 1 :].split("_")[0]) for p in folder.glob(f"{name}_*_*")]
-        subfolder = folder.relative_to(Path(output_dir).resolve()).as_posix()
-        return str(folder), name, max(taken, default=0) + 1, "" if subfolder == "." else subfolder, filename_prefix
+        rests = [path.name[len(name) + 1 :] for path in folder.iterdir() if path.name.startswith(f"{name}_")]
+        numbers = [rest.split(".")[0].split("_")[0] for rest in rests]
+        counter = max((int(n) for n in numbers if n.isdigit()), default=0) + 1
+        return str(folder), name, counter, subfolder, filename_prefix
 
     return {
         "models_dir": str(base / "models"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +23,15 @@ class Context(NamedTuple):
 
 class Executor:
     def __init__(
-        self, classes: dict[str, Any], server: Any, prompt: dict[str, Any], number: str, cache: dict[Any, Any]
+        self,
+        classes: dict[str, Any],
+        server: Any,
+        prompt: dict[str, Any],
+        number: str,
+        cache: dict[Any, Any],
+        extra_pnginfo: dict[str, Any] | None = None,
     ):
+        self.hidden = SimpleNamespace(prompt=prompt, extra_pnginfo=extra_pnginfo)
         self.classes, self.server, self.prompt, self.number, self.cache = classes, server, prompt, number, cache
         self.done: dict[str, tuple[list[list[Any]], Any]] = {}
         self.invalid: dict[str, list[str]] = {}
@@ -134,6 +142,10 @@ class Executor:
         uis = [ui for _, ui in results if ui is not None]
         return slots, {k: [v for ui in uis for v in ui[k]] for k in uis[0]} if uis else None
 
+    def clone(self, cls: Any) -> Any:
+        """What ComfyUI runs in place of the class; output nodes get the prompt without asking for it."""
+        return type(cls.__name__, (cls,), {"hidden": self.hidden} if cls.SCHEMA.is_output_node else {})
+
     def call(self, cls: Any, node: str, index: int, given: dict[str, list[Any]]) -> tuple[tuple[Any, ...], Any]:
         inputs = {n: v[index if index < len(v) else -1] for n, v in given.items()}
         blockers = [v for v in inputs.values() if isinstance(v, ExecutionBlocker)]
@@ -145,7 +157,7 @@ class Executor:
         token = CURRENT.set(Context(self.number, node, index))
         try:
             with torch.inference_mode():
-                result = cls.execute(**inputs)
+                result = self.clone(cls).execute(**inputs)
         finally:
             CURRENT.reset(token)
         if len(result.args) != len(cls.SCHEMA.outputs):
