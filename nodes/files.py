@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ from qsit_plugin.images.formats import SUFFIXES, suffix
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.records import Record
 from qsit_plugin.protocol import LEVELS
+from qsit_plugin.row_file import why
 from qsit_plugin.scores import flat, score_row
+
+NAME_BYTES = 240
+"""A name has 255 bytes on most disks; number and suffix need the rest."""
 
 COLUMNS = (
     "path", "score", "level", *LEVELS, "std", "width", "height", "model", "fingerprint", "dtype", "mode", "scope",
@@ -26,10 +30,37 @@ WITHOUT_FINGERPRINT = tuple(name for name in COLUMNS if name not in ("fingerprin
 def below(root: str | Path, name: str, what: str) -> Path:
     """``root / name``. Raises InputError where that lies outside of root, by ``..``, a drive or a link."""
     root = Path(root).resolve()
-    path = (root / name.strip()).resolve()
+    try:
+        path = (root / name.strip()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link that loops, a NUL
+        raise InputError(f"{what} {name!r} cannot be followed: {error}") from error
     if not path.is_relative_to(root):
         raise InputError(f"{what} must stay inside {root.name}/, got {name!r}")
     return path
+
+
+def check_prefix(root: str | Path, prefix: str) -> None:
+    """Raise InputError for the prefix of a file's name that lies outside of root, is empty, or too long for a disk."""
+    if os.path.normpath(prefix.strip() or ".").endswith("."):
+        raise InputError(
+            f"filename_prefix makes no name, got {prefix!r}; end it with one, such as qsit/%level%_%score%"
+        )
+    below(root, prefix, "filename_prefix")
+    for part in Path(prefix).parts:
+        if len(part.encode("utf-8", "surrogatepass")) > NAME_BYTES:
+            raise InputError(f"filename_prefix makes a name of over {NAME_BYTES} bytes ({part[:40]}...); shorten it")
+
+
+def write_new(path: Path, content: bytes, state: str) -> None:
+    """Write a file that is not there yet, whole or not at all; ``state`` is told where that fails, by InputError."""
+    try:
+        with path.open("xb") as stream:
+            stream.write(content)
+    except FileExistsError as error:
+        raise InputError(f"{path.name} is there already; {state}") from error
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path.name}: {why(error)}; {state}") from error
 
 
 def image_files(folder: Path, recursive: bool) -> list[Path]:
@@ -48,7 +79,10 @@ def table_file(root: str | Path, name: str) -> Path:
     path = below(root, name, "the csv file")
     if path.suffix.lower() != ".csv":
         raise InputError(f"the table's name must end in .csv, got {name!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"no folder can be made for the csv file {name!r}: {why(error)}; give another name") from error
     return path
 
 
@@ -57,16 +91,24 @@ def rows_in(path: Path) -> list[dict[str, str]]:
     check_table(path)
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path.name} is no table in UTF-8; give another name for the csv file") from error
 
 
 def check_table(path: Path) -> None:
-    """Raise InputError for a table that rows cannot be added to: another kind, or one of an older version."""
+    """Raise InputError for a table that rows cannot be added to: another kind, one of an older version, or locked."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8", newline="") as stream:
-        header = tuple(next(csv.reader(stream), COLUMNS))
+    try:
+        with path.open("r+", encoding="utf-8", newline="") as stream:  # to write, which a spreadsheet may forbid
+            header = tuple(next(csv.reader(stream), COLUMNS))
+    except OSError as error:
+        raise InputError(f"cannot write to {path.name}: {why(error)}; give another name for the csv file") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path.name} is no table in UTF-8; give another name for the csv file") from error
     if header == WITHOUT_FINGERPRINT:
         raise InputError(
             f"{path.name} was begun by an older version of this package: its rows do not say which weights they were "
@@ -77,8 +119,8 @@ def check_table(path: Path) -> None:
         raise InputError(f"{path.name} is another kind of table; give another name for the csv file")
 
 
-def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[None]:
-    """Append rows one by one, each on disk before the next is asked for; a new file gets a header."""
+def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Append rows and give them back, each on disk before the next is asked for; a new file gets a header."""
     check_table(path)
     new = not path.exists() or path.stat().st_size == 0
     with path.open("a", encoding="utf-8", newline="") as stream:
@@ -88,7 +130,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[None]
         for row in rows:
             writer.writerow(row)
             stream.flush()
-            yield
+            yield row
 
 
 def row(path: str, record: Record) -> dict[str, Any]:

@@ -160,6 +160,82 @@ def test_a_table_elsewhere_is_one_error_and_nothing_is_saved(host, output, chang
     assert list(output.rglob("*.png")) == []
 
 
+def texts_in(path):
+    with Image.open(path) as saved:
+        if path.suffix == ".png":
+            return {key: json.loads(text) for key, text in saved.text.items()}
+        tags = {tag: text for tag, text in saved.getexif().items() if isinstance(text, str)}
+        assert tags[0x0110].startswith("prompt:")
+        return {key: json.loads(text) for key, text in (text.split(":", 1) for text in tags.values())}
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("WebP", ".webp"), ("JPEG", ".jpg")])
+def test_every_format_carries_the_workflow_and_the_score(host, output, kind, suffix):
+    workflow = {"nodes": [{"id": 1}], "name": "h\u00e9"}
+    result = host.run(saver(format=kind, quality=100), {"workflow": workflow})
+    images = result.shown["save"]["images"]
+    assert len(images) == 3 and all(image["filename"].endswith(f"_00001_{suffix}") for image in images)
+    for picture, image, record in zip(PICTURES, images, result.shown["score"]["qsit"], strict=True):
+        path = output / image["subfolder"] / image["filename"]
+        found = texts_in(path)
+        assert found["prompt"]["save"]["class_type"] == "QSiT_SaveWithScore"
+        assert (found["workflow"], found["qsit"]) == (workflow, record)
+        with Image.open(path) as saved:
+            assert saved.format == kind.upper()
+            difference = np.abs(np.asarray(saved.convert("RGB")).astype(int) - (picture.numpy() * 255).round())
+            assert difference.max() == 0 if kind != "JPEG" else difference.mean() < 3
+
+
+def test_lower_quality_makes_smaller_files(host, output):
+    for kind in ("WebP", "JPEG"):
+        sizes = []
+        for quality in (20, 90):
+            result = host.run(saver(format=kind, quality=quality, filename_prefix=f"q/{kind}{quality}"))
+            sizes.append((output / "q" / result.shown["save"]["images"][0]["filename"]).stat().st_size)
+        assert sizes[0] < sizes[1]
+
+
+def test_a_workflow_too_long_for_a_jpeg_is_left_out_and_the_text_says_so(host, output):
+    result = host.run(saver(format="JPEG"), {"workflow": {"note": "x" * 70_000}})
+    (image, *_) = result.shown["save"]["images"]
+    assert set(texts_in(output / image["subfolder"] / image["filename"])) == {"prompt", "qsit"}
+    assert "workflow left out: a JPEG holds 64 kB" in result.shown["save"]["text"][0]
+
+
+@pytest.mark.parametrize("prefix", ["", "  ", ".", "./", "a/.."])
+def test_a_prefix_that_makes_no_name_is_one_error_and_no_hidden_file_is_saved(host, output, prefix):
+    (error,) = host.run(saver(filename_prefix=prefix)).errors
+    assert error["node_type"] == "QSiT_SaveWithScore" and "makes no name" in error["exception_message"]
+    assert [path for path in output.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"filename_prefix": "../x"}, "filename_prefix must stay inside output/"),
+        ({"filename_prefix": "a" * 300}, "shorten it"),
+        ({"csv_file": "t/folder.csv"}, "cannot write to folder.csv"),
+        ({"csv_file": "t/latin.csv"}, "no table in UTF-8"),
+        ({"csv_file": "t/file/x.csv"}, "no folder can be made"),
+    ],
+)
+def test_what_cannot_be_written_is_one_error_nothing_is_saved_and_other_branches_finish(host, output, changes, message):
+    (output / "t" / "folder.csv").mkdir(parents=True)
+    (output / "t" / "latin.csv").write_bytes("pfad,größe\n".encode("latin-1"))
+    (output / "t" / "file").write_bytes(b"")
+    result = host.run(saver(**changes) | {"sheet": node("QSiT_Overlay", position="top"), "k": keep(["sheet", 0], "o")})
+    (error,) = result.errors
+    assert error["node_type"] == "QSiT_SaveWithScore" and message in error["exception_message"]
+    assert list(output.rglob("*.png")) == [] and len(arrived("o")) == 1
+
+
+def test_a_graph_from_before_format_and_quality_saves_png(host, output):
+    prompt = saver()
+    assert not {"format", "quality"} & prompt["save"]["inputs"].keys()
+    assert host.run(prompt).success
+    assert len(list(output.rglob("*_00001_.png"))) == 3
+
+
 def test_of_a_list_the_good_items_are_saved_although_one_is_broken(host, output):
     prompt = saver()
     prompt["images"] = give("images", [PICTURES[:1], torch.full((1, 32, 32, 3), float("nan")), PICTURES[2:]])
