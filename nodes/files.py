@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from qsit_plugin.images.formats import SUFFIXES, suffix
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.records import Record
 from qsit_plugin.protocol import LEVELS
-from qsit_plugin.row_file import why
+from qsit_plugin.row_file import replacing, why
 from qsit_plugin.scores import flat, score_row
 
 NAME_BYTES = 240
@@ -20,10 +21,12 @@ NAME_BYTES = 240
 
 COLUMNS = (
     "path", "score", "level", *LEVELS, "std", "width", "height", "model", "fingerprint", "dtype", "mode", "scope",
-    "scope_kind", "error",
+    "scope_kind", "error", "size", "mtime_ns",
 )  # fmt: skip
-"""The header of a table: that of ``qsit score`` without level_mass and profile."""
-WITHOUT_FINGERPRINT = tuple(name for name in COLUMNS if name not in ("fingerprint", "scope_kind"))
+"""The header of a table: that of ``qsit score`` without level_mass and profile, and the state of the file."""
+WITHOUT_STATE = COLUMNS[:-2]
+"""The header before rows said of which state of the file they are; rows can still be added."""
+WITHOUT_FINGERPRINT = tuple(name for name in WITHOUT_STATE if name not in ("fingerprint", "scope_kind"))
 """The header before rows said which weights they are of."""
 
 
@@ -63,15 +66,43 @@ def write_new(path: Path, content: bytes, state: str) -> None:
         raise InputError(f"cannot write {path.name}: {why(error)}; {state}") from error
 
 
-def image_files(folder: Path, recursive: bool) -> list[Path]:
-    """Image files of a folder by their suffix, sorted; hidden ones are left out. Raises InputError for no folder."""
+@dataclass(frozen=True)
+class Found:
+    """Image files of a folder, sorted, and the number of links among them that were left out."""
+
+    files: list[Path]
+    links_left_out: int
+
+
+def image_files(root: Path, folder: Path, recursive: bool) -> Found:
+    """Image files of a folder by their suffix; hidden ones are left out. Raises InputError for no folder.
+
+    Links to folders are not followed. Of links to files those are left out that lead out of root, nowhere or in a loop.
+    """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; give one that exists below ComfyUI's input or output folder")
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         found += [Path(place, n) for n in names if suffix(n) in SUFFIXES and not n.startswith(".")]
-    return sorted(found)
+    files = sorted(path for path in found if not path.is_symlink() or _leads_below(root, path))
+    return Found(files, len(found) - len(files))
+
+
+def _leads_below(root: Path, link: Path) -> bool:
+    try:
+        return link.resolve(strict=True).is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # leads nowhere, or in a loop
+        return False
+
+
+def state_of(path: Path) -> dict[str, int | str]:
+    """``size`` and ``mtime_ns`` of a file, for its row; empty where the file has gone."""
+    try:
+        about = path.stat()
+    except OSError:
+        return {"size": "", "mtime_ns": ""}
+    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns}
 
 
 def table_file(root: str | Path, name: str) -> Path:
@@ -103,8 +134,8 @@ def check_table(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with path.open("r+", encoding="utf-8", newline="") as stream:  # to write, which a spreadsheet may forbid
-            header = tuple(next(csv.reader(stream), COLUMNS))
+        with path.open("r+"):  # to write, which a spreadsheet that has it open may forbid
+            header = columns_of(path)
     except OSError as error:
         raise InputError(f"cannot write to {path.name}: {why(error)}; give another name for the csv file") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -115,7 +146,7 @@ def check_table(path: Path) -> None:
             "scored with (column fingerprint), and new ones are not mixed with them. Give another name for the csv "
             "file, or move this one away, and the images are scored again"
         )
-    if header != COLUMNS:
+    if header not in (COLUMNS, WITHOUT_STATE):
         raise InputError(f"{path.name} is another kind of table; give another name for the csv file")
 
 
@@ -123,14 +154,32 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str
     """Append rows and give them back, each on disk before the next is asked for; a new file gets a header."""
     check_table(path)
     new = not path.exists() or path.stat().st_size == 0
+    columns = COLUMNS if new else columns_of(path)
     with path.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
         if new:
             writer.writeheader()
         for row in rows:
             writer.writerow(row)
             stream.flush()
             yield row
+
+
+def rewrite(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put a table with these rows and today's header in the place of the one that is there, whole or not at all."""
+    try:
+        with replacing(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise InputError(f"cannot write to {path.name}: {why(error)}; give another name for the csv file") from error
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """The header of a table; today's where the file is empty."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return tuple(next(csv.reader(stream), COLUMNS))
 
 
 def row(path: str, record: Record) -> dict[str, Any]:

@@ -12,7 +12,18 @@ from comfy_api.latest import io
 from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode
 from qsit_plugin.nodes.errors import InputError
-from qsit_plugin.nodes.files import append_rows, below, image_files, row, rows_in, table_file
+from qsit_plugin.nodes.files import (
+    COLUMNS,
+    append_rows,
+    below,
+    columns_of,
+    image_files,
+    rewrite,
+    row,
+    rows_in,
+    state_of,
+    table_file,
+)
 
 SOURCES = ("input", "output")
 
@@ -37,7 +48,8 @@ class ScoreFolder(QSiTNode):
                 io.String.Input(
                     "csv_file",
                     default="qsit/folder.csv",
-                    tooltip="The table, below the output folder. Files that stand in it already are not scored again.",
+                    tooltip="The table, below the output folder. Files that stand in it unchanged are not scored "
+                    "again.",
                 ),
             ],
             outputs=[
@@ -52,40 +64,59 @@ class ScoreFolder(QSiTNode):
     def fingerprint_inputs(cls, source: str, folder: str, recursive: bool, csv_file: str, **inputs: Any) -> Any:
         """Runs again when a file was added, removed or changed, or the table is gone."""
         try:
-            files = image_files(below(_root(source), folder, "folder"), recursive)
+            files = image_files(_root(source), below(_root(source), folder, "folder"), recursive).files
             there = table_file(folder_paths.get_output_directory(), csv_file).exists()
         except BAD_INPUT:
             return super().fingerprint_inputs()
-        seen = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+        seen = [(str(path), *state_of(path).values()) for path in files]
         return [super().fingerprint_inputs(), there, seen]
 
     @classmethod
     def run(cls, model: Any, source: str, folder: str, recursive: bool, csv_file: str) -> io.NodeOutput:
         root = _root(source)
-        files = image_files(below(root, folder, "folder"), recursive)
+        found = image_files(root, below(root, folder, "folder"), recursive)
+        files = found.files
         if not files:
             raise InputError(f"no images in {source}/{folder}")
         table = table_file(folder_paths.get_output_directory(), csv_file)
         about = {"model": model.model.name, "fingerprint": model.model.fingerprint}
-        done = {r["path"] for r in rows_in(table) if not r["error"] and about.items() <= r.items()}
         names = {path: path.relative_to(root).as_posix() for path in files}
-        todo = [path for path in files if names[path] not in done]
+        states = {path: state_of(path) for path in files}
+        there = rows_in(table)
+        done = {
+            (r["path"], r.get("size"), r.get("mtime_ns"))
+            for r in there
+            if not r["error"] and about.items() <= r.items()
+        }
+        todo = [path for path in files if (names[path], *map(str, states[path].values())) not in done]
+        again = {names[path] for path in todo}
+        left = [r for r in there if r["path"] not in again or not about.items() <= r.items()]
+        scored_before = sum(not r["error"] for r in there) - sum(not r["error"] for r in left)
+        # One row a file and model: those that are scored again are taken out first.
+        if len(left) < len(there) or (table.exists() and columns_of(table) != COLUMNS):
+            rewrite(table, left)
         failures: list[str] = []
 
         def rows() -> Iterator[dict[str, Any]]:
             for path, score in zip(todo, model.file_scores(todo), strict=True):
                 if isinstance(score, ImageError):
                     failures.append(f"{names[path]}: {score.reason}")
-                    yield {"path": names[path], **about, "error": score.reason}
+                    yield {"path": names[path], **about, "error": score.reason, **states[path]}
                 else:
-                    yield row(names[path], score.to_dict())
+                    yield row(names[path], score.to_dict()) | states[path]
 
         for _ in append_rows(table, rows()):
             pass
         n_scored = len(todo) - len(failures)
-        text = "\n".join(
-            [f"{n_scored} scored, {len(failures)} failed, {len(files) - len(todo)} were in the table", *failures]
-        )
+        lines = [f"{n_scored} scored, {len(failures)} failed, {len(files) - len(todo)} were in the table", *failures]
+        if scored_before:
+            lines.insert(
+                1,
+                f"{scored_before} of them scored again: the file changed, or its row did not say of which state it is",
+            )
+        if found.links_left_out:
+            lines.append(f"{found.links_left_out} links left out: they lead out of the {source} folder, or nowhere")
+        text = "\n".join(lines)
         records = [{"scored": n_scored, "failed": len(failures), "csv": str(table)}]
         return cls.show(str(table), n_scored, len(failures), text, text=text, records=records)
 

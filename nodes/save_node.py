@@ -13,7 +13,7 @@ from comfy_api.latest import io
 
 from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
 from qsit_plugin.nodes.encoding import SUFFIXES, check_side, encoded
-from qsit_plugin.nodes.files import append_rows, check_prefix, check_table, row, table_file, write_new
+from qsit_plugin.nodes.files import append_rows, check_prefix, check_table, row, state_of, table_file, write_new
 from qsit_plugin.nodes.marks import filled
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.records import Record, fraction, values
@@ -114,7 +114,7 @@ class SaveWithScore(QSiTNode):
                 file = f"{stem}_{counter:05}_{SUFFIXES[format]}"
                 write_new(Path(folder, file), content, f"{len(saved)} of {len(kept)} images are saved")
                 saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
-                yield row(Path(subfolder, file).as_posix(), scores[i])
+                yield row(Path(subfolder, file).as_posix(), scores[i]) | state_of(Path(folder, file))
 
         records = list(rows()) if table is None else list(append_rows(table, rows()))
         text = "\n".join([f"{len(saved)} of {len(pictures)} images saved", *notes])

@@ -42,6 +42,9 @@ def test_a_foreign_table_is_not_written_to(tmp_path):
 
 OLDER = "path,score,level,excellent,good,fair,poor,bad,std,width,height,model,dtype,mode,scope,error\n"
 
+WITHOUT_STATE = "path score level excellent good fair poor bad std width height model fingerprint dtype mode scope"
+WITHOUT_STATE = (*WITHOUT_STATE.split(), "scope_kind", "error")
+
 
 def test_a_table_of_an_older_version_is_not_added_to_and_the_cure_is_named(tmp_path):
     (tmp_path / "x.csv").write_text(OLDER + "a.png,0.5" + "," * 14 + "\n", encoding="utf-8")
@@ -286,7 +289,86 @@ def test_a_folder_becomes_a_table_and_the_next_run_adds_only_what_is_new(host, p
     assert arrived("n_scored") == [2, 1]
     assert [row["path"] for row in table(output / "f.csv")][3:] == ["photos/c.png"]
     assert len(rows_in(output / "f.csv")) == 4
+    assert {row["size"] for row in rows_in(output / "f.csv") if row["path"] == "photos/c.png"} == {
+        str((photos / "c.png").stat().st_size)
+    }
     assert {row["fingerprint"] for row in rows_in(output / "f.csv")} == {nano.fingerprint}
+
+
+def test_a_file_that_was_replaced_is_scored_again_and_has_one_row(host, photos, output, nano):
+    assert host.run(folder_graph()).success
+    before = {row["path"]: row for row in table(output / "f.csv")}
+    shutil.copy(photos / "deep" / "b.png", photos / "a.png")
+    assert host.run(folder_graph()).success
+    rows = table(output / "f.csv")
+    assert sorted(row["path"] for row in rows) == ["photos/a.png", "photos/broken.png", "photos/deep/b.png"]
+    after = {row["path"]: row for row in rows}
+    assert float(after["photos/a.png"]["score"]) == pytest.approx(nano.score(photos / "a.png").value, abs=1e-5)
+    assert after["photos/a.png"]["score"] != before["photos/a.png"]["score"]
+    assert after["photos/deep/b.png"] == before["photos/deep/b.png"]
+    assert arrived("report")[1].splitlines()[:2] == [
+        "1 scored, 1 failed, 1 were in the table",
+        "1 of them scored again: the file changed, or its row did not say of which state it is",
+    ]
+
+
+def test_unreadable_files_keep_one_row_however_often_the_folder_is_scored(host, photos, output):
+    for number in range(2):
+        (photos / f"more{number}.png").write_bytes(b"not a png")
+    for _ in range(4):
+        assert host.run(folder_graph()).success
+        (output / "f.csv").touch()
+        (photos / "a.png").touch()
+    paths = [row["path"] for row in table(output / "f.csv")]
+    assert len(paths) == len(set(paths)) == 5
+    assert arrived("n_failed") == [3] * 4
+
+
+def test_a_table_from_before_rows_had_size_and_time_is_continued_and_its_files_are_scored_once_more(
+    host, photos, output
+):
+    (photos / "broken.png").unlink()
+    assert host.run(folder_graph()).success
+    rows = table(output / "f.csv")
+    foreign = rows[0] | {"path": "gone.png"}
+    with (output / "f.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, WITHOUT_STATE, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([*rows, foreign])
+    host.fresh()
+    assert host.run(folder_graph()).success
+    assert host.run(saver(csv_file="f.csv")).success
+    found = table(output / "f.csv")
+    assert [row["path"] for row in found][:3] == ["gone.png", "photos/a.png", "photos/deep/b.png"]
+    assert found[0]["size"] == "" and all(row["size"] for row in found[1:])
+    assert arrived("n_scored") == [2, 2]
+
+
+def test_saved_images_are_added_to_a_table_from_before_rows_had_size_and_time(host, output):
+    (output / "t").mkdir()
+    (output / "t" / "scores.csv").write_text(",".join(WITHOUT_STATE) + "\n", encoding="utf-8")
+    assert host.run(saver()).success
+    rows = table(output / "t" / "scores.csv")
+    assert len(rows) == 3 and tuple(rows[0]) == WITHOUT_STATE and None not in rows[0]
+
+
+def test_links_out_of_the_folder_or_in_a_loop_are_left_out_and_counted(host, photos, output, tmp_path):
+    shutil.copy(photos / "a.png", tmp_path / "secret.png")
+    (photos / "outside.png").symlink_to(tmp_path / "secret.png")
+    (photos / "loop.png").symlink_to(photos / "loop.png")
+    (photos / "inside.png").symlink_to(photos / "a.png")
+    result = host.run(folder_graph())
+    assert result.success and not result.errors
+    assert {row["path"] for row in table(output / "f.csv")} == {
+        "photos/a.png", "photos/deep/b.png", "photos/broken.png", "photos/inside.png"
+    }  # fmt: skip
+    assert arrived("report")[0].endswith("2 links left out: they lead out of the input folder, or nowhere")
+
+
+def test_a_folder_that_is_a_link_in_a_loop_is_one_error(host, photos):
+    (photos / "ring").symlink_to(photos / "ring")
+    (error,) = host.run(folder_graph(folder="photos/ring")).errors
+    assert "photos/ring" in error["exception_message"].replace("\\", "/")
 
 
 def test_files_that_other_weights_of_the_same_name_have_scored_are_scored_again(host, photos, output):
