@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, schema
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.protocol import ATTRIBUTES
 
@@ -14,7 +14,8 @@ from qsit_plugin.protocol import ATTRIBUTES
 class Attributes(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["sharpness", "blur", "noise", "exposure", "contrast", "jpeg artifacts", "iqa"],
             node_id="QSiT_Attributes",
             display_name="Q-SiT Attributes",
             category=CATEGORY,

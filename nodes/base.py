@@ -6,6 +6,7 @@ depends on it is blocked: other branches of the workflow still finish.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,14 @@ QSiTScores = io.Custom("QSIT_SCORES")
 BAD_INPUT = (InputError, ImageError, ContextError, WeightsError)
 """Raised by ``run`` and shown to the user. An overflow of float16 is a WeightsError that says what to choose."""
 log = logging.getLogger("qsit_plugin")
+
+
+def schema(*, search_aliases: list[str], **about: Any) -> io.Schema:
+    """An io.Schema, with the words under which the node is found too where this version of ComfyUI has them."""
+    if "search_aliases" in inspect.signature(io.Schema).parameters:  # 0.33 has them, 0.3.64 would refuse the pack
+        about["search_aliases"] = search_aliases
+    return io.Schema(**about)
+
 
 _refusals: dict[str, int] = {}
 """Refusals by node of the workflow. Part of the cache key, so that a refusal is never taken from the cache."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, schema
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.pictures import pictures_of
 
@@ -15,7 +15,8 @@ from qsit_plugin.nodes.pictures import pictures_of
 class Compare(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["better image", "a/b", "ab test", "image quality", "iqa"],
             node_id="QSiT_Compare",
             display_name="Q-SiT Compare",
             category=CATEGORY,

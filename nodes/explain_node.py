@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, schema
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.questions import OWN, PRESETS, question_for
@@ -15,7 +15,8 @@ from qsit_plugin.nodes.questions import OWN, PRESETS, question_for
 class Explain(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["describe image", "caption", "image quality", "what is wrong", "iqa"],
             node_id="QSiT_Explain",
             display_name="Q-SiT Explain",
             category=CATEGORY,

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, QSiTScores
+from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.candidates import IF_NONE, NAMES, chosen, next_wanted
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.pictures import pictures_of
@@ -18,7 +18,8 @@ from qsit_plugin.nodes.records import Record, fraction
 class FirstGoodEnough(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["retry", "try again", "best of n", "until good", "best image"],
             node_id="QSiT_FirstGoodEnough",
             display_name="Q-SiT First Good Enough",
             category=CATEGORY,

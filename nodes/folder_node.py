@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from qsit_plugin.images.reading import ImageError
-from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, schema
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.files import (
     COLUMNS,
@@ -31,7 +31,8 @@ SOURCES = ("input", "output")
 class ScoreFolder(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["curate", "data set", "batch score", "rating", "filter files", "iqa"],
             node_id="QSiT_ScoreFolder",
             display_name="Q-SiT Score Folder",
             category=CATEGORY,

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.carry import check_latents, check_masks, some_images, some_latents, some_masks
 from qsit_plugin.nodes.gate import MODES, judge, summary
 from qsit_plugin.nodes.pictures import check_batch
@@ -20,7 +20,8 @@ SILENT, SAY = "stop silently", "stop and say so"
 class Gate(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["filter", "filter images", "quality filter", "threshold", "switch", "reject"],
             node_id="QSiT_Gate",
             display_name="Q-SiT Gate",
             category=CATEGORY,

@@ -9,7 +9,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from qsit_plugin.errors import WeightsError
-from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, schema
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.folders import EMBEDDED, choices, found_models
 from qsit_plugin.protocol import ProfileError
@@ -23,7 +23,8 @@ DOWNLOADS = ["never", "if missing"]
 class LoadModel(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["aesthetic model", "iqa model", "image quality model"],
             node_id="QSiT_LoadModel",
             display_name="Load Q-SiT Model",
             category=CATEGORY,

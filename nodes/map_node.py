@@ -8,7 +8,7 @@ import numpy as np
 from comfy_api.latest import io
 from PIL import Image
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, schema
 from qsit_plugin.nodes.drawing import colors_of
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.pictures import batch_of, pictures_of
@@ -17,7 +17,8 @@ from qsit_plugin.nodes.pictures import batch_of, pictures_of
 class QualityMap(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["heatmap", "blur map", "local quality", "iqa"],
             node_id="QSiT_QualityMap",
             display_name="Q-SiT Quality Map",
             category=CATEGORY,

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.drawing import with_bar
 from qsit_plugin.nodes.pictures import batch_of, pictures_of
 from qsit_plugin.nodes.records import report, values
@@ -15,7 +15,8 @@ from qsit_plugin.nodes.records import report, values
 class Overlay(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["draw score", "annotate", "label image"],
             node_id="QSiT_Overlay",
             display_name="Q-SiT Overlay",
             category=CATEGORY,

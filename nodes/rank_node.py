@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.carry import check_latents, check_masks, some_images, some_latents, some_masks
 from qsit_plugin.nodes.gate import numbers as counted
 from qsit_plugin.nodes.pictures import check_batch
@@ -18,7 +18,8 @@ from qsit_plugin.nodes.records import fraction, line, values
 class Rank(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["best image", "best of batch", "pick best", "sort images", "top k", "filter"],
             node_id="QSiT_Rank",
             display_name="Q-SiT Rank",
             category=CATEGORY,

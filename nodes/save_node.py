@@ -11,7 +11,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.encoding import SUFFIXES, check_side, encoded
 from qsit_plugin.nodes.files import append_rows, check_prefix, check_table, row, state_of, table_file, write_new
 from qsit_plugin.nodes.marks import filled
@@ -27,7 +27,8 @@ class SaveWithScore(QSiTNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["save image", "export image", "rating", "filename score"],
             node_id="QSiT_SaveWithScore",
             display_name="Q-SiT Save with Score",
             category=CATEGORY,

@@ -7,14 +7,15 @@ from typing import Any
 from comfy_api.latest import io
 
 from qsit_plugin.nodes import records
-from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, QSiTScores
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.pictures import pictures_of
 
 
 class Score(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["aesthetic", "iqa", "image quality", "quality score", "rating", "rate image", "nr-iqa"],
             node_id="QSiT_Score",
             display_name="Q-SiT Score",
             category=CATEGORY,

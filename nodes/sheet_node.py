@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.drawing import contact_sheet
 from qsit_plugin.nodes.pictures import batch_of, pictures_of
 from qsit_plugin.nodes.rank import ORDERS, top
@@ -18,7 +18,8 @@ AS_GIVEN = "as given"
 class ContactSheet(QSiTNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search_aliases=["grid", "image grid", "thumbnails", "montage"],
             node_id="QSiT_ContactSheet",
             display_name="Q-SiT Contact Sheet",
             category=CATEGORY,

@@ -1,5 +1,6 @@
 """The decisions of the nodes, without any ComfyUI: who passes, in which order, what goes along, what is offered."""
 
+import dataclasses
 import inspect
 import json
 import math
@@ -186,6 +187,28 @@ def test_adding_the_pack_imports_no_transformers_and_opens_no_model(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
     assert done.stdout.strip() == "True []"
+
+
+def aliases(nodes):
+    return {node.GET_SCHEMA().node_id: getattr(node.GET_SCHEMA(), "search_aliases", None) for node in nodes}
+
+
+def test_words_that_people_search_for_find_a_node_where_comfyui_has_aliases(host, monkeypatch):
+    from comfy_api.latest import io
+
+    from qsit_plugin.nodes.extension import NODES
+
+    @dataclasses.dataclass
+    class Newer(io.Schema):
+        search_aliases: list[str] = dataclasses.field(default_factory=list)
+
+    if "search_aliases" not in inspect.signature(io.Schema).parameters:
+        assert set(aliases(NODES).values()) == {None}
+        monkeypatch.setattr(io, "Schema", Newer)
+    found = aliases(NODES)
+    assert all(found.values())
+    for word in ("aesthetic", "iqa", "image quality", "rating", "filter", "best image"):
+        assert any(word in words for words in found.values()), word
 
 
 def test_the_pack_has_one_entry_point_only():
