@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def pictures_of(images: Any, name: str = "images") -> list[Image.Image]:
-    """One 8-bit RGB picture an image of a float [B, H, W, C] batch.
+OVERSHOOT = 0.25
+"""As far outside [0, 1] values are cut off: the ringing of a resize. Further out they have another range (0 to 255,
+-1 to 1), which cutting would turn into another picture. The same limit as in engines/gradients.py."""
 
-    Values outside [0, 1] are cut off, as ComfyUI's own savers do, and alpha is dropped. A batch without images, NaN,
+
+def pictures_of(images: Any, name: str = "images") -> list[Image.Image]:
+    """One 8-bit RGB picture an image of a [B, H, W, C] batch of floats in [0, 1], or of bytes.
+
+    Values up to OVERSHOOT outside are cut off, as ComfyUI's own savers do, and alpha is dropped. A batch without images, NaN,
     infinity and other shapes are errors: an invented picture would get an invented score.
 
     Raises:
@@ -30,7 +35,7 @@ def pictures_of(images: Any, name: str = "images") -> list[Image.Image]:
 def check_batch(images: Any, name: str = "images") -> int:
     """How many images a batch holds. Raises InputError for anything but one image or more as [B, H, W, C]."""
     shape = tuple(getattr(images, "shape", ()))
-    if len(shape) != 4:
+    if len(shape) != 4 or not hasattr(images, "detach"):
         raise InputError(f"{name} must be a batch of images [B, H, W, C], got {_kind(images, shape)}")
     if shape[0] == 0:
         raise InputError(f"{name} is an empty batch (shape {shape}); block an empty branch instead, as Q-SiT Gate does")
@@ -40,9 +45,15 @@ def check_batch(images: Any, name: str = "images") -> int:
 
 
 def _picture(image: Any, name: str) -> Image.Image:
-    values = image[..., :3].detach().cpu().float().numpy()
+    pixels = image[..., :3].detach().cpu()
+    if str(pixels.dtype) == "torch.uint8":  # bytes that a node gave as they are
+        return read_image(pixels.numpy())
+    values = pixels.float().numpy()
     if not np.isfinite(values).all():
         raise ImageError(name, "holds NaN or infinite values (a black or broken picture); fix the node that made it")
+    low, high = float(values.min()), float(values.max())
+    if low < -OVERSHOOT or high > 1.0 + OVERSHOOT:
+        raise ImageError(name, f"values from {low:.4g} to {high:.4g}; an IMAGE has 0 to 1: fix the node that made it")
     return read_image(values.clip(0.0, 1.0))
 
 
@@ -56,4 +67,6 @@ def batch_of(pictures: list[Image.Image]) -> Any:
 
 
 def _kind(value: Any, shape: tuple[int, ...]) -> str:
+    if hasattr(value, "shape") and not hasattr(value, "detach"):
+        return f"{type(value).__module__}.{type(value).__name__} of shape {shape}, not a torch tensor"
     return f"a tensor of shape {shape}" if hasattr(value, "shape") else type(value).__name__

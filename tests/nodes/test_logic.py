@@ -118,9 +118,25 @@ def test_aggregates_are_the_mean_the_lowest_and_the_highest():
 
 
 def test_tensor_values_become_rounded_bytes_cut_to_the_range_without_alpha():
-    image = torch.tensor([[[-1.0, 0.5, 2.0, 0.0], [0.1, 0.2, 0.3, 0.4]]])[None]
+    image = torch.tensor([[[-0.2, 0.5, 1.2, 0.0], [0.1, 0.2, 0.3, 0.4]]])[None]
     (picture,) = pictures_of(image)
     assert np.asarray(picture).tolist() == [[[0, 128, 255], [26, 51, 76]]]
+
+
+def test_bytes_are_taken_as_they_are():
+    pixels = torch.arange(48, dtype=torch.uint8).reshape(1, 4, 4, 3) * 5
+    assert (np.asarray(pictures_of(pixels)[0]) == pixels[0].numpy()).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-1.0, 1.0)])
+def test_values_of_another_range_are_refused_and_not_cut(low, high):
+    with pytest.raises(ImageError, match=f"image 1 of 1: values from {low:g} to {high:g}"):
+        pictures_of(torch.linspace(low, high, 48).reshape(1, 4, 4, 3))
+
+
+def test_an_array_in_place_of_a_tensor_is_refused_in_words():
+    with pytest.raises(InputError, match="numpy.ndarray of shape .*, not a torch tensor"):
+        pictures_of(np.zeros((1, 4, 4, 3), np.float32))
 
 
 def test_a_grey_batch_is_read_and_infinity_is_refused():
