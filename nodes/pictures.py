@@ -21,8 +21,8 @@ OVERSHOOT = 0.25
 def pictures_of(images: Any, name: str = "images") -> list[Image.Image]:
     """One 8-bit RGB picture an image of a [B, H, W, C] batch of floats in [0, 1], or of bytes.
 
-    Values up to OVERSHOOT outside are cut off, as ComfyUI's own savers do, and alpha is dropped. A batch without images, NaN,
-    infinity and other shapes are errors: an invented picture would get an invented score.
+    Values up to OVERSHOOT outside are cut off, as ComfyUI's own savers do, and alpha is dropped. A batch without
+    images, NaN, infinity and other shapes are errors: an invented picture would get an invented score.
 
     Raises:
         InputError: not a batch of images.
