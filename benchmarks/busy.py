@@ -2,8 +2,8 @@
 
     python benchmarks/busy.py                       # qsit-nano, 16 images, one busy process a core
 
-Each contender is a process of its own that opens the model, scores once and then times 16 images; contenders take turns,
-while one busy process a core computes. Wall and processor seconds, medians of the rounds. Needs torch and onnxruntime.
+Each contender is a process of its own that opens the model, scores once and then times 16 images; contenders take
+turns, while one busy process a core computes. Wall and processor seconds, medians of the rounds. Needs both engines.
 """
 
 from __future__ import annotations
