@@ -40,7 +40,7 @@ def main() -> None:
     paths = [path for path in read([str(given.folder)]) if isinstance(path, Path)]
     if not limits or len(paths) < 3:
         parser.error("give --tiles or --tokens, and a folder of at least three images")
-    models = [qsit_plugin.load(given.model, device=given.device, **limit) for limit in ({}, *limits)]
+    models = [qsit_plugin.load(given.model, engine="torch", device=given.device, **limit) for limit in ({}, *limits)]
     print(about(models[0], paths), HEAD, "|---|" + "---:|" * 7, sep="\n")
     print(*rows(models, *measured(models, paths)), sep="\n")
 

@@ -11,7 +11,8 @@ from qsit_plugin.weights.folder import weight_bytes
 
 from .checkpoint.golden_check import check_goldens, is_unverified
 from .checkpoint.onnx_opening import open_onnx_checkpoint
-from .engines.choice import choose_engine
+from .engines.choice import check_engine, choose_engine
+from .engines.installed import require_engine
 from .images.errors import MAX_PIXELS, pixel_limit
 from .model import QSiT
 
@@ -73,8 +74,8 @@ def load(
         ProfileError: a WeightsError and a ValueError; the profile is malformed or does not fit the tokenizer.
         ValueError: an engine, a dtype or a quantization that is not known, a device that is not here, something that
             the named engine cannot do, or a ``max_pixels`` that is no whole number from 1 on.
-        ModuleNotFoundError: the named engine needs onnxruntime, or ``quantization`` bitsandbytes, which is not
-            installed.
+        ModuleNotFoundError: no engine is installed, or not the one that is needed, or not bitsandbytes, which
+            ``quantization`` needs. With the command that installs it.
         LimitError: a ValueError; a limit that the checkpoint's grids cannot keep. It says which they can.
     """
     pixel_limit(max_pixels)  # before the weights are read
@@ -82,8 +83,10 @@ def load(
         from .checkpoint.quantization import require_bitsandbytes
 
         require_bitsandbytes(quantization)
-    folder = resolve(name, revision=revision)
     asked = {"device": device, "dtype": dtype, "adapter": adapter, "quantization": quantization}
+    check_engine(engine, **asked)
+    require_engine(engine)  # before a checkpoint is downloaded
+    folder = resolve(name, revision=revision)
     chosen = choose_engine(engine, folder, **asked)
     changed = adapter is not None or profile is not None or quantization is not None or exif_rotation
     changed = changed or max_tiles is not None or max_image_tokens is not None

@@ -46,6 +46,20 @@ def nano():
 
 
 @pytest.fixture(scope="session")
+def nano_torch():
+    """The embedded model on torch, for tests that look into its weights or need gradients; do not change it."""
+    if not (NANO / "config.json").is_file():
+        pytest.skip("weights/nano is not there yet: training/nano makes it")
+    import qsit_plugin
+
+    return qsit_plugin.load("qsit-nano", engine="torch")
+
+
+GRAPHS = ("*.onnx", "onnx.json")
+"""What ``shutil.ignore_patterns`` takes to copy a checkpoint that only the torch engine opens."""
+
+
+@pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real photos, fixtures and vocabularies beside the checkout; a user has not got it."""
     if not DATA.is_dir():

@@ -16,6 +16,9 @@ INSTALL = 'pip install "qsit-plugin[train]"'
 
 def require_training(trackers: Sequence[str] = ()) -> None:
     """Raise ConfigError where transformers is too old to train, or a package is missing, one of ``report_to`` too."""
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"fine-tuning needs {' and '.join(missing)}: run {INSTALL}")
     found = importlib.metadata.version("transformers")
     if Version(found) < Version(OLDEST_TRANSFORMERS):
         raise ConfigError(

@@ -105,7 +105,7 @@ def run_arms(
             run_trials(study, [planned], keep=True, say=lambda line, name=arm.name: say(f"{name}, {line}"))
             trained = time.monotonic()
             folder = model_folder(study, planned)
-            found = measure(qsit_plugin.load(folder, device=config.device), part, Path(config.images))
+            found = measure(qsit_plugin.load(folder, engine="torch", device=config.device), part, Path(config.images))
             row = {"kind": "run", "arm": arm.name, "point": arm.point, "samples": arm.samples, "seed": seed}
             row["model"] = folder.parent.relative_to(study.output).as_posix()
             row["seconds"] = {"trial": round(trained - begun), "measured": round(time.monotonic() - trained)}
@@ -138,7 +138,7 @@ def look_at_test(
     for run in done(results):
         if (run["arm"], run["seed"]) in there:
             continue
-        model = qsit_plugin.load(output / str(run["samples"]) / run["model"] / "model", device="cpu")
+        model = qsit_plugin.load(output / str(run["samples"]) / run["model"] / "model", engine="torch", device="cpu")
         found = measure(model, part, images, twins)
         append_row(
             tested, json.dumps({name: run[name] for name in ("kind", "arm", "point", "samples", "seed")} | found)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from packaging.version import Version
 from safetensors import SafetensorError, safe_open
 
 from qsit_plugin.weights.errors import WeightsError, short
@@ -20,9 +19,6 @@ from .saving import rope_theta
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
 
-OLDEST = "4.57"
-REFUSED = "5.0.0"
-
 _HEADS = ("language_model.lm_head.weight", "lm_head.weight")
 _EMBEDDINGS = (
     "language_model.model.embed_tokens.weight",
@@ -32,16 +28,6 @@ _EMBEDDINGS = (
 
 RESAVE = "re-save it where it was written with qsit_plugin.checkpoint.save_portable, or use that transformers version"
 """The cure for a checkpoint that crossed from one generation of transformers to the other."""
-
-
-def check_transformers(version: str) -> None:
-    """Refuse versions that load checkpoints wrongly: 5.0.0 leaves a tied head random, 4.49 to 4.51 mask images."""
-    found = Version(version)
-    if found == Version(REFUSED) or found < Version(OLDEST):
-        raise WeightsError(
-            f"transformers {version} reads these checkpoints wrongly; this package needs {OLDEST} or later, not "
-            f"{REFUSED}. Run: pip install -U 'transformers>={OLDEST},!={REFUSED}'"
-        )
 
 
 def check_rope_agrees(content: dict[str, Any], folder: Path) -> None:

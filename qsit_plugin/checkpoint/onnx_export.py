@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from qsit_plugin.engines.installed import require_torch
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.weights.folder import weight_bytes
 from qsit_plugin.weights.headers import stored_tensors
@@ -39,7 +40,7 @@ def export_onnx(folder: str | Path) -> list[Path]:
     Graphs from an earlier export are replaced. Whatever goes wrong leaves none behind.
 
     Raises:
-        ModuleNotFoundError: onnx or onnxruntime is not installed; with the command that installs them.
+        ModuleNotFoundError: torch, onnx or onnxruntime is not installed; with the command that installs them.
         WeightsError: the checkpoint cannot be opened, is too large for a CPU in float32, has a setting that has no
             operator here, or its graphs do not give the logits of its torch model.
     """
@@ -69,6 +70,7 @@ def export_onnx(folder: str | Path) -> list[Path]:
 
 
 def _require() -> None:
+    require_torch("exporting ONNX graphs")
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

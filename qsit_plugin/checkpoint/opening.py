@@ -26,6 +26,7 @@ from qsit_plugin.weights.headers import stored_tensors
 from qsit_plugin.weights.json_file import check_json_files, read_json
 
 from ..chat import stop_ids
+from ..engines.installed import check_version
 from ..limits import LimitError, limited
 from ..protocol import FILE_NAME as PROFILE_NAME
 from ..protocol import ScoreProfile, profile_for
@@ -133,7 +134,7 @@ def open_checkpoint(
         ProfileError: the profile is malformed or does not fit the tokenizer.
     """
     folder = Path(folder)
-    checks.check_transformers(transformers.__version__)
+    check_version("transformers", transformers.__version__)
     check_folder(folder)
     check_json_files(folder)
     content = read_json(folder / "config.json")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from qsit_plugin.engines.installed import TORCH
 from qsit_plugin.errors import ContextError, WeightsError
 from qsit_plugin.row_file import CutShort, is_full
 
@@ -28,6 +29,8 @@ class Commands(TyperGroup):
         except (WeightsError, ContextError) as error:  # also ProfileError, and NonFiniteError of a dtype that overflows
             stop(str(error), WRONG_USAGE)
         except ModuleNotFoundError as error:
+            if error.name in ("torch", "transformers"):  # of a command that only torch can do
+                stop(f"this needs {error.name}, which is not installed: {TORCH}", WRONG_USAGE)
             if "pip install" not in str(error):
                 raise
             stop(str(error), WRONG_USAGE)

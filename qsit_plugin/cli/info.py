@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from qsit_plugin import pyiqa_hook
+from qsit_plugin.engines.installed import has_torch, require_engine, version_problem
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.protocol import ProfileError
 
@@ -22,10 +23,8 @@ from .failures import SOME_FAILED, report
 if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
 
-NEEDED = ("torch", "transformers", "safetensors", "pillow", "numpy", "huggingface_hub", "jinja2")
-OPTIONAL = ("onnxruntime", "pyiqa", "peft")
-FLOORS = {"torch": (2, 6), "transformers": (4, 57)}
-BROKEN_RELEASES = {("transformers", "5.0.0"): "leaves lm_head random: take 4.57 or 5.1 and later"}
+NEEDED = ("safetensors", "tokenizers", "pillow", "numpy", "huggingface_hub", "jinja2")
+OPTIONAL = ("onnxruntime", "torch", "transformers", "pyiqa", "peft")
 
 
 @dataclass(frozen=True)
@@ -75,18 +74,6 @@ def versions() -> Iterator[Finding]:
             yield Finding(name, version, version_problem(name, version))
 
 
-def version_problem(name: str, version: str) -> str | None:
-    """What is wrong with this version of a library, None when nothing is known to be."""
-    if (name, version) in BROKEN_RELEASES:
-        return f"version {version} {BROKEN_RELEASES[name, version]}"
-    floor = FLOORS.get(name)
-    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
-    if floor is not None and numbers < floor:
-        needed = ".".join(map(str, floor))
-        return f"version {version} is too old: pip install --upgrade '{name}>={needed}'"
-    return None
-
-
 def hook() -> Iterator[Finding]:
     """Whether ``import pyiqa`` alone knows the qsit metrics."""
     if os.environ.get(pyiqa_hook.SWITCH, "") not in ("", "0"):
@@ -98,11 +85,17 @@ def hook() -> Iterator[Finding]:
 
 
 def devices() -> Iterator[Finding]:
-    """What torch can compute on."""
+    """What the engines can compute on."""
     try:
+        require_engine("auto")
+        if not has_torch():
+            from qsit_plugin.engines.onnx_session import cpu_threads
+
+            yield Finding("cpu", f"threads: {cpu_threads()}")
+            return
         import torch
     except ImportError as error:
-        yield Finding("devices", "unknown", f"torch cannot be imported: {error}")
+        yield Finding("devices", "unknown", str(error))
         return
     yield Finding("cpu", f"threads: {torch.get_num_threads()}")
     for index in range(torch.cuda.device_count()):

@@ -89,12 +89,14 @@ class Choice:
         that the checkpoint cannot keep.
         """
         import qsit_plugin
+        from qsit_plugin.engines.installed import require_torch
         from qsit_plugin.limits import LimitError
 
         with paused_collector():
             import qsit_plugin.loading
 
             if self._is_for_torch():
+                require_torch()
                 import qsit_plugin.checkpoint.opening  # noqa: F401  # torch and transformers
 
         settings = asdict(self)
@@ -102,13 +104,18 @@ class Choice:
             return qsit_plugin.load(settings.pop("model"), check_golden=check_golden, **settings)
 
     def check(self) -> None:
-        """End with status 2 for an engine, device or dtype that does not exist here, or that do not go together."""
+        """End with status 2 for an engine, device or dtype that does not exist here, or that do not go together.
+
+        Raises ModuleNotFoundError where what they need is not installed.
+        """
         from qsit_plugin.engines.choice import check_engine
+        from qsit_plugin.engines.installed import require_torch
 
         with ending(WRONG_USAGE, ValueError):
             check_engine(self.engine, self.device, self.dtype, self.adapter)
             if self.device in ("auto", "cpu") and self.dtype in ("auto", "float32"):
                 return  # always there; torch need not be imported to know
+            require_torch(f"device {self.device!r} with dtype {self.dtype!r}")
             from qsit_plugin.engines.devices import resolve_device, resolve_dtype
 
             resolve_dtype(self.dtype, resolve_device(self.device))
@@ -116,10 +123,12 @@ class Choice:
     def _is_for_torch(self) -> bool:
         """Whether torch will be needed, as far as can be told without opening the checkpoint."""
         from qsit_plugin.checkpoint.onnx_record import has_graphs
+        from qsit_plugin.engines.installed import has_onnx, has_torch
         from qsit_plugin.weights.catalogue import NANO
 
         folder = NANO if self.model == DEFAULT_MODEL else Path(self.model)
-        return self.engine != "onnx" and (self.engine == "torch" or not has_graphs(folder))
+        suited = self.engine == "onnx" or (self.engine == "auto" and has_graphs(folder) and has_onnx())
+        return not suited and has_torch()  # without it, load says what to install
 
     def open(self, *, check_golden: bool = True) -> QSiT:
         """Load the model and say on stderr what produces the numbers. Ends with status 2 when it cannot be loaded."""
@@ -127,7 +136,8 @@ class Choice:
             self.check()
             model = self.load(check_golden=check_golden)
         except ModuleNotFoundError as error:
-            stop(f"{error.name} is not installed: pip install {error.name}", WRONG_USAGE)
+            cured = "pip install" in str(error)
+            stop(str(error) if cured else f"{error.name} is not installed: pip install {error.name}", WRONG_USAGE)
         note(headline(model))
         for line in self.about_limits(model):
             note(line)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from pathlib import Path
 
-_GROUP = Path("/sys/fs/cgroup")
+from qsit_plugin.engines.cores import cpu_quota
 
 
 def share_the_cores() -> None:
@@ -27,18 +26,3 @@ def share_the_cores() -> None:
     quota = cpu_quota()
     if quota is not None and quota < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(quota))))
-
-
-def cpu_quota(group: Path = _GROUP) -> float | None:
-    """CPUs' worth of time that this container may use (cgroup 2 or 1); None without a limit or outside Linux."""
-    try:
-        if (group / "cpu.max").is_file():
-            limit, period = (group / "cpu.max").read_text(encoding="ascii").split()
-        else:
-            limit, period = (
-                (group / "cpu" / name).read_text(encoding="ascii").strip()
-                for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            )
-    except OSError:
-        return None
-    return None if limit in ("max", "-1") else int(limit) / int(period)

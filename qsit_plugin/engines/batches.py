@@ -18,6 +18,7 @@ from qsit_plugin.images.reading import as_items, describe, is_file, is_many
 from qsit_plugin.look import Look
 
 from .base import Engine, Prompt
+from .cores import usable_cores
 
 if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
@@ -27,11 +28,11 @@ log = logging.getLogger("qsit_plugin")
 TILE_BUDGET = 96
 """Tiles of one batch: bounds the vision tower's share of memory for many small images."""
 
-PREFETCH = 8
+PREFETCH = 16
 """Images that are opened and cut while the engine works."""
 
-IO_THREADS = 2
-"""Threads that do so, at most."""
+GPU_IO_THREADS, CPU_IO_THREADS = 8, 2
+"""Threads that do so, at most: a GPU would wait for two that decode photos."""
 
 Result = TypeVar("Result")
 
@@ -189,12 +190,11 @@ def _prefetched(
 
 
 def _io_threads(engine: Engine) -> int:
-    """Threads that prefetch images: two beside a GPU, on a CPU as many as it has cores that the engine leaves idle.
+    """Threads that prefetch images: beside a GPU one a core, on a CPU as many as the engine leaves cores idle.
 
-    Where every core computes, another thread only delays them: on two cores a list
-    took a fifth longer than its images one by one.
+    Where every core computes, another thread only delays them: on two cores a list took a fifth longer than its images
+    one by one.
     """
     if engine.place != "cpu":
-        return IO_THREADS
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(IO_THREADS, max(0, cores - engine.threads))
+        return min(GPU_IO_THREADS, max(2, usable_cores()))
+    return min(CPU_IO_THREADS, max(0, usable_cores() - engine.threads))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import platform
@@ -12,6 +11,8 @@ from typing import Any
 from qsit_plugin.checkpoint.onnx_record import has_graphs, read_record
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.weights.folder import weight_bytes
+
+from .installed import has_onnx, has_torch, require_engine, require_torch
 
 log = logging.getLogger("qsit_plugin")
 
@@ -41,25 +42,29 @@ def choose_engine(
 
     Raises:
         ValueError: an engine that is not known, or ``"onnx"`` with something that it cannot do.
-        ModuleNotFoundError: ``"onnx"`` without onnxruntime; with the command that installs it.
-        WeightsError: ``"onnx"`` for a folder without graphs, or whose graphs do not belong to it.
+        ModuleNotFoundError: the engine is not installed, or none; with the commands that install them.
+        WeightsError: ``"onnx"`` for a folder without graphs, or whose graphs do not belong to it; a version of torch or
+            transformers that the torch engine does not work with.
     """
     check_engine(engine, device, dtype, adapter, quantization)
-    if engine == "torch":
-        return engine
+    require_engine(engine)
     if engine == "onnx":
-        if not _is_installed():
-            raise ModuleNotFoundError(
-                "engine 'onnx' needs onnxruntime, which is not installed: pip install onnxruntime", name="onnxruntime"
-            )
         read_record(folder)
-        return engine
+    chosen = _automatic(folder, device, dtype, adapter, quantization) if engine == "auto" else engine
+    if chosen == "torch":
+        require_torch(f"{folder.name} {'with these options' if has_graphs(folder) else 'without ONNX graphs'}")
+    return chosen
+
+
+def _automatic(folder: Path, device: Any, dtype: Any, adapter: Any, quantization: Any) -> str:
     suited = _unsuited(device, dtype, adapter, quantization) is None and _is_float32(folder, dtype)
-    if not suited or not has_graphs(folder) or not _is_installed():
+    if not suited or not has_graphs(folder) or not has_onnx():
         return "torch"
     try:
         read_record(folder)
     except WeightsError as error:
+        if not has_torch():
+            raise
         log.warning("%s. Going on with torch", error)
         return "torch"
     return "torch" if str(device) == "auto" and _is_accelerated() else "onnx"
@@ -93,17 +98,13 @@ def _is_float32(folder: Path, dtype: Any) -> bool:
     return str(dtype) != "auto" or weight_bytes(folder) < SMALL
 
 
-def _is_installed() -> bool:
-    return importlib.util.find_spec("onnxruntime") is not None
-
-
 def _is_accelerated() -> bool:
     """Whether ``device="auto"`` means something else than the CPU. Torch is asked, but imported only where a driver or
     an Apple processor says that it may know a device, and where it is installed."""
     apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     if not apple and not any(os.path.exists(path) for path in _DRIVERS):
         return False
-    if importlib.util.find_spec("torch") is None:
+    if not has_torch():
         return False
     from .devices import resolve_device
 

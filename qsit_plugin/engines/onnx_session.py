@@ -12,6 +12,8 @@ import numpy as np
 from qsit_plugin.errors import ForkedError
 from qsit_plugin.weights.errors import refusing
 
+from .cores import usable_cores
+
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
 
@@ -40,6 +42,8 @@ class Session:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, ERRORS_ONLY
+        # Its threads wait for work asleep: on a busy machine those that spin take the core from the one they wait for.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._given = {name: to_value(values) for name, values in weights.items()}
         with refusing(f"{path} cannot be opened in ONNX Runtime {onnxruntime.__version__} (needs {OLDEST})"):
             options.add_external_initializers(list(self._given), list(self._given.values()))
@@ -77,6 +81,4 @@ def to_value(array: np.ndarray) -> Any:
 def cpu_threads() -> int:
     """Threads to compute on: ``OMP_NUM_THREADS`` where it is set, as for torch, else the cores of this process."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdigit() and int(given) > 0:
-        return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(given) if given.isdigit() and int(given) > 0 else usable_cores()

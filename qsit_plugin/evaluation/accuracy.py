@@ -178,10 +178,8 @@ def result_of(
     seed: int,
 ) -> dict[str, Any]:
     """The whole result, JSON-ready: what was evaluated on what, and every figure."""
-    import torch
-    import transformers
-
     from qsit_plugin import __version__
+    from qsit_plugin.engines.installed import versions
 
     return {
         "dataset": {
@@ -199,9 +197,5 @@ def result_of(
         "metrics": metrics,
         "unavailable_metrics": unavailable,
         "bootstrap": {"resamples": resamples, "seed": seed, "confidence": 0.95, "unit": "source image"},
-        "versions": {
-            "qsit-plugin": __version__,
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
-        },
+        "versions": {"qsit-plugin": __version__, **versions()},
     }

@@ -13,7 +13,7 @@ from PIL import Image
 
 import qsit_plugin
 from qsit_plugin.cli.demo import PICTURES
-from qsit_plugin.cli.info import version_problem
+from qsit_plugin.engines.installed import version_problem
 
 
 def store_golden(folder: Path, offset: float) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from qsit_plugin.cli.threads import cpu_quota
+from qsit_plugin.engines.cores import cpu_quota
 
 PROBE = """
 import os, sys
@@ -51,3 +51,15 @@ def test_the_quota_of_a_container_is_read_in_cgroup_1(tmp_path, limit, quota):
 
 def test_no_quota_where_there_are_no_control_groups(tmp_path):
     assert cpu_quota(tmp_path) is None
+
+
+def test_a_quota_below_the_cores_of_the_process_limits_the_threads_of_the_onnx_engine(monkeypatch):
+    from qsit_plugin.engines import cores
+    from qsit_plugin.engines.onnx_session import cpu_threads
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for quota in (0.5, 1.9):
+        monkeypatch.setattr(cores, "cpu_quota", lambda quota=quota: quota)
+        assert cpu_threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cpu_threads() == 3

@@ -63,14 +63,14 @@ def test_greedy_texts_on_200_prompts_are_those_of_the_images_one_by_one(model):
 
 
 @pytest.mark.slow
-def test_greedy_texts_of_the_embedded_model_on_200_prompts_are_those_of_the_images_one_by_one(nano):
+def test_greedy_texts_of_the_embedded_model_on_200_prompts_are_those_of_the_images_one_by_one(nano_torch):
     for number, picture in enumerate(pictures := [p.resize((3 * p.width, 3 * p.height)) for p in noise(40)]):
         pictures[number] = Image.blend(picture, Image.new("RGB", picture.size, (90, 120, 150)), 0.7)
     for question in ("Is it blurry?", "Is it noisy?", "Why?", qsit.protocol.EXPLAIN, "Which distortion is visible?"):
-        together = nano.ask(pictures, question)
+        together = nano_torch.ask(pictures, question)
         for picture, answer in zip(pictures, together, strict=True):
-            alone = nano.ask(picture, question)
-            assert same_but_for_ties(nano, picture, question, answer.text, alone.text), question
+            alone = nano_torch.ask(picture, question)
+            assert same_but_for_ties(nano_torch, picture, question, answer.text, alone.text), question
 
 
 def test_the_embedded_model_writes_the_same_together(nano):

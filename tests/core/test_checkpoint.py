@@ -14,7 +14,8 @@ from transformers import LlavaOnevisionForConditionalGeneration
 from transformers.utils import logging
 
 from qsit_plugin.checkpoint import open_checkpoint
-from qsit_plugin.checkpoint.checks import check_rope, check_tied, check_transformers
+from qsit_plugin.checkpoint.checks import check_rope, check_tied
+from qsit_plugin.engines.installed import check_version
 from qsit_plugin.protocol import OFFICIAL, ProfileError
 from qsit_plugin.weights import WeightsError
 from tests.tiny import QWEN_VOCABULARY, tiny_checkpoint, tiny_model, tiny_tokenizer
@@ -170,13 +171,13 @@ def test_a_head_that_was_left_apart_after_loading_is_an_error():
 
 @pytest.mark.parametrize("version", ["5.0.0", "4.45.0", "4.51.3", "4.56.2"])
 def test_transformers_versions_that_load_wrongly_are_refused(version):
-    with pytest.raises(WeightsError, match="pip install -U"):
-        check_transformers(version)
+    with pytest.raises(WeightsError, match=f"with this transformers: version {version} .*pip install --upgrade"):
+        check_version("transformers", version)
 
 
 @pytest.mark.parametrize("version", ["4.57.0", "4.57.6", "5.0.1", "5.23.0"])
 def test_other_transformers_versions_are_accepted(version):
-    check_transformers(version)
+    check_version("transformers", version)
 
 
 # ---- weights ----

@@ -51,20 +51,20 @@ def test_official_settings_give_the_level_logits_of_generate(official_tiny):
         assert torch.allclose(got, expected, atol=1e-4, rtol=0), (size, got, expected)
 
 
-def test_nano_gives_the_level_logits_of_generate(nano):
-    released = Released(nano.folder)
+def test_nano_gives_the_level_logits_of_generate(nano_torch):
+    released = Released(nano_torch.folder)
     for size in SIZES:
         image = picture(*size)
-        expected = released.level_logits(image, nano.profile)
-        assert torch.allclose(nano.level_logits(image)[0], expected, atol=1e-4, rtol=0), size
+        expected = released.level_logits(image, nano_torch.profile)
+        assert torch.allclose(nano_torch.level_logits(image)[0], expected, atol=1e-4, rtol=0), size
 
 
-def test_nano_writes_the_text_of_generate(nano):
-    released = Released(nano.folder)
+def test_nano_writes_the_text_of_generate(nano_torch):
+    released = Released(nano_torch.folder)
     for size in [(128, 128), (300, 200), (640, 480)]:
         image = picture(*size)
         ids = released.answer_ids(image, "Describe and evaluate the quality of the image.", 60)
-        assert nano.explain(image, max_new_tokens=60).text == nano.conversation.decode(ids).strip()
+        assert nano_torch.explain(image, max_new_tokens=60).text == nano_torch.conversation.decode(ids).strip()
 
 
 def test_official_words_and_prefix_have_the_published_token_ids(data, official_tiny):

@@ -27,7 +27,7 @@ PATIENCE = 20.0
 AFTER_A_LOOK = """
 import os, torch, qsit_plugin
 torch.set_num_threads(2)
-model = qsit_plugin.load("qsit-nano", device="cpu")
+model = qsit_plugin.load("qsit-nano", engine="torch", device="cpu")
 picture = torch.rand(3, 400, 500, generator=torch.Generator().manual_seed(0))
 before = model.score(picture)
 for threads in (2, 1):

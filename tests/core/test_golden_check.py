@@ -13,7 +13,7 @@ import qsit_plugin
 from qsit_plugin.engines.torch_engine import TorchEngine
 from qsit_plugin.weights import WeightsError
 from qsit_plugin.weights.verified import cache_folder, is_verified, remember, state
-from tests.conftest import NANO
+from tests.conftest import GRAPHS, NANO
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path, cache):
-    """A copy of nano with its golden values."""
-    return Path(shutil.copytree(NANO, tmp_path / "copy"))
+    """A copy of nano with its golden values, without ONNX graphs."""
+    return Path(shutil.copytree(NANO, tmp_path / "copy", ignore=shutil.ignore_patterns(*GRAPHS)))
 
 
 @pytest.fixture
@@ -61,6 +61,20 @@ def test_one_flipped_bit_is_an_error_at_every_load(folder):
     assert qsit_plugin.load(folder, check_golden=False).name == "copy"
 
 
+@pytest.mark.parametrize("exported", [False, True], ids=["graphs of before", "graphs of the flipped weights"])
+def test_one_flipped_bit_is_an_error_also_where_there_are_onnx_graphs(tmp_path, cache, exported):
+    pytest.importorskip("onnxruntime")
+    folder = Path(shutil.copytree(NANO, tmp_path / "copy"))
+    flip(folder)
+    if exported:
+        pytest.importorskip("onnx")
+        from qsit_plugin.checkpoint.onnx_export import export_onnx
+
+        export_onnx(folder)
+    with pytest.raises(WeightsError, match="is damaged: golden-astronaut"):
+        qsit_plugin.load(folder, device="cpu")
+
+
 def test_files_that_changed_since_are_checked_again(folder, passes):
     qsit_plugin.load(folder)
     flip(folder)
@@ -76,8 +90,8 @@ def test_a_cache_that_cannot_be_written_means_a_check_at_every_load(folder, cach
 
 
 def test_the_embedded_model_is_not_checked(passes):
-    qsit_plugin.load("qsit-nano")
-    qsit_plugin.load(NANO)
+    qsit_plugin.load("qsit-nano", engine="torch")
+    qsit_plugin.load(NANO, engine="torch")
     assert passes == []
 
 

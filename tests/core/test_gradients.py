@@ -47,10 +47,10 @@ def test_where_nothing_is_resized_the_probabilities_are_those_of_the_score(model
     torch.testing.assert_close(shares[0], torch.tensor(list(score.probabilities.values())), atol=1e-5, rtol=0)
 
 
-def test_the_value_is_the_score_up_to_the_rounding_of_pixels(nano):
+def test_the_value_is_the_score_up_to_the_rounding_of_pixels(nano_torch):
     pixels = smooth(300, 220)
-    value = gradients.value(gradients.level_probabilities(nano, [pixels]), nano.profile.weights)
-    assert value.item() == pytest.approx(nano.score(pixels).value, abs=0.01)
+    value = gradients.value(gradients.level_probabilities(nano_torch, [pixels]), nano_torch.profile.weights)
+    assert value.item() == pytest.approx(nano_torch.score(pixels).value, abs=0.01)
 
 
 def test_the_gradient_is_the_slope_of_the_value(model):
@@ -86,9 +86,9 @@ def test_many_images_are_split_by_the_engines_token_budget(model):
     assert max(sizes) * tokens <= SCORING.tokens
 
 
-def test_activations_are_computed_again_and_not_kept(nano):
+def test_activations_are_computed_again_and_not_kept(nano_torch):
     """Bytes that autograd keeps for the backward pass, against those of the plain layers on the same tiles."""
-    plain, recomputing = nano.engine, nano.engine.recomputing()
+    plain, recomputing = nano_torch.engine, nano_torch.engine.recomputing()
     pixels = gradients.normalise(plain.tiling, gradients.cut(plain.tiling, smooth(512, 384))).requires_grad_()
     words = torch.zeros(1, 200, plain.embed([0]).shape[1], requires_grad=True)
 

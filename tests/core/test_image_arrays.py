@@ -84,14 +84,14 @@ def test_a_grey_picture_of_as_few_rows_as_channels_stays_grey(rows):
     assert np.array_equal(values(read_image(torch.from_numpy(GREY[:rows].copy()))), grey)
 
 
-def test_a_batch_of_tensors_follows_the_same_rule_with_a_gradient_as_without(nano):
+def test_a_batch_of_tensors_follows_the_same_rule_with_a_gradient_as_without(nano_torch):
     from qsit_plugin.engines.gradients import level_probabilities
 
     batch = torch.rand(2, 3, 40, 3)
     with pytest.warns(UserWarning, match=r"tensor \(3, 40, 3\): .* \(C, H, W\)"):
         read_image(batch[0])
     with pytest.warns(UserWarning, match=r"tensor \(3, 40, 3\): .* \(C, H, W\)"):
-        level_probabilities(nano, list(batch.requires_grad_()))
+        level_probabilities(nano_torch, list(batch.requires_grad_()))
 
 
 def test_a_one_line_array_and_a_one_channel_tensor_of_the_same_shape():

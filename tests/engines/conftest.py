@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import NANO
+from tests.conftest import GRAPHS, NANO
 from tests.tiny import tiny_checkpoint
 
 pytest.importorskip("onnx", reason="exporting graphs needs onnx")
@@ -20,7 +20,7 @@ from qsit_plugin.checkpoint.onnx_export import export_onnx  # noqa: E402
 def nano_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the embedded model, with its graphs; do not change it."""
     folder = tmp_path_factory.mktemp("nano") / "nano"
-    shutil.copytree(NANO, folder, ignore=shutil.ignore_patterns("*.onnx", "onnx.json", "golden*"))
+    shutil.copytree(NANO, folder, ignore=shutil.ignore_patterns(*GRAPHS, "golden*"))
     export_onnx(folder)
     return folder
 

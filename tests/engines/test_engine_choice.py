@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import qsit_plugin as qsit
-from qsit_plugin.checkpoint.onnx_record import DECODER, VISION, OnnxRecord, _checksum, has_graphs
+from qsit_plugin.checkpoint.onnx_record import DECODER, VISION, OnnxRecord, _checksum
 from qsit_plugin.engines.choice import choose_engine
+from tests.conftest import NANO
 from tests.tiny import tiny_checkpoint
 
 RECORD = [field.name for field in fields(OnnxRecord)]
@@ -66,7 +67,7 @@ def test_an_unknown_engine_is_refused_with_the_known_ones(small_folder):
 def test_without_onnxruntime_auto_takes_torch_and_the_named_engine_says_how_to_install_it(small_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert choose_engine("auto", small_folder, device="cpu") == "torch"
-    with pytest.raises(ModuleNotFoundError, match="pip install onnxruntime"):
+    with pytest.raises(ModuleNotFoundError, match=r"engine 'onnx' needs onnxruntime, .*qsit-plugin\[onnx\]"):
         choose_engine("onnx", small_folder)
 
 
@@ -141,7 +142,5 @@ def test_a_profile_of_another_tokenizer_is_refused(small_folder):
         qsit.load(small_folder, engine="onnx", profile="official")
 
 
-def test_the_embedded_model_runs_on_torch_until_graphs_are_packaged(nano):
-    if has_graphs(nano.folder):
-        pytest.skip("the embedded model has graphs")
-    assert nano.engine.name == "torch"
+def test_the_graphs_of_the_embedded_model_belong_to_its_weights_and_are_taken():
+    assert choose_engine("auto", NANO, device="cpu") == "onnx"

@@ -9,8 +9,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.conftest import NANO
-
 
 @pytest.fixture
 def photo(tmp_path):
@@ -56,10 +54,9 @@ def test_what_an_engine_cannot_do_is_wrong_usage(small_folder, photo, options, m
     assert message in result.stderr
 
 
-def test_a_checkpoint_without_graphs_is_wrong_usage_with_the_command_that_makes_them(photo):
-    if (NANO / "onnx.json").is_file():
-        pytest.skip("the embedded model has graphs")
-    result = qsit("score", photo, "--engine", "onnx")
+def test_a_checkpoint_without_graphs_is_wrong_usage_with_the_command_that_makes_them(photo, small_folder):
+    (small_folder / "onnx.json").unlink()
+    result = qsit("score", photo, "--engine", "onnx", "--model", small_folder)
     assert result.exit_code == 2
     assert "has no ONNX graphs" in result.stderr and "qsit weights export" in result.stderr
 

@@ -93,6 +93,12 @@ def test_gradients_name_the_engine_that_has_them(model):
         level_probabilities(model, [torch.rand(3, 40, 40)])
 
 
+def test_threads_wait_for_work_asleep(model):
+    for session in (model.engine._vision, model.engine._decoder):
+        options = session._session.get_session_options()
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_fork_of_a_process_with_several_threads_is_an_error_and_does_not_hang(small_folder):
     code = """if True:

@@ -29,8 +29,8 @@ def test_the_bands_of_an_untouched_photo_add_up_to_it(example):
     assert example.psnr(example.Bands(clean)().detach(), clean) > 50
 
 
-def test_a_noisy_photo_comes_nearer_to_its_original(example, nano):
+def test_a_noisy_photo_comes_nearer_to_its_original(example, nano_torch):
     clean, noisy = example.Case("coffee", "noise").pictures()
-    restored = example.restore(nano, noisy, steps=15)
-    assert nano.score(restored).value > nano.score(noisy).value + 0.1
+    restored = example.restore(nano_torch, noisy, steps=15)
+    assert nano_torch.score(restored).value > nano_torch.score(noisy).value + 0.1
     assert example.psnr(restored, clean) > example.psnr(noisy, clean) + 1.0

@@ -30,7 +30,7 @@ def prepare() -> None:
     """Import all that loading and scoring need."""
     import qsit_plugin
 
-    qsit_plugin.load("qsit-nano", device="cpu").score(small_picture())
+    qsit_plugin.load("qsit-nano", engine="torch", device="cpu").score(small_picture())
 
 
 def check(score: Any) -> None:

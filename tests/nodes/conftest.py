@@ -34,3 +34,9 @@ def host(session_host):
     helpers.IMAGES.clear()
     yield session_host
     session_host.fresh()
+
+
+@pytest.fixture(scope="session")
+def nano(nano_torch):
+    """What the nodes give is held against the library on their own engine."""
+    return nano_torch

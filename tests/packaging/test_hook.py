@@ -88,6 +88,29 @@ sys.meta_path.insert(0, Hide())
     assert done.stderr.splitlines()[-1].endswith('pip install "qsit-plugin[pyiqa]"'), done.stderr
 
 
+NO_TRANSFORMERS = "import sys\nsys.modules['transformers'] = sys.modules['onnxruntime'] = None\n"
+NO_ENGINE = NO_TRANSFORMERS + "sys.modules['torch'] = None\n"
+"""As after a bare install, which brings neither; a None in sys.modules is a package that is not there."""
+
+
+@needs_pyiqa
+def test_beside_a_bare_install_pyiqa_knows_the_names_and_a_metric_says_what_to_install(installed):
+    """pyiqa brings torch by itself."""
+    create = "try:\n    pyiqa.create_metric('qsit-nano')\nexcept ModuleNotFoundError as error:\n    print(error)"
+    done = installed.execute(NO_TRANSFORMERS + PRINT_NAMES + create)
+    names, said = done.stdout.splitlines()[0], done.stdout.splitlines()[-1]
+    assert names == NAMES, done.stderr
+    assert said.startswith("engine 'torch' needs transformers") and 'pip install "qsit-plugin[torch]"' in said
+
+
+def test_after_a_bare_install_python_starts_with_the_hook_and_a_score_names_both_commands(installed):
+    score = "try:\n    qsit_plugin.load()\nexcept ModuleNotFoundError as error:\n    print(error)"
+    done = installed.execute(NO_ENGINE + "print('qsit_pyiqa_hook' in sys.modules)\nimport qsit_plugin\n" + score)
+    armed, said = done.stdout.splitlines()
+    assert (armed, done.stderr) == ("True", "")
+    assert 'pip install "qsit-plugin[onnx]"' in said and 'pip install "qsit-plugin[torch]"' in said
+
+
 @needs_pyiqa
 def test_pyiqa_imports_silently_when_only_the_start_up_files_are_left(wheel, tmp_path):
     environment = Environment.create(tmp_path / "env", linked=True).install(wheel)

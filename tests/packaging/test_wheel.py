@@ -74,6 +74,13 @@ def test_the_embedded_model_is_in_the_wheel_whole_and_within_its_size(wheel, sou
     assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 16 * 2**20
 
 
+def test_the_embedded_model_has_its_onnx_graphs_in_the_wheel(wheel):
+    graphs = {f"qsit_plugin/weights/nano/{name}" for name in ("vision.onnx", "decoder.onnx", "onnx.json")}
+    assert graphs <= contents(wheel)
+    with zipfile.ZipFile(wheel) as archive:
+        assert sum(archive.getinfo(name).file_size for name in graphs) < 1e6
+
+
 def test_a_wheel_made_from_the_sdist_holds_the_same_files(wheel, source, tmp_path):
     (tmp_path / "sdist").mkdir()
     (tmp_path / "wheel").mkdir()
@@ -102,10 +109,20 @@ def requirements(lines) -> dict[str, str]:
 
 
 def test_comfyuis_list_is_part_of_the_complete_one_and_never_names_what_the_host_supplies():
-    complete = requirements(PROJECT["dependencies"])
+    complete = requirements(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["torch"])
     light = requirements((CHECKOUT / "requirements.txt").read_text(encoding="utf-8").splitlines())
     assert light.items() <= complete.items()
-    assert not {"torch", "torchvision", "numpy"} & light.keys()
+    assert not {"torch", "torchvision", "numpy", "onnxruntime"} & light.keys()
+
+
+def test_the_core_has_no_engine_and_pyiqa_and_training_bring_torch_alone():
+    """onnxruntime and onnxruntime-gpu overwrite each other's files, so nothing but its own extra installs one."""
+    extras = PROJECT["optional-dependencies"]
+    assert not {"torch", "transformers", "onnxruntime"} & requirements(PROJECT["dependencies"]).keys()
+    for name in ("pyiqa", "train"):
+        assert "qsit-plugin[torch]" in extras[name]
+    with_onnx = [name for name, lines in extras.items() if any("onnx" in line for line in lines)]
+    assert with_onnx == ["onnx", "dev"]
 
 
 def test_no_dependency_is_capped_or_pinned():

@@ -165,7 +165,7 @@ def test_features_that_a_kill_cut_off_are_computed_again(tmp_path: Path) -> None
 
 def test_scores_and_answers_from_kept_features_are_those_of_the_tower(tmp_path: Path) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 256, 3), dtype=np.uint8))
-    model = qsit_plugin.load("qsit-nano", device="cpu")
+    model = qsit_plugin.load("qsit-nano", engine="torch", device="cpu")
     plain, said = model.score(picture).value, model.ask(picture, "What is wrong with this image?").text
     for _ in range(2):
         with cached_features(tmp_path):
@@ -176,7 +176,7 @@ def test_scores_and_answers_from_kept_features_are_those_of_the_tower(tmp_path: 
 
 
 def test_the_training_forward_reads_the_same_features_and_a_tower_in_training_is_refused(tmp_path: Path) -> None:
-    model = qsit_plugin.load("qsit-nano", device="cpu").engine.hf
+    model = qsit_plugin.load("qsit-nano", engine="torch", device="cpu").engine.hf
     tower, pixels = model.model.vision_tower, tiles(2).clamp(-1, 1)
     with torch.no_grad():
         plain = tower(pixels, output_hidden_states=True).hidden_states[-1]

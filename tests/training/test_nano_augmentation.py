@@ -152,7 +152,7 @@ def test_a_language_model_taken_from_the_packaged_nano_is_that_one():
 
     made = learner(layers=4)
     take_weights(made, "qsit-nano")
-    expected = qsit_plugin.load("qsit-nano", device="cpu", dtype="float32").engine.hf.state_dict()
+    expected = qsit_plugin.load("qsit-nano", engine="torch", device="cpu", dtype="float32").engine.hf.state_dict()
     found = made.model.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
@@ -162,7 +162,7 @@ def test_the_average_of_a_nano_with_itself_is_that_nano_and_loads(tmp_path):
 
     average("qsit-nano", "qsit-nano", tmp_path / "averaged", 0.25)
     found, expected = (
-        qsit_plugin.load(name, device="cpu", dtype="float32").engine.hf.state_dict()
+        qsit_plugin.load(name, engine="torch", device="cpu", dtype="float32").engine.hf.state_dict()
         for name in (tmp_path / "averaged", "qsit-nano")
     )
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())

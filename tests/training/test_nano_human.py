@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import qsit_plugin
+from qsit_plugin.checkpoint.onnx_record import FILES
 from qsit_plugin.training.nano import publish
 from qsit_plugin.training.nano.human import batches, imitation, measure, people, teacher
 from qsit_plugin.training.nano.human.efficientnet import EfficientNetLite0
@@ -19,6 +21,7 @@ from qsit_plugin.training.nano.language import learner
 from qsit_plugin.training.nano.tower import load_result
 from qsit_plugin.training.synthetic.detail import encoded
 from qsit_plugin.training.synthetic.distortions import KINDS
+from tests.conftest import NANO
 
 data = pytest.importorskip("skimage.data", reason="test photos come from scikit-image")
 
@@ -130,6 +133,30 @@ def test_words_count_photos_by_the_level_of_their_score(tmp_path):
     found = measure.words(qsit_plugin.load("qsit-nano"), [tmp_path / "clean.png", tmp_path / "bad.png"])
     assert found["photos"] == 2 and found["poor or bad"] == 1
     assert found["of them nothing"] == 0
+
+
+def test_publishing_exports_the_graphs_of_the_new_weights_over_those_of_the_old(tmp_path):
+    pytest.importorskip("onnx", reason="publishing exports graphs")
+    row = {"ladder": 0.9, "named": 0.8, "yes_no": 0.7}
+    figures = {"per_distortion": dict.fromkeys(KINDS, row), "mean": row, "order": {"blur": 1.0}, "photos": 35}
+    figures |= {"level_mass": {"mean": 1.0, "lowest": 0.9}, "pooled": {"views": 9, "srcc": 0.9}}
+    figures["yes_no"] = {"questions": 9, "accuracy": 0.9}
+    drops = {"mean drop": 0.0, "largest": 0.1}
+    faults = {"photos": 35, "JPEG 95 above lossless": 0, "WEBP 90 above lossless": 0}
+    words = {"photos": 9, "poor or bad": 3, "of them nothing": 0, "excellent": 2, "of them strong": 0}
+    rated = dict.fromkeys(("all", "ss01", "mean"), 0.7)
+    found = {"rated": rated, "without twins": rated, "unseen": 0.6, "words": words}
+    found["faults"] = faults | {"black and white": drops, "framed": drops}
+    for name, content in (("figures.json", figures), ("measured.json", found)):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    out = tmp_path / "nano"
+    out.mkdir()
+    for name in FILES:
+        (out / name).write_text("of the weights before", encoding="utf-8")
+    publish.publish(NANO, tmp_path / "figures.json", tmp_path / "measured.json", out)
+    model = qsit_plugin.load(out, engine="onnx")  # refuses graphs that do not belong to the weights
+    (golden, _) = json.loads((out / "golden.json").read_text(encoding="utf-8"))["goldens"]
+    assert model.score(out / golden["image"]).value == pytest.approx(golden["score"], abs=1e-5)
 
 
 def test_the_card_says_what_measure_found_on_the_test_parts():

@@ -1,4 +1,5 @@
-"""Put a trained checkpoint into ``weights/nano``: weights and configs, golden values, model card with its figures."""
+"""Put a trained checkpoint into ``weights/nano``: weights and configs, golden values, ONNX graphs, model card with its
+figures."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ import torch
 from PIL import Image
 
 from qsit_plugin.checkpoint import open_checkpoint
+from qsit_plugin.checkpoint.onnx_export import export_onnx
+from qsit_plugin.checkpoint.onnx_record import FILES
 from qsit_plugin.checkpoint.saving import save_portable
 
 from ..synthetic.distortions import KINDS, NAMES
@@ -30,11 +33,11 @@ def write_anew(source: Path, target: Path) -> None:
 
 
 def write_goldens(folder: Path) -> None:
-    """``golden.json``: logits and score, in float32 on the CPU, of the demo's two photos at 256 pixels. These are
-    written as PNG, so that no JPEG decoder can move a golden value."""
+    """``golden.json``: logits and score, by torch in float32 on the CPU, of the demo's two photos at 256 pixels. These
+    are written as PNG, so that no JPEG decoder can move a golden value."""
     import qsit_plugin
 
-    model, entries = qsit_plugin.load(folder, device="cpu", dtype="float32"), []
+    model, entries = qsit_plugin.load(folder, engine="torch", device="cpu", dtype="float32"), []
     for name in ("astronaut", "astronaut-blurred"):
         path = folder / f"golden-{name}.png"
         with (files("qsit_plugin") / "demo" / f"{name}.jpg").open("rb") as stream:
@@ -110,8 +113,11 @@ def publish(
     if size > LIMIT:
         raise SystemExit(f"{checkpoint} holds {size} bytes of safetensors; the package may carry {LIMIT}")
     target.mkdir(parents=True, exist_ok=True)
+    for name in FILES:  # of the weights before: where what follows fails, no graphs stay that do not belong to these
+        (target / name).unlink(missing_ok=True)
     write_anew(checkpoint, target)
     write_goldens(target)
+    export_onnx(target)
     found, people = (json.loads(file.read_text(encoding="utf-8")) for file in (figures, measured))
     words = json.loads((target / "config.json").read_text(encoding="utf-8"))["text_config"]["vocab_size"]
     values = {"FIGURES_TABLE": figures_table(found), "PHOTO_COUNT": found["photos"], "TOKEN_COUNT": words}

@@ -135,7 +135,7 @@ def _run(
 
     ``settings``: of ``summarize``.
     """
-    import torch
+    import sys
 
     from qsit_plugin.evaluation.accuracy import changed, score_pairs, summarize, unchecked, unscored
     from qsit_plugin.row_file import CutShort
@@ -144,6 +144,7 @@ def _run(
 
     figures: dict[str, dict[str, Any]] = {}
     for scorer in scorers:
+        no_memory = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)  # where torch computes at all
         if scorer.name in figures:
             stop(f"two models are called {scorer.name}: evaluate them with separate --out files", WRONG_USAGE)
         todo = unscored(scorer, pairs, journal)
@@ -161,7 +162,7 @@ def _run(
                     progress.advance()
                     if "error" in outcome:
                         progress.line(f"qsit: {scorer.name}: {row.image}: {outcome['error']}")
-        except (FloatingPointError, torch.OutOfMemoryError) as error:
+        except (FloatingPointError, MemoryError, no_memory) as error:
             unavailable[scorer.name] = str(error)
             report(str(error))
             continue
@@ -181,7 +182,6 @@ def _scorers(
     choices: Sequence[options.Choice], baselines: Sequence[str], device: str, unavailable: dict[str, str]
 ) -> Iterator[Scorer]:
     """Open our models, then the baselines; one that cannot be opened is reported and recorded, the others run."""
-    from qsit_plugin.engines.devices import resolve_device
     from qsit_plugin.errors import WeightsError
     from qsit_plugin.evaluation.baselines import MetricError, open_metric
     from qsit_plugin.evaluation.scorers import ModelScorer
@@ -193,6 +193,8 @@ def _scorers(
             unavailable[choice.model] = str(error)
             report(str(error))
     for name in baselines:
+        from qsit_plugin.engines.devices import resolve_device  # torch, which pyiqa brings
+
         try:
             yield open_metric(name, str(resolve_device(device)))
         except MetricError as error:

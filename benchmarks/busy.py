@@ -1,0 +1,85 @@
+"""Scores on a machine that other programs keep busy: both engines, and how their threads wait.
+
+    python benchmarks/busy.py                       # qsit-nano, 16 images, one busy process a core
+
+Each contender is a process of its own that opens the model, scores once and then times 16 images; contenders take
+turns, while one busy process a core computes. Wall and processor seconds, medians of the rounds. Needs both engines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+
+WORK = """
+import sys, time
+import numpy as np
+engine, spinning = sys.argv[1], sys.argv[2] == "spinning"
+if spinning:
+    import onnxruntime
+    class Spinning(onnxruntime.SessionOptions):
+        def add_session_config_entry(self, name, value):
+            super().add_session_config_entry(name, "1" if name.endswith("allow_spinning") else value)
+    onnxruntime.SessionOptions = Spinning
+import qsit_plugin
+model = qsit_plugin.load("qsit-nano", engine=engine, device="cpu", dtype="float32")
+rng = np.random.default_rng(0)
+images = [rng.integers(0, 256, size, dtype=np.uint8) for size in [(512, 512, 3), (300, 451, 3)] * 8]
+model.score(images[0])
+wall, processor = time.perf_counter(), time.process_time()
+model.score(images)
+print(time.perf_counter() - wall, time.process_time() - processor)
+"""
+BUSY = "import hashlib\nwhile True: hashlib.sha256(bytes(65536)).digest()"
+CONTENDERS: dict[str, tuple[tuple[str, str], dict[str, str]]] = {
+    "torch as it comes": (("torch", "asleep"), {}),
+    "torch, OMP_WAIT_POLICY=PASSIVE": (("torch", "asleep"), {"OMP_WAIT_POLICY": "PASSIVE"}),
+    "onnx": (("onnx", "asleep"), {}),
+    "onnx, spinning": (("onnx", "spinning"), {}),
+}
+
+
+@contextlib.contextmanager
+def load(processes: int) -> Iterator[None]:
+    """That many processes that compute without a pause."""
+    running = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def measured(arguments: tuple[str, str], environment: dict[str, str]) -> tuple[float, float]:
+    """Wall and processor seconds of one contender."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    command = [sys.executable, "-c", WORK, *arguments]
+    done = subprocess.run(command, env=inherited | environment, check=True, capture_output=True, text=True)
+    wall, processor = map(float, done.stdout.split())
+    return wall, processor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy", type=int, default=os.cpu_count() or 1, help="busy processes")
+    given = parser.parse_args()
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
+    with load(given.busy):
+        for _ in range(given.rounds):
+            for name, contender in CONTENDERS.items():
+                taken[name].append(measured(*contender))
+    print(f"{'':34}{'wall s':>9}{'processor s':>13}   {given.busy} busy processes, {os.cpu_count()} cores")
+    for name, found in taken.items():
+        wall, processor = (statistics.median(column) for column in zip(*found, strict=True))
+        print(f"{name:34}{wall:9.2f}{processor:13.2f}")
+
+
+if __name__ == "__main__":
+    main()
