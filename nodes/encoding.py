@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from qsit_plugin.nodes.errors import InputError
 
-SUFFIXES = {"PNG": ".png", "WebP": ".webp", "JPEG": ".jpg"}
+ENDINGS = {"PNG": "png", "WebP": "webp", "JPEG": "jpg"}
 LONGEST_SIDE = {"WebP": 16383, "JPEG": 65535}
 """Pixels that the formats can count."""
 JPEG_EXIF_BYTES = 65533

@@ -12,13 +12,13 @@ import folder_paths
 from comfy_api.latest import io
 
 from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
-from qsit_plugin.nodes.encoding import SUFFIXES, check_side, encoded
+from qsit_plugin.nodes.encoding import ENDINGS, check_side, encoded
 from qsit_plugin.nodes.files import append_rows, check_prefix, check_table, row, state_of, table_file, write_new
 from qsit_plugin.nodes.marks import filled
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.records import Record, fraction, values
 
-FORMATS = list(SUFFIXES)
+FORMATS = list(ENDINGS)
 QUALITY = 95
 
 
@@ -112,7 +112,7 @@ class SaveWithScore(QSiTNode):
                 folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
                     names[i], output, *pictures[i].size
                 )
-                file = f"{stem}_{counter:05}_{SUFFIXES[format]}"
+                file = f"{stem}_{counter:05}_.{ENDINGS[format]}"
                 write_new(Path(folder, file), content, f"{len(saved)} of {len(kept)} images are saved")
                 saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
                 yield row(Path(subfolder, file).as_posix(), scores[i]) | state_of(Path(folder, file))

@@ -184,7 +184,7 @@ def test_every_face_finds_the_same_files(tmp_path):
 
     for suffix in sorted(formats.SUFFIXES | formats.LEFT_OUT):
         (tmp_path / f"a{suffix}").touch()
-    found = {path.suffix for path in image_files(tmp_path, recursive=True)}
+    found = {path.suffix for path in image_files(tmp_path, tmp_path, recursive=True).files}
     assert found == {Path(item).suffix for item in read([str(tmp_path)])} == formats.SUFFIXES
 
 
