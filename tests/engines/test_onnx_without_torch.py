@@ -79,3 +79,17 @@ def test_the_command_scores_and_asks_without_torch_and_transformers(small_folder
     asked = ("ask", photo, "-q", "Is it blurry?", "--engine", "onnx", "--model", small_folder)
     answer = json.loads(run(COMMAND, *asked, "--format", "jsonl", "--max-new-tokens", "4"))
     assert (answer["engine"], answer["tokens"]) == ("onnx", 4)
+
+
+def test_the_demo_and_the_self_check_need_neither(photo):
+    said = run(COMMAND, "demo", "--device", "cpu")
+    assert said.count("astronaut") >= 2 and "blur" in said.lower()
+    assert run(COMMAND, "info", "--device", "cpu").splitlines()[-1].endswith("all good")
+
+
+def test_a_folder_becomes_a_table_and_two_photos_are_compared(photo, tmp_path):
+    run(COMMAND, "score", photo.parent, "--device", "cpu", "--out", tmp_path / "scores.csv")
+    header, row = (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()
+    assert dict(zip(header.split(","), row.split(","), strict=True))["engine"] == "onnx"
+    found = json.loads(run(COMMAND, "compare", photo, photo, "--device", "cpu", "--format", "jsonl"))
+    assert found["probability_a_better"] == 0.5
