@@ -9,9 +9,10 @@ import folder_paths
 from comfy_api.latest import io
 
 from qsit_plugin.errors import WeightsError
-from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, schema
+from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, running_node, schema
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.folders import EMBEDDED, choices, found_models
+from qsit_plugin.nodes.queued import download_of
 from qsit_plugin.protocol import ProfileError
 from qsit_plugin.weights.catalogue import ENTRIES, resolve
 from qsit_plugin.weights.folder import weight_files
@@ -57,12 +58,12 @@ class LoadModel(QSiTNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str | None = None, download: str | None = None) -> bool | str:
-        """Said before anything runs: a model that is not here. A linked name is judged when it is known."""
+    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
+        """Said before anything runs: a model that is not here. A linked name or ``download`` is judged in ``run``."""
         if model_name is None:
             return True
         try:
-            locate(model_name, may_download=download != "never")
+            locate(model_name, may_download=download_of(running_node()) != "never")
         except (InputError, WeightsError) as error:
             return str(error)
         return True
@@ -106,22 +107,35 @@ def _registered(kind: str) -> list[str]:
 def locate(name: str, *, may_download: bool) -> Path | None:
     """The folder of a listed model; None for an official one that is still to be downloaded.
 
-    Raises InputError for a name that is not in the list, WeightsError for an official one that is not here.
+    Raises InputError for a name that is not in the list and for an official one that is not here and may not be
+    fetched, WeightsError where the embedded one is damaged. The cure comes first: the page shows the beginning.
     """
     if name in ENTRIES:
         try:
             return resolve(name, download=False)
-        except WeightsError:
-            if not may_download or _offline():
+        except WeightsError as error:
+            if ENTRIES[name].repo is None:
                 raise
-            return None
+            if may_download and not _offline():
+                return None
+            raise InputError(_not_here(name)) from error
     found = here()
     if name not in found:
         raise InputError(
-            f"no model {name!r} here: put its folder (config.json and *.safetensors) into models/qsit or models/LLM. "
-            f"Here are: {', '.join(choices(found))}"
+            f"choose another model_name, or put the folder of this one (config.json and *.safetensors) into "
+            f"models/qsit or models/LLM: no model {name!r} here. Here are: {', '.join(choices(found))}"
         )
     return found[name]
+
+
+def _not_here(name: str) -> str:
+    size = f"{(ENTRIES[name].size or 0) / 1e9:.2g} GB"
+    cure = f"set download to 'if missing' ({size} from the Hugging Face Hub)"
+    why = f"{name} is not on this machine"
+    if _offline():
+        cure = f"start ComfyUI without HF_HUB_OFFLINE and {cure}"
+        why += ", and HF_HUB_OFFLINE=1 forbids to fetch it"
+    return f"{cure}, or put a copy of the model into models/qsit and choose that: {why}"
 
 
 def _offline() -> bool:

@@ -62,6 +62,7 @@ class Host:
         self.server.events = []
         self.mm.interrupted = False
         number, prompt = f"prompt-{self.count}", copy.deepcopy(prompt)
+        self.server.queued(prompt)
         executor = Executor(self.classes, self.server, prompt, number, self.cache, extra_pnginfo)
         success = executor.run()
         return Result(success, self.server.events, executor.invalid)

@@ -88,8 +88,11 @@ class Executor:
                 if options is not None and value not in options:
                     found.append(f"{spec.id}: {value!r} not in list")
         if validate:
-            answer = validate(**{n: None if n in links else v for n, v in given.items() if n in named})
-            found += [] if answer is True else [str(answer)]
+            seen = {n: None if n in links else v for n, v in given.items() if n in named}
+            token = CURRENT.set(Context(self.number, node, 0))
+            answer = validate(**seen)
+            CURRENT.reset(token)
+            found += [] if answer is True else [f"{name} - {answer}" for name in seen]  # one for each named input
         return found
 
     def key(self, node: str) -> Any:
