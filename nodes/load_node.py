@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, running_node, schema
 from qsit_plugin.nodes.errors import InputError
-from qsit_plugin.nodes.folders import EMBEDDED, choices, found_models
+from qsit_plugin.nodes.folders import EMBEDDED, choices, found_models, why_not_offered
 from qsit_plugin.nodes.queued import download_of
 from qsit_plugin.protocol import ProfileError
 from qsit_plugin.weights.catalogue import ENTRIES, resolve
@@ -95,9 +95,12 @@ class LoadModel(QSiTNode):
 
 def here() -> dict[str, Path]:
     """Label -> folder of the checkpoints in ComfyUI's model folders, those of extra_model_paths.yaml included."""
+    return found_models(_roots())
+
+
+def _roots() -> dict[str, list[str]]:
     models = Path(folder_paths.models_dir)
-    roots = {kind: [*_registered(kind), str(models / kind)] for kind in ("qsit", "LLM")}
-    return found_models(roots)
+    return {kind: [*_registered(kind), str(models / kind)] for kind in ("qsit", "LLM")}
 
 
 def _registered(kind: str) -> list[str]:
@@ -121,6 +124,8 @@ def locate(name: str, *, may_download: bool) -> Path | None:
             raise InputError(_not_here(name)) from error
     found = here()
     if name not in found:
+        if (reason := why_not_offered(_roots(), name)) is not None:
+            raise InputError(f"replace the broken or foreign file of {name!r}, or choose another model_name: {reason}")
         raise InputError(
             f"choose another model_name, or put the folder of this one (config.json and *.safetensors) into "
             f"models/qsit or models/LLM: no model {name!r} here. Here are: {', '.join(choices(found))}"

@@ -156,6 +156,16 @@ def test_a_broken_checkpoint_is_one_error_of_the_loader_and_other_branches_finis
     assert (len(arrived("good")), arrived("bad")) == (1, [])
 
 
+def test_a_folder_with_a_broken_config_is_one_error_before_the_run_that_says_what_is_broken(host):
+    folder = host.base / "models" / "qsit" / "half"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type":', encoding="utf-8")
+    prompt = graph(batch(photo(0)))
+    prompt["model"]["inputs"]["model_name"] = "qsit/half"
+    (error,) = host.run(prompt).invalid["model"]
+    assert "half" in str(error) and "config.json is not JSON" in str(error) and "no model" not in str(error)
+
+
 def test_folders_of_extra_model_paths_are_listed_too(host, tmp_path):
     import folder_paths
 
