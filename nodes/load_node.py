@@ -19,6 +19,9 @@ from qsit_plugin.weights.folder import weight_files
 
 DTYPES = ["auto", "bfloat16", "float16", "float32"]
 DOWNLOADS = ["never", "if missing"]
+NOT_HERE = "is not on this machine"
+"""So weights/download.py calls a model that is absent, and not damaged."""
+COPY = "put a copy of the model into models/qsit and choose that"
 
 
 class LoadModel(QSiTNode):
@@ -82,9 +85,9 @@ class LoadModel(QSiTNode):
     def run(cls, model_name: str, dtype: str, download: str) -> io.NodeOutput:
         from qsit_plugin.nodes.handle import open_handle  # transformers: only when a model is opened
 
-        folder = locate(model_name, may_download=download != "never")
+        folder = locate(model_name, may_download=download != "never") or _fetched(model_name)
         try:
-            handle = open_handle(folder or resolve(model_name), model_name, dtype)
+            handle = open_handle(folder, model_name, dtype)
         except ProfileError as error:
             raise WeightsError(str(error)) from error
         number = str(handle.model.dtype).removeprefix("torch.")
@@ -117,10 +120,10 @@ def locate(name: str, *, may_download: bool) -> Path | None:
         try:
             return resolve(name, download=False)
         except WeightsError as error:
-            if ENTRIES[name].repo is None:
-                raise
-            if may_download and not _offline():
+            if ENTRIES[name].repo is not None and may_download and not _offline():
                 return None
+            if NOT_HERE not in str(error):  # a damaged copy has its own message
+                raise
             raise InputError(_not_here(name)) from error
     found = here()
     if name not in found:
@@ -133,14 +136,24 @@ def locate(name: str, *, may_download: bool) -> Path | None:
     return found[name]
 
 
+def _fetched(name: str) -> Path:
+    try:
+        return resolve(name)
+    except WeightsError as error:
+        if NOT_HERE not in str(error):
+            raise
+        why = str(error).partition(". With network, run:")[0]  # a clone in custom_nodes has no such command
+        raise InputError(f"run again when the Hub can be reached, or {COPY}: {why}") from error
+
+
 def _not_here(name: str) -> str:
     size = f"{(ENTRIES[name].size or 0) / 1e9:.2g} GB"
     cure = f"set download to 'if missing' ({size} from the Hugging Face Hub)"
-    why = f"{name} is not on this machine"
+    why = f"{name} {NOT_HERE}"
     if _offline():
         cure = f"start ComfyUI without HF_HUB_OFFLINE and {cure}"
         why += ", and HF_HUB_OFFLINE=1 forbids to fetch it"
-    return f"{cure}, or put a copy of the model into models/qsit and choose that: {why}"
+    return f"{cure}, or {COPY}: {why}"
 
 
 def _offline() -> bool:

@@ -122,6 +122,15 @@ def test_a_link_in_place_of_download_is_judged_in_the_run_with_the_cure_first(ho
     assert error["exception_message"].endswith("(Load Q-SiT Model, node model)")
 
 
+def test_a_hub_out_of_reach_is_an_error_that_begins_with_the_cure_and_names_no_command(host, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # and no test reaches the network
+    prompt = graph(batch(photo(0)))
+    prompt["model"]["inputs"] |= {"model_name": "qsit-mini", "download": "if missing"}
+    (error,) = host.run(prompt).errors
+    assert error["exception_message"].startswith("run again when the Hub can be reached, or put a copy")
+    assert "is not on this machine" in error["exception_message"] and "qsit weights" not in error["exception_message"]
+
+
 def test_a_checkpoint_folder_in_models_is_listed_loaded_and_read_again_when_it_changes(host, monkeypatch):
     from qsit_plugin.nodes import handle
     from tests.tiny import tiny_checkpoint
