@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.utils import get_executing_context
 
 from qsit_plugin.errors import ContextError, WeightsError
 from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.nodes.pictures import displayable
 
 CATEGORY = "image/quality (Q-SiT)"
 QSiTModel = io.Custom("QSIT_MODEL")
@@ -73,6 +74,12 @@ class QSiTNode(io.ComfyNode):
         if server is not None and getattr(server, "client_id", None) is not None:
             server.send_progress_text(text, running_node(), server.client_id)
         return io.NodeOutput(*outputs, ui=cls._ui(text, records or [], images or []))
+
+    @classmethod
+    def previews(cls, *batches: Any) -> list[Any]:
+        """The images as files in ComfyUI's temp folder, for ``show``, as its own Preview Image writes them."""
+        images = [image for batch in batches for image in displayable(batch)]
+        return list(ui.PreviewImage(images, cls=cls).as_dict()["images"]) if images else []
 
     @classmethod
     def _ui(cls, text: str, records: list[Any], images: list[Any]) -> dict[str, list[Any]]:

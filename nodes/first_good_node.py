@@ -18,6 +18,8 @@ from qsit_plugin.nodes.records import Record, fraction
 
 
 class FirstGoodEnough(QSiTNode):
+    UI = ("images", "text", "qsit")
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -103,6 +105,7 @@ class FirstGoodEnough(QSiTNode):
             ExecutionBlocker(None) if stop else looked_at[index][1],
             text,
             text=text,
+            images=[] if stop else cls.previews(made[names[index]]),
             records=[{"scores": scores, "taken": None if stop else index}],
         )
 

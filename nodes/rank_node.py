@@ -16,6 +16,8 @@ from qsit_plugin.nodes.records import fraction, line, values
 
 
 class Rank(QSiTNode):
+    UI = ("images", "text", "qsit")
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -85,8 +87,9 @@ class Rank(QSiTNode):
         kept = top(values(records), one(k, "k"), one(order, "order"), least)
         text = "\n".join(line(i + 1, records[i]) for i in kept) or f"no image reaches {least:g}"
         stop, groups = ExecutionBlocker(None), pool.groups(kept)
+        found = [pool.some_images(group) for group in groups] if kept else []
         return cls.show(
-            [pool.some_images(group) for group in groups] if kept else stop,
+            found or stop,
             pool.some_images(kept[:1]) if kept else stop,
             len(kept),
             counted(kept),
@@ -95,5 +98,6 @@ class Rank(QSiTNode):
             [[records[i] for i in group] for group in groups] if kept else stop,
             text,
             text=text,
+            images=cls.previews(*found),
             records=[{"kept": kept}],
         )

@@ -18,6 +18,8 @@ AS_GIVEN = "as given"
 
 
 class ContactSheet(QSiTNode):
+    UI = ("images", "text", "qsit")
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -28,6 +30,7 @@ class ContactSheet(QSiTNode):
             description="Puts a batch, or a whole list of any sizes, into one image, each picture with its number and "
             "score.",
             is_input_list=True,
+            is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The images that were scored."),
                 QSiTScores.Input("scores", tooltip="The output scores of Q-SiT Score for these images."),
@@ -54,4 +57,5 @@ class ContactSheet(QSiTNode):
         how = one(order, "order")
         indices = list(range(len(pictures))) if how == AS_GIVEN else top(values(records), 0, how)
         sheet = contact_sheet(pictures, records, indices, one(columns, "columns"), one(cell, "cell"))
-        return cls.show(batch_of([sheet]), text=report(records))
+        image = batch_of([sheet])
+        return cls.show(image, text=report(records), images=cls.previews(image))

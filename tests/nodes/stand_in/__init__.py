@@ -28,7 +28,7 @@ class Host:
             (base / folder).mkdir(parents=True, exist_ok=True)
         self.base, self.server, self.count = base, Server(), 0
         self.mm = memory.model_management()
-        _install("comfy_api.latest", io=api.io, ComfyExtension=api.ComfyExtension)
+        _install("comfy_api.latest", io=api.io, ui=api.ui, ComfyExtension=api.ComfyExtension)
         _install("comfy_execution.graph_utils", ExecutionBlocker=api.ExecutionBlocker)
         _install("comfy_execution.utils", get_executing_context=lambda: CURRENT.get())
         _install("comfy.model_patcher", ModelPatcher=memory.ModelPatcher)
@@ -109,6 +109,7 @@ def _folder_paths(base: Path) -> dict[str, Any]:
         "add_model_folder_path": add_model_folder_path,
         "get_folder_paths": lambda name: list(table[name][0]),
         "get_input_directory": lambda: str(base / "input"),
+        "get_temp_directory": lambda: str(base / "temp"),
         "get_output_directory": lambda: str(base / "output"),
         "get_save_image_path": get_save_image_path,
     }
