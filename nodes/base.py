@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.utils import get_executing_context
 
 from qsit_plugin.errors import ContextError, WeightsError
 from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.nodes.pictures import displayable
 
 CATEGORY = "image/quality (Q-SiT)"
 QSiTModel = io.Custom("QSIT_MODEL")
@@ -59,7 +60,7 @@ class QSiTNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, *_: Any, **inputs: Any) -> Any:
-        return _refusals.get(_here(), 0)
+        return _refusals.get(running_node(), 0)
 
     @classmethod
     def show(
@@ -71,8 +72,14 @@ class QSiTNode(io.ComfyNode):
         """
         server = _server()
         if server is not None and getattr(server, "client_id", None) is not None:
-            server.send_progress_text(text, _here(), server.client_id)
+            server.send_progress_text(text, running_node(), server.client_id)
         return io.NodeOutput(*outputs, ui=cls._ui(text, records or [], images or []))
+
+    @classmethod
+    def previews(cls, *batches: Any) -> list[Any]:
+        """The images as files in ComfyUI's temp folder, for ``show``, as its own Preview Image writes them."""
+        images = [image for batch in batches for image in displayable(batch)]
+        return list(ui.PreviewImage(images, cls=cls).as_dict()["images"]) if images else []
 
     @classmethod
     def _ui(cls, text: str, records: list[Any], images: list[Any]) -> dict[str, list[Any]]:
@@ -82,10 +89,10 @@ class QSiTNode(io.ComfyNode):
     @classmethod
     def refuse(cls, error: Exception) -> io.NodeOutput:
         """Report the error once and block every output. Without a server to report to, raise it."""
-        server, node, schema = _server(), _here(), cls.SCHEMA
+        server, node, schema = _server(), running_node(), cls.SCHEMA
         if server is None:
             raise error
-        message = f"{schema.display_name} (node {node}): {error}"
+        message = f"{error} ({schema.display_name}, node {node})"  # the cure first: the page shows little of it
         _refusals[node] = _refusals.get(node, 0) + 1
         log.error("%s", message)
         about = {
@@ -111,7 +118,7 @@ def _server() -> Any:
     return getattr(PromptServer, "instance", None)
 
 
-def _here() -> str:
-    """The id of the running node in its workflow."""
+def running_node() -> str:
+    """The id of the node in its workflow that runs, or is checked, now."""
     context = get_executing_context()
     return "" if context is None else str(context.node_id)

@@ -1,4 +1,4 @@
-"""Scores drawn onto pictures, with Pillow alone: a bar with the number, a contact sheet, colours for a quality map."""
+"""Scores drawn with Pillow alone: a contact sheet, and the colors of scores. Labels of pictures are in labels.py."""
 
 from __future__ import annotations
 
@@ -31,22 +31,6 @@ def colors_of(values: np.ndarray) -> np.ndarray:
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def with_bar(picture: Image.Image, record: Record, position: str) -> Image.Image:
-    """A copy with a strip over its lower or upper edge: the score as a bar and as a number, and the level."""
-    result = picture.copy()
-    draw = ImageDraw.Draw(result)
-    height = min(max(14, picture.height // 16), picture.height)
-    top = 0 if position == "top" else picture.height - height
-    draw.rectangle((0, top, picture.width - 1, top + height - 1), fill=BACKGROUND)
-    bar = max(2, height // 5)
-    length = round(record["score"] * picture.width)
-    if length:
-        draw.rectangle((0, top + height - bar, length - 1, top + height - 1), fill=color_of(record["score"]))
-    text = f"{record['score']:.3f} {record['level']}"
-    draw.text((3, top), text, fill=INK, font=_font(height - bar - 2))
-    return result
-
-
 def contact_sheet(
     pictures: Sequence[Image.Image], records: Sequence[Record], order: Sequence[int], columns: int, cell: int
 ) -> Image.Image:
@@ -66,9 +50,10 @@ def contact_sheet(
         small.thumbnail((cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(small, (left + (cell - small.width) // 2, top + (cell - small.height) // 2))
         score = records[index]["score"]
-        draw.text((left + 2, top + cell), f"{index + 1}: {score:.3f}", fill=color_of(score), font=_font(label - 3))
+        draw.text((left + 2, top + cell), f"{index + 1}: {score:.3f}", fill=color_of(score), font=font(label - 3))
     return sheet
 
 
-def _font(size: int) -> FreeTypeFont | BitmapFont:
+def font(size: int) -> FreeTypeFont | BitmapFont:
+    """Pillow's own font, readable at least."""
     return ImageFont.load_default(max(8, size))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
+from server import PromptServer
 
 from qsit_plugin.nodes.attributes_node import Attributes
 from qsit_plugin.nodes.compare_node import Compare
@@ -16,6 +17,7 @@ from qsit_plugin.nodes.gate_node import Gate
 from qsit_plugin.nodes.load_node import LoadModel
 from qsit_plugin.nodes.map_node import QualityMap
 from qsit_plugin.nodes.overlay_node import Overlay
+from qsit_plugin.nodes.queued import remember_downloads
 from qsit_plugin.nodes.rank_node import Rank
 from qsit_plugin.nodes.save_node import SaveWithScore
 from qsit_plugin.nodes.score_node import Score
@@ -44,4 +46,6 @@ class QSiTExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         # With its own key, extra_model_paths.yaml can add folders for it as for any other kind of model.
         folder_paths.add_model_folder_path("qsit", str(Path(folder_paths.models_dir) / "qsit"), is_default=True)
+        if getattr(PromptServer, "instance", None) is not None:
+            PromptServer.instance.add_on_prompt_handler(remember_downloads)
         return list(NODES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -11,11 +12,14 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.candidates import IF_NONE, NAMES, chosen, next_wanted
 from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.nodes.lists import named, one
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.records import Record, fraction
 
 
 class FirstGoodEnough(QSiTNode):
+    UI = ("images", "text", "qsit")
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -25,6 +29,7 @@ class FirstGoodEnough(QSiTNode):
             category=CATEGORY,
             description="Takes the first candidate whose score reaches the threshold. Candidates after it are never "
             "generated: connect one sampler with its own seed to each.",
+            is_input_list=True,
             inputs=[
                 QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
                 io.Float.Input(
@@ -33,7 +38,8 @@ class FirstGoodEnough(QSiTNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="A candidate is good enough at this score. A batch counts by the mean of its images.",
+                    tooltip="A candidate is good enough at this score. A batch counts by the mean of its "
+                    "images; the items of a list are candidates one after the other.",
                 ),
                 io.Combo.Input(
                     "if_none",
@@ -63,32 +69,34 @@ class FirstGoodEnough(QSiTNode):
         )
 
     @classmethod
-    def check_lazy_status(cls, model: Any, threshold: float, if_none: str, candidate_1: Any, **more: Any) -> list[str]:
-        given = {NAMES[0]: candidate_1, **more}
-        waiting = [name for name in NAMES if name in given and given[name] is None]
-        made = {name: given[name] for name in NAMES if given.get(name) is not None}
+    def check_lazy_status(
+        cls, model: Sequence[Any], threshold: Sequence[float], if_none: Sequence[str], **candidates: Sequence[Any]
+    ) -> list[str]:
+        waiting = [name for name in NAMES if name in candidates and not _is_made(candidates[name])]
         try:
-            scores = [score for score, _ in _looked_at(model, made, threshold)]
+            needed = one(threshold, "threshold")
+            scores = [score for score, _ in _looked_at(one(model, "model"), _in_order(candidates), needed)]
         except BAD_INPUT:
             return []  # run meets it again and reports it; an error here would end the whole prompt
-        wanted = next_wanted(scores, waiting, threshold)
+        wanted = next_wanted(scores, waiting, needed)
         return [] if wanted is None else [wanted]
 
     @classmethod
-    def run(cls, model: Any, threshold: float, if_none: str, candidate_1: Any, **more: Any) -> io.NodeOutput:
-        fraction(threshold, "threshold")
-        given = {NAMES[0]: candidate_1, **more}
-        made = {name: given[name] for name in NAMES if given.get(name) is not None}
-        looked_at = _looked_at(model, made, threshold)
+    def run(
+        cls, model: Sequence[Any], threshold: Sequence[float], if_none: Sequence[str], **candidates: Sequence[Any]
+    ) -> io.NodeOutput:
+        needed, otherwise = fraction(one(threshold, "threshold"), "threshold"), one(if_none, "if_none")
+        made = _in_order(candidates)
+        looked_at = _looked_at(one(model, "model"), made, needed)
         scores = [score for score, _ in looked_at]
-        index, passed = chosen(scores, threshold)
+        index, passed = chosen(scores, needed)
         names = list(made)
         lines = [f"{name}: {score:.3f}" for name, score in zip(names, scores, strict=False)]  # cached ones may follow
-        lines.append(f"taken: {names[index]}" if passed else f"none reaches {threshold:g}; the best: {names[index]}")
+        lines.append(f"taken: {names[index]}" if passed else f"none reaches {needed:g}; the best: {names[index]}")
         text = "\n".join(lines)
-        if not passed and if_none == "error":
-            raise InputError(f"none of {len(scores)} candidates reaches {threshold:g}; the best: {scores[index]:.3f}")
-        stop = not passed and if_none == "stop silently"
+        if not passed and otherwise == "error":
+            raise InputError(f"none of {len(scores)} candidates reaches {needed:g}; the best: {scores[index]:.3f}")
+        stop = not passed and otherwise == "stop silently"
         return cls.show(
             ExecutionBlocker(None) if stop else made[names[index]],
             scores[index],
@@ -97,8 +105,20 @@ class FirstGoodEnough(QSiTNode):
             ExecutionBlocker(None) if stop else looked_at[index][1],
             text,
             text=text,
+            images=[] if stop else cls.previews(made[names[index]]),
             records=[{"scores": scores, "taken": None if stop else index}],
         )
+
+
+def _is_made(candidate: Sequence[Any]) -> bool:
+    """ComfyUI gives (None,) for a lazy input that is not made."""
+    return all(images is not None for images in candidate)
+
+
+def _in_order(candidates: dict[str, Sequence[Any]]) -> dict[str, Any]:
+    """Name -> batch of what is made. Each item of a list is a candidate of its own."""
+    lists = [(name, candidates[name]) for name in NAMES if name in candidates and _is_made(candidates[name])]
+    return {label: images for name, items in lists for label, images in named(items, name)}
 
 
 def _looked_at(model: Any, made: dict[str, Any], threshold: float) -> list[tuple[float, list[Record]]]:

@@ -18,6 +18,8 @@ SILENT, SAY = "stop silently", "stop and say so"
 
 
 class Gate(QSiTNode):
+    UI = ("images", "text", "qsit")
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -115,5 +117,6 @@ class Gate(QSiTNode):
             *split(lambda side: [scores[i] for i in side]),
             text,
             text=text,
+            images=cls.previews(passed) if verdict.passed else [],
             records=[{"passed": verdict.passed, "rejected": verdict.rejected}],
         )

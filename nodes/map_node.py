@@ -11,10 +11,13 @@ from PIL import Image
 from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, schema
 from qsit_plugin.nodes.drawing import colors_of
 from qsit_plugin.nodes.errors import InputError
+from qsit_plugin.nodes.labels import with_legend
 from qsit_plugin.nodes.pictures import batch_of, pictures_of
 
 
 class QualityMap(QSiTNode):
+    UI = ("images", "text", "qsit")
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -24,6 +27,7 @@ class QualityMap(QSiTNode):
             category=CATEGORY,
             description="Scores overlapping square regions of every image: where is it good, where is it bad? Each "
             "region is scored as a separate image.",
+            is_output_node=True,
             inputs=[
                 QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
                 io.Image.Input("images", tooltip="The images to look at."),
@@ -46,6 +50,14 @@ class QualityMap(QSiTNode):
                 io.Float.Input(
                     "strength", default=0.5, min=0.0, max=1.0, step=0.05, tooltip="How much the colors cover the image."
                 ),
+                # Optional, so that graphs queued over the API from before it was there still run.
+                io.Boolean.Input(
+                    "legend",
+                    default=False,
+                    optional=True,
+                    tooltip="Puts a color bar from 0 (bad) to 1 (good) beside overlay and map, which become wider. The "
+                    "mask keeps the size of the images.",
+                ),
             ],
             outputs=[
                 io.Image.Output("overlay", display_name="overlay", tooltip="The images under the colors of the map."),
@@ -56,7 +68,9 @@ class QualityMap(QSiTNode):
         )
 
     @classmethod
-    def run(cls, model: Any, images: Any, window: int, overlap: float, strength: float) -> io.NodeOutput:
+    def run(
+        cls, model: Any, images: Any, window: int, overlap: float, strength: float, legend: bool = False
+    ) -> io.NodeOutput:
         import comfy.model_management as mm
         import torch
 
@@ -68,7 +82,11 @@ class QualityMap(QSiTNode):
         maps = model.for_each(pictures, lambda qsit, picture: qsit.quality_map(picture, **options))
         colors = [Image.fromarray(colors_of(values)) for values in maps]
         covered = [Image.blend(picture, color, strength) for picture, color in zip(pictures, colors, strict=True)]
+        if legend:
+            colors, covered = ([with_legend(picture) for picture in pictures] for pictures in (colors, covered))
         text = "\n".join(f"{i}: from {m.min():.3f} to {m.max():.3f}" for i, m in enumerate(maps, 1))
         records = [{"lowest": float(m.min()), "highest": float(m.max())} for m in maps]
         mask = torch.from_numpy(np.stack(maps)).to(mm.intermediate_device())
-        return cls.show(batch_of(covered), batch_of(colors), mask, text, text=text, records=records)
+        overlays = batch_of(covered)
+        images = cls.previews(overlays)
+        return cls.show(overlays, batch_of(colors), mask, text, text=text, records=records, images=images)

@@ -66,6 +66,16 @@ def batch_of(pictures: list[Image.Image]) -> Any:
     return torch.from_numpy(pixels).to(mm.intermediate_device())
 
 
+def displayable(images: Any) -> list[Any]:
+    """[H, W, 3] float tensors in [0, 1] of a batch that check_batch accepts, for looking at.
+
+    Nothing is refused: what carries images along does not judge their values. NaN becomes black.
+    """
+    pixels = images[..., :3].detach().cpu()
+    values = pixels.float() / 255.0 if str(pixels.dtype) == "torch.uint8" else pixels.float()
+    return list(values.nan_to_num().clamp(0.0, 1.0).expand(-1, -1, -1, 3))
+
+
 def _kind(value: Any, shape: tuple[int, ...]) -> str:
     if hasattr(value, "shape") and not hasattr(value, "detach"):
         return f"{type(value).__module__}.{type(value).__name__} of shape {shape}, not a torch tensor"

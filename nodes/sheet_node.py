@@ -1,13 +1,15 @@
-"""Q-SiT Contact Sheet: a whole batch in one image, with numbers and scores."""
+"""Q-SiT Contact Sheet: a whole batch or list in one image, with numbers and scores."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
 from qsit_plugin.nodes.drawing import contact_sheet
+from qsit_plugin.nodes.lists import all_records, named, one
 from qsit_plugin.nodes.pictures import batch_of, pictures_of
 from qsit_plugin.nodes.rank import ORDERS, top
 from qsit_plugin.nodes.records import report, values
@@ -16,6 +18,8 @@ AS_GIVEN = "as given"
 
 
 class ContactSheet(QSiTNode):
+    UI = ("images", "text", "qsit")
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -23,7 +27,10 @@ class ContactSheet(QSiTNode):
             node_id="QSiT_ContactSheet",
             display_name="Q-SiT Contact Sheet",
             category=CATEGORY,
-            description="Puts a batch into one image, each picture with its number and score.",
+            description="Puts a batch, or a whole list of any sizes, into one image, each picture with its number and "
+            "score.",
+            is_input_list=True,
+            is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The images that were scored."),
                 QSiTScores.Input("scores", tooltip="The output scores of Q-SiT Score for these images."),
@@ -37,9 +44,18 @@ class ContactSheet(QSiTNode):
         )
 
     @classmethod
-    def run(cls, images: Any, scores: Any, order: str, columns: int, cell: int) -> io.NodeOutput:
-        pictures = pictures_of(images)
-        numbers = values(scores, len(pictures))
-        indices = list(range(len(pictures))) if order == AS_GIVEN else top(numbers, 0, order)
-        sheet = contact_sheet(pictures, scores, indices, columns, cell)
-        return cls.show(batch_of([sheet]), text=report(scores))
+    def run(
+        cls,
+        images: Sequence[Any],
+        scores: Sequence[Any],
+        order: Sequence[str],
+        columns: Sequence[int],
+        cell: Sequence[int],
+    ) -> io.NodeOutput:
+        pictures = [picture for name, batch in named(images, "images") for picture in pictures_of(batch, name)]
+        records = all_records(scores, len(pictures))
+        how = one(order, "order")
+        indices = list(range(len(pictures))) if how == AS_GIVEN else top(values(records), 0, how)
+        sheet = contact_sheet(pictures, records, indices, one(columns, "columns"), one(cell, "cell"))
+        image = batch_of([sheet])
+        return cls.show(image, text=report(records), images=cls.previews(image))

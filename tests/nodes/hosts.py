@@ -16,6 +16,15 @@ class Server:
         self.client_id: str | None = "test"
         self.last_node_id = self.last_prompt_id = None
         self.events: list[tuple[Any, Any]] = []
+        self.on_prompt_handlers: list[Any] = []
+
+    def add_on_prompt_handler(self, handler: Any) -> None:
+        self.on_prompt_handlers.append(handler)
+
+    def queued(self, prompt: dict[str, Any]) -> None:
+        """What ComfyUI's server does with a prompt that it gets, before it is checked."""
+        for handler in self.on_prompt_handlers:
+            handler({"prompt": prompt})
 
     def send_sync(self, event: Any, data: Any, sid: Any = None) -> None:
         self.events.append((event, data))

@@ -56,6 +56,7 @@ class Host:
         self.server.events = []
         number = f"prompt-{self.count}"
         prompt = copy.deepcopy(prompt)  # ComfyUI writes into it; a client sends a new one each time
+        self.server.queued(prompt)
         valid = asyncio.run(self.execution.validate_prompt(number, prompt, None))
         if not valid[0]:
             return Result(False, [], valid[3])

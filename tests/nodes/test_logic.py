@@ -14,7 +14,7 @@ import torch
 from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.carry import check_latents, check_masks, some_latents, some_masks
 from qsit_plugin.nodes.errors import InputError
-from qsit_plugin.nodes.folders import choices, found_models
+from qsit_plugin.nodes.folders import choices, found_models, why_not_offered
 from qsit_plugin.nodes.gate import judge, summary
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.questions import OWN, PRESETS, question_for
@@ -177,12 +177,33 @@ def test_folders_of_our_architecture_are_found_in_every_root_and_others_are_not(
     assert found_models(roots) == {"LLM/owner/ov-7b": deep, "qsit/mine": extra, "qsit/q-sit-mini": mini}
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "config.json is not JSON (Expecting property name"),
+        ("[" * 100_000, "config.json is not JSON (maximum recursion depth"),
+        ("\x80", "config.json is not JSON ('utf-8' codec can't decode"),
+        ("[]", "config.json holds list in place of an object"),
+        ('{"model_type": "florence2"}', "config.json says model_type 'florence2'; needed is 'llava_onevision'"),
+        ("{}", "config.json says model_type None"),
+    ],
+)
+def test_a_folder_that_is_not_offered_has_a_reason_and_does_not_hide_the_others(tmp_path, content, reason):
+    good = checkpoint(tmp_path / "LLM" / "good")
+    checkpoint(tmp_path / "LLM" / "a" / "bad")
+    (tmp_path / "LLM" / "a" / "bad" / "config.json").write_bytes(content.encode("latin-1"))
+    roots = {"LLM": [str(tmp_path / "LLM")]}
+    assert found_models(roots) == {"LLM/good": good}
+    assert reason in why_not_offered(roots, "LLM/a/bad")
+    assert why_not_offered(roots, "LLM/good") is None and why_not_offered(roots, "LLM/../secret") is None
+
+
 def test_the_embedded_model_comes_first_and_the_official_names_last():
     assert choices(["qsit/mine"]) == ["qsit-nano", "qsit/mine", "qsit-mini", "qsit"]
 
 
 def test_the_logic_modules_import_neither_comfyui_nor_torch_nor_transformers():
-    names = "carry errors folders gate pictures questions rank records"
+    names = "carry errors folders gate labels lists pictures questions queued rank records"
     code = (
         "import sys, importlib\n"
         f"for name in {names.split()!r}: importlib.import_module('qsit_plugin.nodes.' + name)\n"

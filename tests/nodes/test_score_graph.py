@@ -88,16 +88,47 @@ def test_a_missing_model_is_said_before_anything_runs_and_other_branches_finish(
         "k": keep(["score", 1], "good"),
     }
     result = host.run(prompt)
-    reasons = str(result.invalid["lost"])
+    (reasons,) = result.invalid["lost"]
     assert "no model 'LLM/gone' here" in reasons and "models/qsit" in reasons
     assert len(arrived("good")) == 1
 
 
-def test_an_official_name_is_not_downloaded_unless_asked_for_and_offline_is_honoured(host):
-    for download in ("never", "if missing"):
-        prompt = graph(batch(photo(0)))
-        prompt["model"]["inputs"] |= {"model_name": "qsit-mini", "download": download}
-        assert "is not on this machine" in str(host.run(prompt).invalid["model"])  # conftest sets HF_HUB_OFFLINE
+@pytest.mark.parametrize(
+    ("offline", "download", "cure"),
+    [
+        (False, "never", "set download to 'if missing' (1.8 GB"),
+        (True, "never", "start ComfyUI without HF_HUB_OFFLINE and set download to 'if missing'"),
+        (True, "if missing", "start ComfyUI without HF_HUB_OFFLINE"),
+    ],
+)
+def test_a_missing_official_model_is_one_error_before_the_run_that_begins_with_the_cure(
+    host, monkeypatch, offline, download, cure
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    prompt = graph(batch(photo(0)))
+    prompt["model"]["inputs"] |= {"model_name": "qsit-mini", "download": download}
+    (error,) = host.run(prompt).invalid["model"]
+    details = error["details"] if isinstance(error, dict) else error
+    assert details.startswith(f"model_name - {cure}") and "qsit-mini is not on this machine" in details
+    assert "qsit weights" not in details, "a clone in custom_nodes has no such command"
+
+
+def test_a_link_in_place_of_download_is_judged_in_the_run_with_the_cure_first(host, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    prompt = graph(batch(photo(0))) | {"never": give("never", "never")}
+    prompt["model"]["inputs"] |= {"model_name": "qsit-mini", "download": ["never", 0]}
+    (error,) = host.run(prompt).errors
+    assert error["exception_message"].startswith("set download to 'if missing'")
+    assert error["exception_message"].endswith("(Load Q-SiT Model, node model)")
+
+
+def test_a_hub_out_of_reach_is_an_error_that_begins_with_the_cure_and_names_no_command(host, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # and no test reaches the network
+    prompt = graph(batch(photo(0)))
+    prompt["model"]["inputs"] |= {"model_name": "qsit-mini", "download": "if missing"}
+    (error,) = host.run(prompt).errors
+    assert error["exception_message"].startswith("run again when the Hub can be reached, or put a copy")
+    assert "is not on this machine" in error["exception_message"] and "qsit weights" not in error["exception_message"]
 
 
 def test_a_checkpoint_folder_in_models_is_listed_loaded_and_read_again_when_it_changes(host, monkeypatch):
@@ -134,6 +165,16 @@ def test_a_broken_checkpoint_is_one_error_of_the_loader_and_other_branches_finis
     assert (len(arrived("good")), arrived("bad")) == (1, [])
 
 
+def test_a_folder_with_a_broken_config_is_one_error_before_the_run_that_says_what_is_broken(host):
+    folder = host.base / "models" / "qsit" / "half"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type":', encoding="utf-8")
+    prompt = graph(batch(photo(0)))
+    prompt["model"]["inputs"]["model_name"] = "qsit/half"
+    (error,) = host.run(prompt).invalid["model"]
+    assert "half" in str(error) and "config.json is not JSON" in str(error) and "no model" not in str(error)
+
+
 def test_folders_of_extra_model_paths_are_listed_too(host, tmp_path):
     import folder_paths
 
@@ -143,7 +184,7 @@ def test_folders_of_extra_model_paths_are_listed_too(host, tmp_path):
     tiny_checkpoint(tmp_path / "mine", official=False)
     folder_paths.add_model_folder_path("qsit", str(tmp_path))  # what extra_model_paths.yaml does
     try:
-        assert LoadModel.validate_inputs(model_name="qsit/mine", download="never") is True
+        assert LoadModel.validate_inputs(model_name="qsit/mine") is True
         prompt = graph(batch(photo(0))) | {"k": keep(["score", 1], "score")}
         prompt["model"]["inputs"]["model_name"] = "qsit/mine"
         assert host.run(prompt).success and len(arrived("score")) == 1

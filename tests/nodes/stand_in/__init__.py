@@ -28,7 +28,7 @@ class Host:
             (base / folder).mkdir(parents=True, exist_ok=True)
         self.base, self.server, self.count = base, Server(), 0
         self.mm = memory.model_management()
-        _install("comfy_api.latest", io=api.io, ComfyExtension=api.ComfyExtension)
+        _install("comfy_api.latest", io=api.io, ui=api.ui, ComfyExtension=api.ComfyExtension)
         _install("comfy_execution.graph_utils", ExecutionBlocker=api.ExecutionBlocker)
         _install("comfy_execution.utils", get_executing_context=lambda: CURRENT.get())
         _install("comfy.model_patcher", ModelPatcher=memory.ModelPatcher)
@@ -62,6 +62,7 @@ class Host:
         self.server.events = []
         self.mm.interrupted = False
         number, prompt = f"prompt-{self.count}", copy.deepcopy(prompt)
+        self.server.queued(prompt)
         executor = Executor(self.classes, self.server, prompt, number, self.cache, extra_pnginfo)
         success = executor.run()
         return Result(success, self.server.events, executor.invalid)
@@ -108,6 +109,7 @@ def _folder_paths(base: Path) -> dict[str, Any]:
         "add_model_folder_path": add_model_folder_path,
         "get_folder_paths": lambda name: list(table[name][0]),
         "get_input_directory": lambda: str(base / "input"),
+        "get_temp_directory": lambda: str(base / "temp"),
         "get_output_directory": lambda: str(base / "output"),
         "get_save_image_path": get_save_image_path,
     }

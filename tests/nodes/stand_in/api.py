@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
+import PIL.Image
 
 
 class ExecutionBlocker:
@@ -196,6 +200,27 @@ class ComfyExtension:
         raise RuntimeError("ComfyUI 0.3.64 never calls on_load")
 
 
+class PreviewImage:
+    """Writes PNG files into the temp folder; wants float images with 3 channels, as ComfyUI's own does."""
+
+    def __init__(self, image, animated=False, cls=None, **kwargs):
+        import folder_paths
+
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            "ComfyUI_temp", folder_paths.get_temp_directory(), image[0].shape[1], image[0].shape[0]
+        )
+        self.values = []
+        for number, pixels in enumerate(image, counter):
+            file = f"{name}_{number:05}_.png"
+            PIL.Image.fromarray(np.clip(255.0 * pixels.cpu().numpy(), 0, 255).astype(np.uint8)).save(Path(folder, file))
+            self.values.append({"filename": file, "subfolder": subfolder, "type": "temp"})
+        self.animated = animated
+
+    def as_dict(self):
+        return {"images": self.values, "animated": (self.animated,)}
+
+
+ui = SimpleNamespace(PreviewImage=PreviewImage)
 io = SimpleNamespace(
     Schema=Schema,
     ComfyNode=ComfyNode,

@@ -88,8 +88,11 @@ class Executor:
                 if options is not None and value not in options:
                     found.append(f"{spec.id}: {value!r} not in list")
         if validate:
-            answer = validate(**{n: None if n in links else v for n, v in given.items() if n in named})
-            found += [] if answer is True else [str(answer)]
+            seen = {n: None if n in links else v for n, v in given.items() if n in named}
+            token = CURRENT.set(Context(self.number, node, 0))
+            answer = validate(**seen)
+            CURRENT.reset(token)
+            found += [] if answer is True else [f"{name} - {answer}" for name in seen]  # one for each named input
         return found
 
     def key(self, node: str) -> Any:
@@ -125,15 +128,20 @@ class Executor:
         given |= {n: self.outputs(source)[slot] for n, (source, slot) in links.items() if n not in lazy}
         waiting = {n for n in links if n in lazy}
         while waiting:
-            asked = cls.check_lazy_status(**{n: v[0] for n, v in given.items()}, **dict.fromkeys(waiting))
+            if schema.is_input_list:
+                blocked = any(isinstance(v, ExecutionBlocker) for values in given.values() for v in values)
+                asked = [] if blocked else cls.check_lazy_status(**given, **dict.fromkeys(waiting, (None,)))
+            else:
+                asked = cls.check_lazy_status(**{n: v[0] for n, v in given.items()}, **dict.fromkeys(waiting))
             wanted = waiting & set(asked)
             if not wanted:
                 break
             given |= {n: self.outputs(links[n][0])[links[n][1]] for n in wanted}
             waiting -= wanted
-        given |= {n: [None] for n in waiting}
+        given |= dict.fromkeys(waiting, (None,))
         self.at = node
-        results = [self.call(cls, node, i, given) for i in range(max(map(len, given.values()), default=1))]
+        times = 1 if schema.is_input_list else max(map(len, given.values()), default=1)
+        results = [self.call(cls, node, i, given) for i in range(times)]
         slots: list[list[Any]] = []
         for slot, output in enumerate(schema.outputs):
             values = [result[0][slot] for result in results]
@@ -147,8 +155,10 @@ class Executor:
         return type(cls.__name__, (cls,), {"hidden": self.hidden} if cls.SCHEMA.is_output_node else {})
 
     def call(self, cls: Any, node: str, index: int, given: dict[str, list[Any]]) -> tuple[tuple[Any, ...], Any]:
-        inputs = {n: v[index if index < len(v) else -1] for n, v in given.items()}
+        inputs: dict[str, Any] = {n: v[index if index < len(v) else -1] for n, v in given.items()}
         blockers = [v for v in inputs.values() if isinstance(v, ExecutionBlocker)]
+        if cls.SCHEMA.is_input_list:  # one blocked item blocks the node
+            inputs, blockers = given, [v for vs in given.values() for v in vs if isinstance(v, ExecutionBlocker)]
         if blockers:
             if blockers[0].message is not None:
                 about = {"node_id": node, "node_type": self.prompt[node]["class_type"]}
