@@ -16,7 +16,7 @@ from qsit_plugin.protocol import LEVELS
 from qsit_plugin.scores import COLUMNS, flat, score_row
 
 from .sources import SHARDS
-from .store import OF_RECIPE, VALUES, StoreError, open_to_read
+from .store import OF_RECIPE, VALUES, StoreError, in_words, open_to_read
 
 GROUP = 10_000
 """Rows of one row group of a parquet file: what an export holds in memory."""
@@ -50,7 +50,7 @@ def export(
     kind = kind or Path(out).suffix.lower().removeprefix(".")
     if kind not in _WRITERS:
         raise ValueError(f"no format {kind!r}: give one of {', '.join(_WRITERS)}")
-    with closing(open_to_read(store)) as file:
+    with closing(open_to_read(store)) as file, in_words(os.fspath(store)):
         file.execute("BEGIN")  # one state of the store, while others write to it
         chosen = _choose(file, os.fspath(store), recipe)
         missing = 0
@@ -79,13 +79,8 @@ def export(
     return count, missing
 
 
-def recipes(store: str | os.PathLike[str]) -> list[tuple[int, str, int]]:
-    """Number, description and count of scores of each recipe in a store. Raises StoreError."""
-    with closing(open_to_read(store)) as file:
-        return _recipes(file)
-
-
 def _recipes(file: sqlite3.Connection) -> list[tuple[int, str, int]]:
+    """Number, description and count of scores of each."""
     names = ", ".join(OF_RECIPE[:6])
     query = f"SELECT id, {names}, (SELECT count(*) FROM result WHERE recipe = id AND error IS NULL) FROM recipe"
     return [(number, ", ".join(filter(None, about)), count) for number, *about, count in file.execute(query)]

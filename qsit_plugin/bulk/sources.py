@@ -134,12 +134,23 @@ def _shard(path: str) -> Iterator[Source | ImageError]:
                     content = file.extractfile(member)
                     read = partial(_given, name, b"" if content is None else content.read(LARGEST))
                 yield Source(name, member.size, about.st_mtime_ns, read)
+            if not packed and not _ends(path, file.offset):  # tarfile takes a damaged header for the end
+                yield ImageError(
+                    path, f"not a whole tar file (it breaks off behind {file.offset:,} bytes); get it again"
+                )
     except FileNotFoundError:
         yield ImageError(path, "no such file")
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         yield ImageError(path, f"not a whole tar file ({error}); get it again")
     except Exception as error:  # zlib.error, lzma.LZMAError: whatever an unpacker raises
         yield ImageError(path, f"cannot be unpacked ({error}); get it again")
+
+
+def _ends(path: str, offset: int) -> bool:
+    """Whether a tar file has at this place the zeros that end it."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def _is_plain(path: str) -> bool:

@@ -60,7 +60,8 @@ def stored_path(path: str) -> str | bytes:
 
 
 @contextmanager
-def _in_words(path: str) -> Iterator[None]:
+def in_words(path: str) -> Iterator[None]:
+    """StoreError, with the cure, for an error of SQLite's."""
     try:
         yield
     except sqlite3.Error as error:
@@ -86,7 +87,7 @@ class Store:
         self._images: dict[str | bytes, tuple[Any, ...]] = {}
         self._results: dict[bytes, tuple[Any, ...]] = {}
         self._written = time.monotonic()
-        with _in_words(self.path):
+        with in_words(self.path):
             self._file = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
             try:
                 self._prepare()
@@ -144,7 +145,7 @@ class Store:
         key = stored_path(path)
         row = self._images.get(key)
         if row is None:
-            with _in_words(self.path):
+            with in_words(self.path):
                 row = self._file.execute("SELECT * FROM image WHERE path = ?", (key,)).fetchone()
         if row is None or mtime_ns is None or row[1:3] != (size, mtime_ns) or row[3] is None:
             return False
@@ -155,7 +156,7 @@ class Store:
         again, as a missing package may be there by now."""
         if sha256 in self._results:
             return True
-        with _in_words(self.path):
+        with in_words(self.path):
             found = self._file.execute(
                 "SELECT error IS NULL OR run = ? FROM result WHERE sha256 = ? AND recipe = ?",
                 (self.run, sha256, self.recipe),
@@ -188,7 +189,7 @@ class Store:
     def flush(self) -> None:
         """Commit what was put; when this returns, a kill of the process loses nothing."""
         if self._images or self._results:
-            with _in_words(self.path), self._writing():
+            with in_words(self.path), self._writing():
                 self._file.executemany(_IMAGE, self._images.values())
                 self._file.executemany(_RESULT, self._results.values())
             self._images.clear()
@@ -219,7 +220,7 @@ def open_to_read(path: str | os.PathLike[str]) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise StoreError(f"{os.fspath(path)}: no such file; qsit score DIR --out FILE.sqlite makes one")
     address = Path(path).resolve().as_uri()
-    with _in_words(os.fspath(path)):
+    with in_words(os.fspath(path)):
         file = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=PATIENCE)
         try:
             file.execute("SELECT 1 FROM sqlite_master").fetchone()

@@ -54,7 +54,7 @@ def test_another_profile_is_another_score_of_the_same_image(qsit, album: Path, t
     assert refused.exit_code == 2 and "--recipe" in refused.stderr and "other.json" in refused.stderr
     assert not (tmp_path / "x.csv").exists()
     assert qsit("export", store, tmp_path / "x.csv", "--recipe", 2).exit_code == 0
-    row = next(csv.DictReader((tmp_path / "x.csv").open(encoding="utf-8")))
+    row = next(csv.DictReader((tmp_path / "x.csv").read_text("utf-8").splitlines()))
     assert list(row) == list(COLUMNS) and row["profile"] == str(other)
 
 
