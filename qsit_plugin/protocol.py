@@ -208,6 +208,20 @@ def profile_for(folder: str | Path, choice: ScoreProfile | str | Path | None = N
     return ScoreProfile.load(choice)
 
 
+def profile_name(own: ScoreProfile, given: Any = None) -> str:
+    """How a row names its profile: what the user gave, else ``official``, ``training`` or ``qsit.json``.
+
+    Token ids do not count: the same question and words have other ids in another tokenizer.
+    """
+    if given is not None and not isinstance(given, ScoreProfile):
+        return str(given)
+
+    def asked(profile: ScoreProfile) -> tuple[Any, ...]:
+        return profile.question, profile.answer_prefix, profile.level_words, profile.weights
+
+    return next((name for name, known in PROFILES.items() if asked(own) == asked(known)), FILE_NAME)
+
+
 def multiple_choice(question: str, options: Sequence[str]) -> str:
     """The wording of Q-SiT's multiple-choice evaluation: the question, then one option a line, as ``A. blur``."""
     lines = [f"{letter}. {option}" for letter, option in zip(letters(len(options)), options, strict=True)]

@@ -151,7 +151,13 @@ def score_row(path: object, record: Mapping[str, Any], profile: str | None = Non
 
 def error_row(path: object, error: ImageError) -> dict[str, Any]:
     """The row of an input that failed."""
-    return {"path": str(path), "error": {"type": type(error).__name__, "message": error.reason}}
+    return {"path": str(path), **error_record(error)}
+
+
+def error_record(error: Exception) -> dict[str, Any]:
+    """What is written in the place of a score, with the error's message on one line."""
+    reason = error.reason if isinstance(error, ImageError) else " ".join(str(error).split())
+    return {"error": {"type": type(error).__name__, "message": reason}}
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,17 +38,17 @@ def _expand(name: str, recursive: bool, skipped: list[str]) -> Iterator[Path | I
     elif not glob.has_magic(name):
         yield ImageError(name, "no such file")
     else:
-        matches = sorted(_matches(plain))
-        if not matches:
+        found = sorted(matches(plain))
+        if not found:
             yield ImageError(name, "no file matches this pattern")
-        for match in map(Path, matches):
+        for match in map(Path, found):
             if match.is_dir():
                 yield from _folder(match, recursive, skipped)
             else:
                 yield match
 
 
-def _matches(pattern: str) -> set[str]:
+def matches(pattern: str) -> set[str]:
     """As ``glob.glob`` with ``**``, which would follow links to folders: one that leads back, 40 times over."""
     parts = Path(pattern).parts
     if "**" not in parts:
@@ -62,7 +62,7 @@ def _matches(pattern: str) -> set[str]:
         for place, folders, _ in os.walk(base):
             folders[:] = [inner for inner in folders if not inner.startswith(".")]
             place = place if at else os.path.relpath(place).removeprefix(".")
-            found |= _matches(os.path.join(glob.escape(place), *parts[at + 1 :]))
+            found |= matches(os.path.join(glob.escape(place), *parts[at + 1 :]))
     return found
 
 

@@ -192,19 +192,5 @@ def headline(model: QSiT) -> str:
 
 
 def profile_name(model: QSiT, given: str | None) -> str:
-    """How a row names its profile: what the user gave, else ``official``, ``training`` or ``qsit.json``.
-
-    Token ids do not count: the same question and words have other ids in another tokenizer.
-    """
-    if given is not None:
-        return given
-    own = model.profile
-    for name, known in protocol.PROFILES.items():
-        if (own.question, own.answer_prefix, own.level_words, own.weights) == (
-            known.question,
-            known.answer_prefix,
-            known.level_words,
-            known.weights,
-        ):
-            return name
-    return protocol.FILE_NAME
+    """How a row names its profile; see ``protocol.profile_name``."""
+    return protocol.profile_name(model.profile, given)

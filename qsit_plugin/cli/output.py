@@ -19,7 +19,7 @@ from .failures import WRONG_USAGE, note, stop
 
 FORMATS = {
     "table": (".txt",), "text": (".txt",), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "json": (".json",),
-    "markdown": (".md",),
+    "markdown": (".md",), "sqlite": (".sqlite", ".sqlite3", ".db"), "parquet": (".parquet",),
 }  # fmt: skip
 """Every format that a command writes, and the suffixes of its files."""
 

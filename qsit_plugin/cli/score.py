@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from . import options
+import typer
 
-FORMATS = ("table", "csv", "jsonl")
+from . import bulk, options, output
+
+FORMATS = ("table", "csv", "jsonl", "sqlite")
+
+Format = Annotated[
+    str | None,
+    typer.Option("--format", "-f", help="table, csv, jsonl or sqlite; by default as --out ends, else table."),
+]
 
 
 @options.chooses_model()
 def score(
     choice: options.Choice,
     paths: options.Paths,
-    format: options.RowFormat = None,
+    format: Format = None,
     out: options.Out = None,
     recursive: options.Recursive = True,
+    listed: bulk.Listed = None,
+    verify: bulk.Verify = False,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
     Folders are searched for images. Data goes to stdout (or --out), everything else to stderr. The exit status is 1
-    when some inputs failed; the others are scored all the same.
+    when some inputs failed; the others are scored all the same. With --out FILE.sqlite an image is scored once,
+    whatever its name, and a run that was stopped goes on where it stopped.
     """
+    kind = output.choose_format(format, out, FORMATS, "table")
+    if kind == "sqlite":
+        bulk.score_into_store(choice, paths, out, recursive=recursive, listed=listed, verify=verify)
+        return
+    bulk.refuse_without_store(verify=verify, listed=listed)
     from qsit_plugin.images.reading import ImageError
     from qsit_plugin.scores import error_row, score_row
 
-    from . import output
     from .cut_short import Tally
     from .inputs import read
     from .progress import Progress
 
-    kind = output.choose_format(format, out, FORMATS, "table")
     items = read(paths, recursive=recursive)
     output.check_target(out, items)
     tally = Tally(len(items))

@@ -1,0 +1,150 @@
+"""``qsit score --out FILE.sqlite`` and ``qsit export``: very many images."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options, output
+from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, stop
+
+if TYPE_CHECKING:
+    from qsit_plugin.bulk.scoring import Counts
+    from qsit_plugin.bulk.sources import Source
+    from qsit_plugin.images.errors import ImageError
+
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="With --out FILE.sqlite: hash every file, also where size and time are as stored."),
+]
+Listed = Annotated[
+    str | None,
+    typer.Option(
+        "--list",
+        metavar="FILE",
+        help="With --out FILE.sqlite: also the paths in this file, one a line or NUL-separated.",
+    ),
+]
+
+
+def refuse_without_store(*, verify: bool, listed: str | None) -> None:
+    """End with status 2 for options that only a store has."""
+    for name, given in (("--verify", verify), ("--list", listed is not None)):
+        if given:
+            stop(f"{name} goes with --out FILE.sqlite", WRONG_USAGE)
+
+
+def score_into_store(
+    choice: options.Choice, paths: list[str], out: str | None, *, recursive: bool, listed: str | None, verify: bool
+) -> None:
+    """Score into a store. Ends with status 1 where images failed, 2 for a store that cannot be used, 130 on Ctrl-C."""
+    from qsit_plugin.bulk.recipe import recipe
+    from qsit_plugin.bulk.scorer import Scorer
+    from qsit_plugin.bulk.scoring import Counts, score_into
+    from qsit_plugin.bulk.store import Store, StoreError
+    from qsit_plugin.images.formats import left_out
+
+    if out is None:
+        stop("a store is a file: give --out FILE.sqlite", WRONG_USAGE)
+    if os.path.isdir(out) or not os.path.isdir(os.path.dirname(os.path.abspath(out))):
+        stop(f"cannot write {out}: a file in a folder that is there", WRONG_USAGE)
+    if listed not in (None, "-") and not os.path.isfile(listed):
+        stop(f"no such file: {listed}", WRONG_USAGE)
+    settings = asdict(choice)
+    model = choice.open()
+    scorer = Scorer.of(model, settings.pop("model"), **settings)
+    with ending(WRONG_USAGE, StoreError):
+        store = Store(out, recipe(model, choice.profile))
+    skipped: Counter[str] = Counter()
+    progress, counts = _Progress(), Counts()
+
+    def on_image(so_far: Counts, path: str, error: str | None) -> None:
+        nonlocal counts
+        counts = so_far
+        if error is not None:
+            note(f"qsit: {path}: {error}")
+        progress.at(so_far)
+
+    try:
+        with store:
+            score_into(store, scorer, _sources(paths, listed, recursive, skipped), verify=verify, on_image=on_image)
+    except KeyboardInterrupt:
+        stop(f"interrupted: {counts.done:,} images are done; the same command goes on from there", INTERRUPTED)
+    if words := left_out(skipped.elements()):
+        note(words)
+    note(f"{out}: {_words(counts)}")
+    if counts.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def export(
+    store: Annotated[str, typer.Argument(metavar="FILE.sqlite", help="What qsit score --out FILE.sqlite wrote.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The table to write: .csv, .jsonl or .parquet.")],
+    format: Annotated[
+        str | None, typer.Option("--format", "-f", help="csv, jsonl or parquet; by default as OUT ends.")
+    ] = None,
+    recipe: Annotated[
+        int | None, typer.Option(help="Which model's scores, by number, where the store holds those of several.")
+    ] = None,
+    existing: Annotated[
+        bool, typer.Option("--existing", help="Leave out images that are no longer under their path.")
+    ] = False,
+) -> None:
+    """Write the scores of a store as a table, whole or not at all."""
+    from qsit_plugin.bulk.export import export as write
+    from qsit_plugin.bulk.store import StoreError
+
+    kind = output.choose_format(format, out, ("csv", "jsonl", "parquet"), "csv")
+    output.check_target(out)
+    with ending(WRONG_USAGE, StoreError):
+        rows, missing = write(store, out, kind=kind, recipe=recipe, existing=existing)
+    if missing:
+        note(f"{missing:,} images have no score by this model and are left out: run qsit score on them")
+    note(f"written: {out}, {rows:,} rows")
+
+
+def _sources(
+    paths: list[str], listed: str | None, recursive: bool, skipped: Counter[str]
+) -> Iterator[Source | ImageError]:
+    from qsit_plugin.bulk.sources import listed as names_in
+    from qsit_plugin.bulk.sources import sources
+    from qsit_plugin.images.errors import ImageError
+
+    from .inputs import matches
+
+    for path in paths:
+        plain = os.path.expanduser(path)
+        if os.path.lexists(plain) or not glob.has_magic(path):
+            yield from sources([plain], recursive=recursive, skipped=skipped)
+        elif found := sorted(matches(plain)):
+            yield from sources(found, recursive=recursive, skipped=skipped)
+        else:
+            yield ImageError(path, "no file matches this pattern")
+    if listed is not None:
+        yield from sources(names_in(listed), recursive=recursive, skipped=skipped)
+
+
+def _words(counts: Counts) -> str:
+    return f"{counts.done:,} images: {counts.scored:,} scored, {counts.known:,} known, {counts.failed:,} failed"
+
+
+class _Progress:
+    """A line on stderr now and then; how many images there will be is not known."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.monotonic()
+        self.every = 5.0 if sys.stderr.isatty() else 15.0
+
+    def at(self, counts: Counts) -> None:
+        now = time.monotonic()
+        if now - self.last >= self.every:
+            self.last = now
+            note(f"{_words(counts)}; {counts.done / (now - self.started):,.1f} images/s")
