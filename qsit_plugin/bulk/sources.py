@@ -122,7 +122,7 @@ def _shard(path: str) -> Iterator[Source | ImageError]:
         packed = not _is_plain(path)
         with tarfile.open(path, "r|*" if packed else "r:") as file:
             while (member := file.next()) is not None:
-                file.members.clear()  # or every header of the shard would stay in memory
+                file.members.clear()  # type: ignore[attr-defined]  # or every header would stay in memory
                 if not member.isfile() or suffix(member.name) not in SUFFIXES:
                     continue
                 name = f"{path}/{member.name}"
