@@ -16,12 +16,10 @@ from qsit_plugin.protocol import LEVELS
 from qsit_plugin.scores import COLUMNS, flat, score_row
 
 from .sources import SHARDS
-from .store import OF_RECIPE, VALUES, StoreError, in_words, open_to_read
+from .store import NUMBERS, OF_RECIPE, VALUES, StoreError, in_words, open_to_read
 
 GROUP = 10_000
 """Rows of one row group of a parquet file: what an export holds in memory."""
-
-_REAL, _WHOLE = ("score", *LEVELS, "std", "level_mass"), ("width", "height")
 
 
 def export(
@@ -156,7 +154,7 @@ def _parquet(path: Path, rows: Iterable[dict[str, Any]]) -> int:
             "parquet needs pyarrow, which is not installed: pip install 'qsit-plugin[bulk]'", name="pyarrow"
         ) from error
 
-    kinds = {**dict.fromkeys(_REAL, arrow.float64()), **dict.fromkeys(_WHOLE, arrow.int32())}
+    kinds = {**dict.fromkeys(NUMBERS, arrow.float64()), **dict.fromkeys(("width", "height"), arrow.int32())}
     schema = arrow.schema([(name, kinds.get(name, arrow.string())) for name in COLUMNS])
     cells, count = (_text_cells(flat(row)) for row in rows), 0
     with parquet.ParquetWriter(path, schema) as writer:

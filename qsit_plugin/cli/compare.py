@@ -7,6 +7,8 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from qsit_plugin.protocol import profile_name
+
 from . import options
 from .failures import SOME_FAILED, report
 
@@ -45,7 +47,7 @@ def compare(
     if broken:
         raise typer.Exit(SOME_FAILED)
     scores = [result for result in results if isinstance(result, Score)]
-    name = options.profile_name(qsit, choice.profile)
+    name = profile_name(qsit.profile, choice.profile)
     rows = [score_row(path, score.to_dict(), name) for path, score in zip((a, b), scores, strict=True)]
     row = {"probability_a_better": Comparison(*scores).probability_a_better, "a": rows[0], "b": rows[1]}
     with output.opened(out) as stream:

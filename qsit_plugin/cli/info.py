@@ -15,7 +15,7 @@ import typer
 from qsit_plugin import pyiqa_hook
 from qsit_plugin.engines.installed import has_torch, require_engine, version_problem
 from qsit_plugin.errors import WeightsError
-from qsit_plugin.protocol import ProfileError
+from qsit_plugin.protocol import ProfileError, profile_name
 
 from . import options
 from .failures import SOME_FAILED, report
@@ -116,7 +116,7 @@ def checkpoint(choice: options.Choice) -> Iterator[Finding]:
     yield Finding("fingerprint", f"{model.fingerprint} (of the weights)")
     yield Finding("runs on", f"{model.device}, {str(model.dtype).removeprefix('torch.')}, engine {model.engine.name}")
     yield Finding(
-        "profile", f"{options.profile_name(model, choice.profile)}, scope {model.scope} ({model.profile.kind})"
+        "profile", f"{profile_name(model.profile, choice.profile)}, scope {model.scope} ({model.profile.kind})"
     )
     yield grids(model)
     for line in choice.about_limits(model):

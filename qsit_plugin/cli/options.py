@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from qsit_plugin import protocol
 from qsit_plugin.images.errors import MAX_PIXELS
 
 from .collector import paused_collector
@@ -189,8 +188,3 @@ def headline(model: QSiT) -> str:
     if model.profile.kind == "mixed":
         return f"{running}: scores follow {model.scope}; not for generated images: take --model qsit-mini"
     return f"{running}: scope {model.scope}"
-
-
-def profile_name(model: QSiT, given: str | None) -> str:
-    """How a row names its profile; see ``protocol.profile_name``."""
-    return protocol.profile_name(model.profile, given)

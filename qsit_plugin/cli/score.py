@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from qsit_plugin.protocol import profile_name
+
 from . import bulk, options, output
 
 FORMATS = ("table", "csv", "jsonl", "sqlite")
@@ -52,7 +54,7 @@ def score(
     with tally.ending("done and written"):
         files = [item for item in items if isinstance(item, Path)]
         qsit = choice.open() if files else None
-        name = "" if qsit is None else options.profile_name(qsit, choice.profile)
+        name = "" if qsit is None else profile_name(qsit.profile, choice.profile)
         results = iter(()) if qsit is None else qsit.iter_scores(files, errors="return")
         rows_are_visible = out is None and sys.stdout.isatty() and kind != "table"
         with (
