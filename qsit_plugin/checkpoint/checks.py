@@ -43,15 +43,22 @@ def check_rope_agrees(content: dict[str, Any], folder: Path) -> None:
 
 
 def check_rope(content: dict[str, Any], model: LlavaOnevisionForConditionalGeneration) -> None:
-    """The rotary frequencies that the model computes with must be those of config.json's rope_theta.
+    """The rotary positions that the model computes with must be those of config.json: their type and their base.
 
-    4.x reads ``rope_parameters`` of 5.x as if there were none and takes 10000.
+    4.x reads ``rope_parameters`` of 5.x as if there were none: it takes 10000, and no scaling.
     """
     text = content.get("text_config") or {}
+    rotary = model.model.language_model.rotary_emb
+    kind, computed = _rope_type(text), getattr(rotary, "rope_type", "default")
+    if kind != computed:
+        raise WeightsError(
+            f"config.json says rotary positions of type {kind!r}, but transformers {transformers.__version__} computes "
+            f"with {computed!r}: positions would be wrong. The checkpoint was saved by another generation; {RESAVE}"
+        )
     expected = rope_theta(text)
-    if expected is None or _rope_type(text) != "default":
+    if expected is None or kind != "default":
         return
-    used: torch.Tensor = model.model.language_model.rotary_emb.inv_freq.detach().cpu().double()
+    used: torch.Tensor = rotary.inv_freq.detach().cpu().double()
     exponents = torch.arange(len(used), dtype=torch.float64) / len(used)
     if not torch.allclose(used, expected**-exponents, rtol=1e-4, atol=0):
         actual = float(used[-1] ** (-1 / exponents[-1])) if len(used) > 1 else float("nan")

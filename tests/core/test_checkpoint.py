@@ -257,6 +257,12 @@ def test_a_model_that_computes_with_another_rope_theta_is_an_error():
         check_rope({"text_config": {"rope_parameters": {"rope_theta": 10000.0}}}, model)
 
 
+def test_a_model_that_computes_with_positions_of_another_type_is_an_error():
+    model = tiny_model(tiny_tokenizer(), official=False)
+    with pytest.raises(WeightsError, match="positions of type 'linear', but .* computes with 'default'"):
+        check_rope({"text_config": {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}}, model)
+
+
 # ---- tokenizer, processor, template ----
 
 

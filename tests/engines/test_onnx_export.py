@@ -18,6 +18,7 @@ from qsit_plugin.checkpoint.onnx_export import export_onnx
 from tests.tiny import tiny_checkpoint
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
+LINEAR = {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 2.0}
 FILES = ("vision.onnx", "decoder.onnx", "onnx.json")
 
 
@@ -85,13 +86,13 @@ def test_weights_that_are_too_many_for_a_cpu_are_refused_with_both_sizes(small_f
     ("part", "changes", "message"),
     [
         ("vision_config", {"hidden_act": "mish"}, "the activation 'mish' cannot be exported; those that can: gelu"),
-        ("text_config", {"rope_type": "linear", "factor": 2.0}, "of type 'linear' cannot be exported"),
+        ("text_config", {"rope_scaling": LINEAR, "rope_parameters": LINEAR}, "of type 'linear' cannot be exported"),
     ],
 )
 def test_a_setting_without_an_operator_is_refused_by_name_and_leaves_no_graphs(folder, part, changes, message):
     path = folder / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    content[part] |= {"rope_parameters": content[part]["rope_parameters"] | changes} if "factor" in changes else changes
+    content[part] |= changes
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(qsit.WeightsError, match=message):
         export_onnx(folder)
