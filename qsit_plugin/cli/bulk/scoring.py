@@ -1,4 +1,4 @@
-"""``qsit score --out FILE.sqlite`` and ``qsit export``: very many images."""
+"""``qsit score --out FILE.sqlite``: very many images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options, output
-from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, stop
+from .. import options
+from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.bulk.scoring import Counts
@@ -85,32 +85,6 @@ def score_into_store(
         raise typer.Exit(SOME_FAILED)
 
 
-def export(
-    store: Annotated[str, typer.Argument(metavar="FILE.sqlite", help="What qsit score --out FILE.sqlite wrote.")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The table to write: .csv, .jsonl or .parquet.")],
-    format: Annotated[
-        str | None, typer.Option("--format", "-f", help="csv, jsonl or parquet; by default as OUT ends.")
-    ] = None,
-    recipe: Annotated[
-        int | None, typer.Option(help="Which model's scores, by number, where the store holds those of several.")
-    ] = None,
-    existing: Annotated[
-        bool, typer.Option("--existing", help="Leave out images that are no longer under their path.")
-    ] = False,
-) -> None:
-    """Write the scores of a store as a table, whole or not at all."""
-    from qsit_plugin.bulk.export import export as write
-    from qsit_plugin.bulk.store import StoreError
-
-    kind = output.choose_format(format, out, ("csv", "jsonl", "parquet"), "csv")
-    output.check_target(out)
-    with ending(WRONG_USAGE, StoreError):
-        rows, missing = write(store, out, kind=kind, recipe=recipe, existing=existing)
-    if missing:
-        note(f"{missing:,} images have no score by this model and are left out: run qsit score on them")
-    note(f"written: {out}, {rows:,} rows")
-
-
 def _sources(
     paths: list[str], listed: str | None, recursive: bool, skipped: Counter[str]
 ) -> Iterator[Source | ImageError]:
@@ -118,7 +92,7 @@ def _sources(
     from qsit_plugin.bulk.sources import sources
     from qsit_plugin.images.errors import ImageError
 
-    from .inputs import matches
+    from ..inputs import matches
 
     for path in paths:
         plain = os.path.expanduser(path)
