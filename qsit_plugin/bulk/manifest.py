@@ -146,6 +146,11 @@ def _inside(roots: Sequence[str]) -> Callable[[str], bool]:
     return inside
 
 
+def _is_above(folder: str, roots: Sequence[str]) -> bool:
+    """Whether it had to be made for one of the roots themselves."""
+    return os.path.isabs(folder) and any(Path(root).is_relative_to(os.path.realpath(folder)) for root in roots)
+
+
 def _missing(folder: str, known: set[str]) -> list[str]:
     """The folders that have to be made for this one, the outermost first; each is given once."""
     found: list[str] = []
@@ -164,11 +169,12 @@ def _read(path: str | os.PathLike[str], within: Names | None) -> tuple[Callable[
     header = next(rows, {})
     if header.get("qsit_manifest") != VERSION or not isinstance(header.get("within"), list):
         raise ManifestError(f"{name}: not a manifest of version {VERSION}; name another file")
-    inside = _inside([os.path.realpath(root) for root in (header["within"] if within is None else within)])
+    roots = [os.path.realpath(root) for root in (header["within"] if within is None else within)]
+    inside = _inside(roots)
     for number, row in enumerate(rows, 2):
         if set(row) == {"folder"} and isinstance(row["folder"], str):
             folders.append(row["folder"])
-            places = [row["folder"]]
+            places = [] if _is_above(row["folder"], roots) else [row["folder"]]
         else:
             step = _step(row)
             if step is None:

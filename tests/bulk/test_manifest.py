@@ -113,6 +113,21 @@ def test_a_run_that_is_killed_within_or_between_files_is_undone_or_gone_on_with(
         manifest.unlink()
 
 
+def test_the_folders_above_the_new_ones_go_as_well_and_a_full_one_stays(files: Path, tmp_path: Path) -> None:
+    far, before = tmp_path / "new" / "newer" / "good", state(tmp_path)
+    for left in (False, True):
+        manifest = tmp_path / f"{left}.jsonl"
+        plan(manifest, [file_step("move", files / "1.jpg", far / "x" / "1.jpg")], within=[files, far])
+        assert errors(carry_out(manifest)) == [] and (far / "x" / "1.jpg").exists()
+        if left:
+            (tmp_path / "new" / "mine").touch()
+        assert errors(undo(manifest)) == [] and not (tmp_path / "new" / "newer").exists()
+        manifest.unlink()
+    (tmp_path / "new" / "mine").unlink()
+    (tmp_path / "new").rmdir()
+    assert state(tmp_path) == before
+
+
 @posix
 def test_names_with_line_feeds_and_names_that_are_no_utf8_come_back(tmp_path: Path) -> None:
     album = tmp_path / "album"

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,18 +46,49 @@ def score_into_store(
     choice: options.Choice, paths: list[str], out: str | None, *, recursive: bool, listed: str | None, verify: bool
 ) -> None:
     """Score into a store. Ends with status 1 where images failed, 2 for a store that cannot be used, 130 on Ctrl-C."""
+    if out is None:
+        stop("a store is a file: give --out FILE.sqlite", WRONG_USAGE)
+    check_store_target(out)
+    if listed not in (None, "-") and not os.path.isfile(listed):
+        stop(f"no such file: {listed}", WRONG_USAGE)
+    counts, _ = fill(
+        choice,
+        out,
+        lambda skipped: _sources(paths, listed, recursive, skipped),
+        verify=verify,
+        stopped="the same command goes on from there",
+    )
+    note(f"{out}: {_words(counts)}")
+    if counts.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def check_store_target(out: str) -> None:
+    """End with status 2 for a store that cannot be where it shall be, before a model is loaded."""
+    if os.path.isdir(out) or not os.path.isdir(os.path.dirname(os.path.abspath(out))):
+        stop(f"cannot write {out}: a file in a folder that is there", WRONG_USAGE)
+
+
+def fill(
+    choice: options.Choice,
+    out: str,
+    find: Callable[[Counter[str]], Iterator[Source | ImageError]],
+    *,
+    verify: bool = False,
+    stopped: str,
+) -> tuple[Counts, int]:
+    """Score what is found into a store, and say on stderr what fails and how far it is.
+
+    ``find`` is given a counter for pictures that are left out, see ``sources``. ``stopped``: what to do after Ctrl-C.
+
+    Returns: the counts, and the number of the recipe. Ends with status 2 where the store cannot be used, 130 on Ctrl-C.
+    """
     from qsit_plugin.bulk.recipe import recipe
     from qsit_plugin.bulk.scorer import Scorer
     from qsit_plugin.bulk.scoring import Counts, score_into
     from qsit_plugin.bulk.store import Store, StoreError
     from qsit_plugin.images.formats import left_out
 
-    if out is None:
-        stop("a store is a file: give --out FILE.sqlite", WRONG_USAGE)
-    if os.path.isdir(out) or not os.path.isdir(os.path.dirname(os.path.abspath(out))):
-        stop(f"cannot write {out}: a file in a folder that is there", WRONG_USAGE)
-    if listed not in (None, "-") and not os.path.isfile(listed):
-        stop(f"no such file: {listed}", WRONG_USAGE)
     settings = asdict(choice)
     model = choice.open()
     scorer = Scorer.of(model, settings.pop("model"), **settings)
@@ -75,14 +106,12 @@ def score_into_store(
 
     try:
         with store:
-            score_into(store, scorer, _sources(paths, listed, recursive, skipped), verify=verify, on_image=on_image)
+            score_into(store, scorer, find(skipped), verify=verify, on_image=on_image)
     except KeyboardInterrupt:
-        stop(f"interrupted: {counts.done:,} images are done; the same command goes on from there", INTERRUPTED)
+        stop(f"interrupted: {counts.done:,} images are done; {stopped}", INTERRUPTED)
     if words := left_out(skipped.elements()):
         note(words)
-    note(f"{out}: {_words(counts)}")
-    if counts.failed:
-        raise typer.Exit(SOME_FAILED)
+    return counts, store.recipe
 
 
 def _sources(
