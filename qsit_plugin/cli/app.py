@@ -13,7 +13,7 @@ from qsit_plugin.row_file import CutShort, is_full
 
 from . import ask, compare, demo, explain, info, score, weights
 from .bench import commands as bench
-from .bulk import export, gate
+from .bulk import export, gate, report
 from .cut_short import reader_is_gone, silence_stdout
 from .failures import INTERRUPTED, PIPE_CLOSED, SOME_FAILED, WRONG_USAGE, stop
 from .train import commands as train
@@ -56,7 +56,7 @@ app = typer.Typer(
     epilog="Start with: qsit demo, then: qsit score PHOTO, qsit explain PHOTO",
 )
 for _command in (
-    score.score, ask.ask, explain.explain, compare.compare, export.export, gate.gate,
+    score.score, ask.ask, explain.explain, compare.compare, export.export, gate.gate, report.report,
     demo.demo, info.info,
 ):  # fmt: skip
     app.command()(_command)
