@@ -26,6 +26,7 @@ import numpy as np
 from qsit_plugin.protocol import LEVELS
 from qsit_plugin.row_file import read_rows, replacing
 
+from .gate import below
 from .paired import paired
 from .store import StoreError, in_words, open_to_read
 from .stored import Stored, about_recipe, choose_recipe, stored
@@ -85,12 +86,12 @@ def report(
         other, name = ({}, None) if against is None else _second_run(file, against)
         pairs = None if against is None else asdict(_pairs(file, chosen, other, against))
     made = thumbnails(_ends(images, pictures))
-    base = os.path.commonpath([os.path.dirname(one.path) for one in images])
+    base = _base(images)
     page = {
         "about": about, "name": os.path.basename(base), "against": name, "pairs": pairs, "levels": LEVELS,
         "scored": len(scores), "counts": [levels[level] for level in LEVELS],
         "histogram": np.histogram(scores, BINS, (0, 1))[0].tolist(),
-        "link": _link(base, out), "failed": [[os.path.relpath(path, base), why] for path, why in failed[:LISTED]],
+        "link": _link(base, out), "failed": [[_name(path, base), why] for path, why in failed[:LISTED]],
         "failures": len(failed),
     }  # fmt: skip
     rows = (_row(one, base, made, other, said) for one in images)
@@ -165,19 +166,31 @@ def _row(
     row, second = one.row, other.get(one.sha256 or b"")
     shares = [round(row["probabilities"][level], 3) for level in LEVELS]
     return [
-        Path(os.path.relpath(one.path, base)).as_posix(), round(row["score"], 5), LEVELS.index(row["level"]), shares,
+        _name(one.path, base), round(row["score"], 5), LEVELS.index(row["level"]), shares,
         round(row["std"], 4), row["width"], row["height"], None if second is None else round(second, 5),
         made.get(one.path, ""), said.get(one.path, []), shard_of(one.path) is None,
     ]  # fmt: skip
 
 
-def _link(base: str, out: str | os.PathLike[str]) -> str:
-    """Address of the images' folder: relative to the page, so that both can be moved together."""
+def _base(images: list[Stored]) -> str:
+    """The folder that all images lie in, empty where they lie on several drives."""
     try:
-        way = os.path.relpath(base, os.path.dirname(os.path.abspath(out)))
+        return os.path.commonpath([os.path.dirname(one.path) for one in images])
+    except ValueError:
+        return ""
+
+
+def _name(path: str, base: str) -> str:
+    return Path(os.path.relpath(path, base)).as_posix() if base and below(path, [base]) else path
+
+
+def _link(base: str, out: str | os.PathLike[str]) -> str:
+    """Address of the images' folder, empty without one: relative to the page, so that both can be moved together."""
+    try:
+        way = os.path.relpath(base, os.path.dirname(os.path.abspath(out))) if base else ""
     except ValueError:  # another drive
         return Path(base).as_uri() + "/"
-    return quote(os.fsencode(Path(way).as_posix())) + "/"
+    return quote(os.fsencode(Path(way).as_posix())) + "/" if way else ""
 
 
 def _page(page: Mapping[str, Any], rows: Iterator[list[Any]]) -> Iterator[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -126,6 +129,39 @@ def test_the_folders_above_the_new_ones_go_as_well_and_a_full_one_stays(files: P
     (tmp_path / "new" / "mine").unlink()
     (tmp_path / "new").rmdir()
     assert state(tmp_path) == before
+
+
+def test_a_move_to_another_disk_is_a_move_and_comes_back(files: Path, tmp_path: Path) -> None:
+    far = Path(tempfile.mkdtemp(dir="/dev/shm")) if os.path.isdir("/dev/shm") else tmp_path
+    try:
+        if os.stat(far).st_dev == os.stat(tmp_path).st_dev:
+            pytest.skip("there is no second disk here")
+        before = state(files)
+        steps = [file_step("move", files / f"{number}.jpg", far / f"{number}.jpg") for number in range(8)]
+        plan(tmp_path / "m.jsonl", steps, within=[files, far])
+        assert errors(carry_out(tmp_path / "m.jsonl")) == []
+        assert set(state(files)) == {b"inner", b"inner/8.jpg", b"inner/9.jpg"} and len(state(far)) == 8
+        assert errors(undo(tmp_path / "m.jsonl")) == []
+        assert state(files) == before and state(far) == {}
+    finally:
+        if far != tmp_path:
+            shutil.rmtree(far)
+
+
+@posix
+def test_a_file_system_without_hard_links_moves_all_the_same(files: Path, tmp_path: Path, monkeypatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    before = state(tmp_path)
+    manifest = planned(files)
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "1.jpg").write_bytes(b"another's")
+    assert errors(carry_out(manifest)) == ["there already"]
+    assert (tmp_path / "good" / "1.jpg").read_bytes() == b"another's"
+    (tmp_path / "good" / "1.jpg").unlink()
+    assert errors(undo(manifest)) == [] and state(tmp_path) == before
 
 
 @posix

@@ -39,7 +39,7 @@ const bar = (one) => {
 };
 
 // ---- filter and sort ----
-const sortings = {
+const orders = {
   "worst first": (a, b) => a.score - b.score,
   "best first": (a, b) => b.score - a.score,
   "name": (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
@@ -47,8 +47,8 @@ const sortings = {
 };
 if (page.pairs) {
   const gain = (one) => (one.second === null ? 0 : one.second - one.score);
-  sortings["second run worse first"] = (a, b) => gain(a) - gain(b);
-  sortings["second run better first"] = (a, b) => gain(b) - gain(a);
+  orders["second run worse first"] = (a, b) => gain(a) - gain(b);
+  orders["second run better first"] = (a, b) => gain(b) - gain(a);
 }
 let shown = all, chosen = -1;
 
@@ -58,7 +58,7 @@ const select = () => {
   shown = all.filter((one) =>
     (level === "" || one.level === Number(level)) && !(one.score < low) && !(one.score > high) &&
     words.every((word) => one.search.includes(word)));
-  shown.sort(sortings[$("sort").value]);
+  shown.sort(orders[$("sort").value]);
   chosen = -1;
   rows.style.height = shown.length * HEIGHT + "px";
   list.scrollTop = 0;
@@ -121,7 +121,7 @@ const open = (one) => {
   fact("Size", `${one.width} × ${one.height}`);
   if (one.second !== null) fact("Second run", `${one.second.toFixed(4)}, ${signed(one.second - one.score)}`);
   for (const [question, answer] of one.answers) fact(question, answer);
-  const address = one.linked && one.name.isWellFormed?.() ? page.link + one.name.split("/").map(encodeURIComponent).join("/") : "";
+  const address = page.link && one.linked && one.name.isWellFormed?.() ? page.link + one.name.split("/").map(encodeURIComponent).join("/") : "";
   if (address) {
     const link = made("a", "", "open the file");
     link.href = address;
@@ -162,7 +162,7 @@ const fill = () => {
     $("levels").append(button);
     $("level").append(new Option(level, at));
   });
-  for (const name of Object.keys(sortings)) $("sort").append(new Option(name));
+  for (const name of Object.keys(orders)) $("sort").append(new Option(name));
   for (const [id, some] of [["worst", all.slice(0, STRIP)], ["best", all.slice(-STRIP).reverse()]])
     for (const one of some) {
       const button = made("button", "", picture(one), made("span", "", one.score.toFixed(3)));
