@@ -86,13 +86,14 @@ def plan(path: str | os.PathLike[str], steps: Iterable[Step], *, within: Names) 
 
 def check(steps: Iterable[Step], within: Names) -> Iterator[tuple[Step, str | None]]:
     """Each step, and why it cannot be done. ``within``: as ``plan``."""
-    inside, seen = _inside([os.path.realpath(root) for root in within]), set()
+    roots = [os.path.realpath(root) for root in within]
+    inside, seen = _inside(roots), set()
     for step in steps:
         problem = None
         if step.source and not inside(os.path.dirname(step.source)):
-            problem = f"{step.source} does not lie in {' or '.join(map(os.fspath, within))}"
+            problem = f"{step.source} does not lie in {' or '.join(roots)}"
         elif not inside(os.path.dirname(step.target)):
-            problem = f"{step.target} does not lie in {' or '.join(map(os.fspath, within))}"
+            problem = f"{step.target} does not lie in {' or '.join(roots)}"
         elif os.path.lexists(step.target):
             problem = f"{step.target} is there already"
         elif hash(step.target) in seen:

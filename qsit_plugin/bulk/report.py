@@ -122,20 +122,21 @@ def _ends(images: list[Stored], count: int) -> Iterator[str]:
         yield images[place // 2 if place % 2 == 0 else -1 - place // 2].path
 
 
-def _second_run(file: sqlite3.Connection, against: str) -> tuple[dict[bytes, float], str]:
+def _second_run(file: sqlite3.Connection, against: str) -> tuple[dict[bytes | None, float], str]:
     """content -> score, and how the run is named."""
     if against.isdecimal():
-        chosen = choose_recipe(file, "the store", int(against))
-        name = about_recipe(file, chosen)["model"]
-        found = {one.sha256: one.row["score"] for one in stored(file, chosen) if "score" in one.row}
-        return found, f"{name}, recipe {against}"
+        return _run_of(file, choose_recipe(file, "the store", int(against)), f"recipe {against}")
     with closing(open_to_read(against)) as second, in_words(against):
-        chosen = choose_recipe(second, against, None)
-        found = {one.sha256: one.row["score"] for one in stored(second, chosen) if "score" in one.row}
-        return found, f"{about_recipe(second, chosen)['model']}, {os.path.basename(against)}"
+        return _run_of(second, choose_recipe(second, against, None), os.path.basename(against))
 
 
-def _pairs(file: sqlite3.Connection, recipe: int, other: Mapping[bytes, float], against: str) -> Any:
+def _run_of(file: sqlite3.Connection, recipe: int, where: str) -> tuple[dict[bytes | None, float], str]:
+    found = {one.sha256: one.row["score"] for one in stored(file, recipe) if "score" in one.row}
+    about = about_recipe(file, recipe)
+    return found, ", ".join(filter(None, (about["model"], about["mode"], where)))
+
+
+def _pairs(file: sqlite3.Connection, recipe: int, other: Mapping[bytes | None, float], against: str) -> Any:
     """Over contents, so that copies of an image count once."""
     first = {one.sha256: one.row["score"] for one in stored(file, recipe) if one.sha256 in other and "score" in one.row}
     try:
@@ -159,11 +160,11 @@ def _answers(path: str | os.PathLike[str]) -> dict[str, list[tuple[str, str]]]:
 
 
 def _row(
-    one: Stored, base: str, made: Mapping[str, str], other: Mapping[bytes, float], said: Mapping[str, Any]
+    one: Stored, base: str, made: Mapping[str, str], other: Mapping[bytes | None, float], said: Mapping[str, Any]
 ) -> list[Any]:
     """As page.js reads it: name, score, level, probabilities, spread, width, height, score of the second run,
     thumbnail, answers, and whether the name leads to the file."""
-    row, second = one.row, other.get(one.sha256 or b"")
+    row, second = one.row, other.get(one.sha256)
     shares = [round(row["probabilities"][level], 3) for level in LEVELS]
     return [
         _name(one.path, base), round(row["score"], 5), LEVELS.index(row["level"]), shares,

@@ -140,7 +140,7 @@ const fill = () => {
   const { about } = page;
   $("name").textContent = page.name;
   $("about").textContent = `${number(page.scored)} images scored by ${about.model} (weights ${about.fingerprint}, ` +
-    `${about.engine}, ${about.dtype}, profile ${about.profile}): ${about.scope}` +
+    `${about.engine}, ${about.dtype}, profile ${about.profile}${about.mode ? ", " + about.mode : ""}): ${about.scope}` +
     (page.scored > all.length ? `; the worst and the best ${number(all.length)} are listed` : "");
   const top = Math.max(...page.histogram);
   page.histogram.forEach((count, at) => {
