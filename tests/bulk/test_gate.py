@@ -108,6 +108,17 @@ def test_what_was_sorted_into_a_folder_inside_is_not_looked_at_again(qsit, album
     assert len(list((album / "good").rglob("*.png"))) == 3
 
 
+def test_what_was_undone_may_be_done_again_at_once_with_a_manifest_of_its_own(
+    qsit, album: Path, tmp_path: Path
+) -> None:
+    (album / "bad.png").unlink()
+    options = ("--min", 0, "--copy", "--pass", tmp_path / "good")
+    assert qsit("gate", album, *options).exit_code == 0
+    assert qsit("gate", "--undo", manifest_in(tmp_path)).exit_code == 0
+    assert qsit("gate", album, *options).exit_code == 0
+    assert len(list(tmp_path.glob("good-gate-*.jsonl"))) == 2
+
+
 def test_undo_says_what_it_leaves(qsit, album: Path, tmp_path: Path) -> None:
     (album / "bad.png").unlink()
     assert qsit("gate", album, "--min", 0, "--move", "--yes", "--pass", tmp_path / "good").exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -163,7 +164,9 @@ def _manifest_name(asked: GateOptions) -> str:
     base = [*asked.places, asked.root][0]
     while not os.path.isdir(os.path.dirname(base)):
         base = os.path.dirname(base)
-    return f"{base}-gate-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+    name = f"{base}-gate-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (f"{name}{end}.jsonl" for end in itertools.chain([""], (f"-{number}" for number in itertools.count(2))))
+    return next(one for one in names if not os.path.lexists(one))  # two may come within one second
 
 
 def _undo(manifest: str) -> None:
