@@ -5,18 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from qsit_plugin.protocol import LEVELS
-from qsit_plugin.scores import COLUMNS, flat, score_row
+from qsit_plugin.row_file import replacing
+from qsit_plugin.scores import COLUMNS, flat
 
-from .sources import SHARDS
-from .store import NUMBERS, OF_RECIPE, VALUES, StoreError, in_words, open_to_read
+from .store import NUMBERS, in_words, open_to_read
+from .stored import choose_recipe, is_there, stored
 
 GROUP = 10_000
 """Rows of one row group of a parquet file: what an export holds in memory."""
@@ -50,81 +49,22 @@ def export(
         raise ValueError(f"no format {kind!r}: give one of {', '.join(_WRITERS)}")
     with closing(open_to_read(store)) as file, in_words(os.fspath(store)):
         file.execute("BEGIN")  # one state of the store, while others write to it
-        chosen = _choose(file, os.fspath(store), recipe)
+        chosen = choose_recipe(file, os.fspath(store), recipe)
         missing = 0
 
         def rows() -> Iterator[dict[str, Any]]:
             nonlocal missing
-            for row in _rows(file, chosen):
-                if existing and not _exists(row["path"]):
+            for path, _, row in stored(file, chosen):
+                if existing and not is_there(path):
                     continue
                 if "score" in row or "error" in row:
                     yield row
                 else:
                     missing += 1
 
-        target = Path(out)
-        fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
-        try:
+        with replacing(Path(out)) as fresh:
             count = _WRITERS[kind](fresh, rows())
-            with open(fresh, "rb+") as written:
-                os.fsync(written.fileno())
-            os.replace(fresh, target)
-        except BaseException:
-            with suppress(OSError):
-                fresh.unlink()
-            raise
     return count, missing
-
-
-def _recipes(file: sqlite3.Connection) -> list[tuple[int, str, int]]:
-    """Number, description and count of scores of each."""
-    names = ", ".join(OF_RECIPE[:6])
-    query = f"SELECT id, {names}, (SELECT count(*) FROM result WHERE recipe = id AND error IS NULL) FROM recipe"
-    return [(number, ", ".join(filter(None, about)), count) for number, *about, count in file.execute(query)]
-
-
-def _choose(file: sqlite3.Connection, path: str, recipe: int | None) -> int:
-    known = _recipes(file)
-    listing = "; ".join(f"{number}: {about} ({count:,} scores)" for number, about, count in known)
-    if recipe is None and len(known) == 1:
-        return known[0][0]
-    if recipe not in [number for number, _, _ in known]:
-        given = "scores of several models, which are not mixed" if recipe is None else f"no recipe {recipe}"
-        raise StoreError(f"{path}: {given}; choose one with --recipe: {listing or 'there is none'}")
-    return recipe
-
-
-def _rows(file: sqlite3.Connection, recipe: int) -> Iterator[dict[str, Any]]:
-    """All images, by path; a row with neither score nor error has no result under the recipe yet."""
-    about = dict(
-        zip(
-            OF_RECIPE,
-            file.execute(f"SELECT {', '.join(OF_RECIPE)} FROM recipe WHERE id = ?", (recipe,)).fetchone(),
-            strict=True,
-        )
-    )
-    values = ", ".join(f"result.{name}" for name in VALUES)
-    query = f"""SELECT image.path, coalesce(image.error, result.error), {values} FROM image
-        LEFT JOIN result ON result.sha256 = image.sha256 AND result.recipe = ? ORDER BY image.path"""
-    for path, error, *numbers in file.execute(query, (recipe,)):
-        path = os.fsdecode(path)
-        if error is not None:
-            kind, _, message = error.partition(": ")
-            yield {"path": path, "error": {"type": kind, "message": message}}
-        elif numbers[0] is None:
-            yield {"path": path}
-        else:
-            record = about | dict(zip(VALUES, numbers, strict=True))
-            record["probabilities"] = {level: record.pop(level) for level in LEVELS}
-            yield score_row(path, record)
-
-
-def _exists(path: str) -> bool:
-    if os.path.lexists(path):
-        return True
-    inside = (str(parent) for parent in Path(path).parents)
-    return any(parent.lower().endswith(SHARDS) and os.path.isfile(parent) for parent in inside)
 
 
 def _csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:

@@ -38,23 +38,24 @@ class Source:
 
 
 def sources(
-    names: Iterable[str], *, recursive: bool = True, skipped: Counter[str] | None = None
+    names: Iterable[str], *, recursive: bool = True, skipped: Counter[str] | None = None, shards: bool = True
 ) -> Iterator[Source | ImageError]:
     """The images in files, folders and tar shards; an ImageError for what is no image and cannot be listed.
 
     Folders are searched by suffix, hidden files left out, links to folders not entered. ``skipped`` counts pictures of
-    kinds that are not read, under made-up names of their suffix, for ``formats.left_out``.
+    kinds that are not read, under made-up names of their suffix, for ``formats.left_out``. ``shards=False`` passes over
+    tar shards in folders.
     """
     for name in names:
         if os.path.isdir(name):
-            yield from _folder(os.path.abspath(name), recursive, skipped)
+            yield from _folder(os.path.abspath(name), recursive, skipped, shards)
         elif name.lower().endswith(SHARDS):
             yield from _shard(os.path.abspath(name))
         else:
             yield _file(name if "://" in name else os.path.abspath(name))
 
 
-def _folder(folder: str, recursive: bool, skipped: Counter[str] | None) -> Iterator[Source | ImageError]:
+def _folder(folder: str, recursive: bool, skipped: Counter[str] | None, shards: bool) -> Iterator[Source | ImageError]:
     waiting, empty = [folder], True
     while waiting:
         place = waiting.pop()
@@ -69,7 +70,7 @@ def _folder(folder: str, recursive: bool, skipped: Counter[str] | None) -> Itera
                     elif end in SUFFIXES:
                         empty = False
                         yield _file(one.path)
-                    elif one.name.lower().endswith(SHARDS):
+                    elif shards and one.name.lower().endswith(SHARDS):
                         empty = False
                         yield from _shard(one.path)
                     elif skipped is not None and end in LEFT_OUT:

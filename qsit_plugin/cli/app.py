@@ -11,8 +11,9 @@ from qsit_plugin.engines.installed import TORCH
 from qsit_plugin.errors import ContextError, WeightsError
 from qsit_plugin.row_file import CutShort, is_full
 
-from . import ask, bulk, compare, demo, explain, info, score, weights
+from . import ask, compare, demo, explain, info, score, weights
 from .bench import commands as bench
+from .bulk import export, gate, report
 from .cut_short import reader_is_gone, silence_stdout
 from .failures import INTERRUPTED, PIPE_CLOSED, SOME_FAILED, WRONG_USAGE, stop
 from .train import commands as train
@@ -54,7 +55,10 @@ app = typer.Typer(
     help="Score the quality of photos and explain the scores.",
     epilog="Start with: qsit demo, then: qsit score PHOTO, qsit explain PHOTO",
 )
-for _command in (score.score, ask.ask, explain.explain, compare.compare, bulk.export, demo.demo, info.info):
+for _command in (
+    score.score, ask.ask, explain.explain, compare.compare, export.export, gate.gate, report.report,
+    demo.demo, info.info,
+):  # fmt: skip
     app.command()(_command)
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")

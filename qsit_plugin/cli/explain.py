@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from qsit_plugin.protocol import EXPLAIN, MAX_NEW_TOKENS
 
 from . import options
@@ -14,6 +18,9 @@ def explain(
     format: options.TextFormat = None,
     out: options.Out = None,
     recursive: options.Recursive = True,
+    only_below: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Score first, and explain only lower scores than this.")
+    ] = None,
     max_new_tokens: options.MaxNewTokens = MAX_NEW_TOKENS,
     temperature: options.Temperature = None,
     seed: options.Seed = 0,
@@ -31,6 +38,7 @@ def explain(
         choice,
         format=format,
         out=out,
+        only_below=only_below,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seed=seed,

@@ -20,6 +20,7 @@ from .failures import WRONG_USAGE, note, stop
 FORMATS = {
     "table": (".txt",), "text": (".txt",), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "json": (".json",),
     "markdown": (".md",), "sqlite": (".sqlite", ".sqlite3", ".db"), "parquet": (".parquet",),
+    "html": (".html", ".htm"),
 }  # fmt: skip
 """Every format that a command writes, and the suffixes of its files."""
 

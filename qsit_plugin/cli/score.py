@@ -10,7 +10,8 @@ import typer
 
 from qsit_plugin.protocol import profile_name
 
-from . import bulk, options, output
+from . import options, output
+from .bulk import scoring as bulk
 
 FORMATS = ("table", "csv", "jsonl", "sqlite")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from . import options
-from .failures import WRONG_USAGE, ending, report
+from .failures import WRONG_USAGE, ending, note, report
 
 if TYPE_CHECKING:
     from qsit_plugin.images.reading import ImageError
@@ -23,11 +23,13 @@ def talk(
     *,
     format: str | None,
     out: str | None,
+    only_below: float | None = None,
     **writing: Any,
 ) -> None:
     """Ask the questions about every image, which is encoded once. ``writing``: max_new_tokens, temperature, seed.
 
-    One question to several images is answered in batches, several questions one image after the other.
+    One question to several images is answered in batches, several questions one image after the other. With
+    ``only_below`` the images are scored first, and those with a lower score are asked about.
 
     Raises typer.Exit(1) when some inputs failed.
     """
@@ -43,8 +45,12 @@ def talk(
         model: Any = choice.open() if any(isinstance(item, Path) for item in items) else None  # None: all are errors
         if model is not None:
             _check(model, questions)
+        names = len(items) > 1
+        if model is not None and only_below is not None:
+            items = _below(model, items, only_below)
+            tally.total = len(items)
         with tally.writing(out), output.opened(out) as stream:
-            page = _Page(stream, kind, names=len(items) > 1, questions=len(questions) > 1)
+            page = _Page(stream, kind, names=names, questions=len(questions) > 1)
             for item, result in zip(items, page.results(model, items, questions, writing), strict=True):
                 if isinstance(result, Exception):
                     tally.failed += 1
@@ -63,6 +69,29 @@ def _check(model: QSiT, questions: Sequence[str]) -> None:
         with ending(WRONG_USAGE, ValueError):
             check_question(question)
             model.prompt(question)
+
+
+def _below(model: QSiT, items: Sequence[Path | ImageError], limit: float) -> list[Path | ImageError]:
+    """The images that score lower, and the errors of those that cannot be scored."""
+    from qsit_plugin.errors import ImageError
+
+    from .progress import Progress
+
+    paths = [item for item in items if isinstance(item, Path)]
+    scores = model.iter_scores(paths, errors="return")
+    kept: list[Path | ImageError] = []
+    low = 0
+    with Progress(len(paths)) as progress:
+        for item in items:
+            score = next(scores) if isinstance(item, Path) else item
+            progress.advance()
+            if isinstance(score, ImageError):
+                kept.append(score)
+            elif score.value < limit:
+                low += 1
+                kept.append(item)
+    note(f"{low} of {len(paths)} images score below {limit:g}")
+    return kept
 
 
 class _Page:

@@ -45,6 +45,18 @@ def test_explain_in_jsonl_carries_the_answer_and_the_error(qsit, album: Path, ti
     assert list(broken) == ["path", "error"]
 
 
+def test_only_below_explains_the_images_that_score_lower_each_under_its_name(qsit, album, tiny_folder) -> None:
+    scores = qsit_plugin.load(tiny_folder).score([album / "a.png", album / "c.png"])
+    (worse, low), (better, high) = sorted(zip("ac", (score.value for score in scores), strict=True), key=lambda x: x[1])
+    assert low < high
+    result = qsit("explain", album, "--only-below", (low + high) / 2, "--model", tiny_folder, *SHORT)
+    assert result.exit_code == 1, "b.png cannot be read, which is said once"
+    assert "1 of 3 images score below" in result.stderr and result.stderr.count("b.png") == 1
+    assert result.stdout.splitlines()[0] == str(album / f"{worse}.png") and f"{better}.png" not in result.stdout
+    nothing = qsit("explain", album / "a.png", "--only-below", 0, "--model", tiny_folder)
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+
+
 def test_several_questions_stand_each_under_its_wording(qsit, album: Path, tiny_folder: Path) -> None:
     arguments = ("-q", "Is it sharp?", "-q", "Is it noisy?")
     result = qsit("ask", album / "a.png", *arguments, "--model", tiny_folder, *SHORT)

@@ -55,6 +55,10 @@ def test_example_settings_and_the_table_of_distortions_are_in_the_wheel(wheel, s
     assert data <= contents(wheel)
 
 
+def test_the_page_of_the_report_is_in_the_wheel(wheel):
+    assert {f"qsit_plugin/bulk/page/page.{kind}" for kind in ("html", "css", "js")} <= contents(wheel)
+
+
 def test_type_checkers_see_the_types_of_the_installed_package(wheel):
     assert "qsit_plugin/py.typed" in contents(wheel)
 

@@ -1,4 +1,4 @@
-"""``qsit score --out FILE.sqlite`` and ``qsit export``: very many images."""
+"""``qsit score --out FILE.sqlite``: very many images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options, output
-from .failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, stop
+from .. import options
+from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.bulk.scoring import Counts
@@ -46,18 +46,49 @@ def score_into_store(
     choice: options.Choice, paths: list[str], out: str | None, *, recursive: bool, listed: str | None, verify: bool
 ) -> None:
     """Score into a store. Ends with status 1 where images failed, 2 for a store that cannot be used, 130 on Ctrl-C."""
+    if out is None:
+        stop("a store is a file: give --out FILE.sqlite", WRONG_USAGE)
+    check_store_target(out)
+    if listed not in (None, "-") and not os.path.isfile(listed):
+        stop(f"no such file: {listed}", WRONG_USAGE)
+    counts, _ = fill(
+        choice,
+        out,
+        lambda skipped: _sources(paths, listed, recursive, skipped),
+        verify=verify,
+        stopped="the same command goes on from there",
+    )
+    note(f"{out}: {_words(counts)}")
+    if counts.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def check_store_target(out: str) -> None:
+    """End with status 2 for a store that cannot be where it shall be, before a model is loaded."""
+    if os.path.isdir(out) or not os.path.isdir(os.path.dirname(os.path.abspath(out))):
+        stop(f"cannot write {out}: a file in a folder that is there", WRONG_USAGE)
+
+
+def fill(
+    choice: options.Choice,
+    out: str,
+    find: Callable[[Counter[str]], Iterator[Source | ImageError]],
+    *,
+    verify: bool = False,
+    stopped: str,
+) -> tuple[Counts, int]:
+    """Score what is found into a store, and say on stderr what fails and how far it is.
+
+    ``find`` is given a counter for pictures that are left out, see ``sources``. ``stopped``: what to do after Ctrl-C.
+
+    Returns: the counts, and the number of the recipe. Ends with status 2 where the store cannot be used, 130 on Ctrl-C.
+    """
     from qsit_plugin.bulk.recipe import recipe
     from qsit_plugin.bulk.scorer import Scorer
     from qsit_plugin.bulk.scoring import Counts, score_into
     from qsit_plugin.bulk.store import Store, StoreError
     from qsit_plugin.images.formats import left_out
 
-    if out is None:
-        stop("a store is a file: give --out FILE.sqlite", WRONG_USAGE)
-    if os.path.isdir(out) or not os.path.isdir(os.path.dirname(os.path.abspath(out))):
-        stop(f"cannot write {out}: a file in a folder that is there", WRONG_USAGE)
-    if listed not in (None, "-") and not os.path.isfile(listed):
-        stop(f"no such file: {listed}", WRONG_USAGE)
     settings = asdict(choice)
     model = choice.open()
     scorer = Scorer.of(model, settings.pop("model"), **settings)
@@ -75,40 +106,12 @@ def score_into_store(
 
     try:
         with store:
-            score_into(store, scorer, _sources(paths, listed, recursive, skipped), verify=verify, on_image=on_image)
+            score_into(store, scorer, find(skipped), verify=verify, on_image=on_image)
     except KeyboardInterrupt:
-        stop(f"interrupted: {counts.done:,} images are done; the same command goes on from there", INTERRUPTED)
+        stop(f"interrupted: {counts.done:,} images are done; {stopped}", INTERRUPTED)
     if words := left_out(skipped.elements()):
         note(words)
-    note(f"{out}: {_words(counts)}")
-    if counts.failed:
-        raise typer.Exit(SOME_FAILED)
-
-
-def export(
-    store: Annotated[str, typer.Argument(metavar="FILE.sqlite", help="What qsit score --out FILE.sqlite wrote.")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The table to write: .csv, .jsonl or .parquet.")],
-    format: Annotated[
-        str | None, typer.Option("--format", "-f", help="csv, jsonl or parquet; by default as OUT ends.")
-    ] = None,
-    recipe: Annotated[
-        int | None, typer.Option(help="Which model's scores, by number, where the store holds those of several.")
-    ] = None,
-    existing: Annotated[
-        bool, typer.Option("--existing", help="Leave out images that are no longer under their path.")
-    ] = False,
-) -> None:
-    """Write the scores of a store as a table, whole or not at all."""
-    from qsit_plugin.bulk.export import export as write
-    from qsit_plugin.bulk.store import StoreError
-
-    kind = output.choose_format(format, out, ("csv", "jsonl", "parquet"), "csv")
-    output.check_target(out)
-    with ending(WRONG_USAGE, StoreError):
-        rows, missing = write(store, out, kind=kind, recipe=recipe, existing=existing)
-    if missing:
-        note(f"{missing:,} images have no score by this model and are left out: run qsit score on them")
-    note(f"written: {out}, {rows:,} rows")
+    return counts, store.recipe
 
 
 def _sources(
@@ -118,7 +121,7 @@ def _sources(
     from qsit_plugin.bulk.sources import sources
     from qsit_plugin.images.errors import ImageError
 
-    from .inputs import matches
+    from ..inputs import matches
 
     for path in paths:
         plain = os.path.expanduser(path)
