@@ -234,6 +234,11 @@ def test_help_pages_and_translations_are_served(server):
     assert "QSiT_Score" in translations["en"]["nodeDefs"]
 
 
+def test_the_page_is_given_the_script_that_keeps_texts_on_the_nodes(server):
+    (script,) = [path for path in server.get("/extensions") if "comfyui-q-sit.v1" in path]
+    assert script.endswith("/qsit.js") and "registerExtension" in server.get(script)
+
+
 def test_the_list_of_templates_has_every_workflow_with_its_picture(server):
     names = server.get("/api/workflow_templates")["comfyui-q-sit.v1"]
     assert sorted(names) == [path.stem for path in WORKFLOWS]
