@@ -58,18 +58,37 @@ function show(node, text) {
   node.setDirtyCanvas?.(true, true)
 }
 
+// The Load node says what the chosen model is good for before it runs: good_for.py has the lines, by language and model.
+function showGoodFor(node, lines) {
+  const value = (name) => node.widgets?.find((widget) => widget.name === name)?.value
+  const spoken = lines[app.extensionManager?.setting?.get?.("Comfy.Locale")] ?? lines.en
+  show(node, spoken[value("folder") ? "" : value("model_name")] ?? spoken[""])
+}
+
 const isOurs = (node) => node?.comfyClass?.startsWith("QSiT_")
+function after(object, name, action) {
+  const before = object[name]
+  object[name] = function (...values) {
+    const result = before?.apply(this, values)
+    action(this, ...values)
+    return result
+  }
+}
 const textOf = (output) => [output?.text ?? []].flat().join("\n")
 
 app.registerExtension({
   name: "QSiT.Text",
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!nodeData.name.startsWith("QSiT_")) return
-    const before = nodeType.prototype.onExecuted
-    nodeType.prototype.onExecuted = function (output) {
-      before?.apply(this, arguments)
-      show(this, textOf(output))
-    }
+    after(nodeType.prototype, "onExecuted", (node, output) => show(node, textOf(output)))
+    const lines = nodeData.input?.required?.model_name?.[1]?.qsit_good_for
+    if (!lines) return
+    after(nodeType.prototype, "onConfigure", (node) => showGoodFor(node, lines)) // a stored workflow was opened
+    after(nodeType.prototype, "onNodeCreated", (node) => {
+      showGoodFor(node, lines)
+      for (const widget of node.widgets ?? [])
+        if (["model_name", "folder"].includes(widget.name)) after(widget, "callback", () => showGoodFor(node, lines))
+    })
   },
   onNodeOutputsUpdated(outputs) {
     const root = app.rootGraph ?? app.graph
