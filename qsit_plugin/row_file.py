@@ -157,10 +157,21 @@ def read_rows(path: str | os.PathLike[str]) -> list[str]:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to, with the same ending; at the end of the block it takes that one's place, so a
-    program that is killed leaves the old file or the new one."""
-    fresh = path.with_name(f"{path.stem}.new{path.suffix}")
-    yield fresh
-    fresh.replace(path)
+    program that is killed, or a machine that loses its power, leaves the old file or the new one.
+
+    Where the block raises, what was written is taken away. The path is of this process alone: two that write one file
+    do not mix, and the last to end is the one that stays.
+    """
+    fresh = path.with_name(f"{path.stem}.{os.getpid()}.new{path.suffix}")
+    try:
+        yield fresh
+        with fresh.open("rb+") as written:
+            os.fsync(written.fileno())
+        fresh.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -7,12 +7,13 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from qsit_plugin.protocol import LEVELS
+from qsit_plugin.row_file import replacing
 from qsit_plugin.scores import COLUMNS, flat, score_row
 
 from .sources import SHARDS
@@ -63,17 +64,8 @@ def export(
                 else:
                     missing += 1
 
-        target = Path(out)
-        fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
-        try:
+        with replacing(Path(out)) as fresh:
             count = _WRITERS[kind](fresh, rows())
-            with open(fresh, "rb+") as written:
-                os.fsync(written.fileno())
-            os.replace(fresh, target)
-        except BaseException:
-            with suppress(OSError):
-                fresh.unlink()
-            raise
     return count, missing
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from qsit_plugin.row_file import CutShort, FileBusy, RowFile, append_row, read_rows, refuse_if_busy, write_whole
+from qsit_plugin.row_file import (
+    CutShort,
+    FileBusy,
+    RowFile,
+    append_row,
+    read_rows,
+    refuse_if_busy,
+    replacing,
+    write_whole,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,8 +58,27 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_whole(path, "new \udc80")
     assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"], "what was written of the new one is taken away"
     write_whole(path, "new\n")
-    assert path.read_bytes() == b"new\n"
+    assert path.read_bytes() == b"new\n" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_two_processes_that_replace_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "a.json"
+    other = start(
+        """from pathlib import Path
+with replacing(Path(sys.argv[1])) as fresh:
+    fresh.write_text("theirs")
+    print("written", flush=True)
+    input()""",
+        path,
+    )
+    assert other.stdout.readline() == "written\n"
+    with replacing(path) as fresh:
+        fresh.write_text("ours")
+    assert path.read_text() == "ours"
+    assert other.communicate("\n")[1] == "" and path.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["a.json"]
 
 
 def test_a_file_is_emptied_or_continued_behind_its_last_whole_row(tmp_path):
