@@ -101,9 +101,16 @@ class Handle:
             self._scores.popitem(last=False)
         return [known[key] for key in keys]
 
-    def answers(self, pictures: Sequence[Image.Image], question: str, **writing: Any) -> list[Answer]:
-        """An Answer for each picture, written several at a time, with progress; stops when the user cancels."""
-        model, bar, found = self.loaded(), ProgressBar(len(pictures)), []
+    def progress(self, count: int) -> ProgressBar:
+        """A bar on the running node, for work of several calls."""
+        return ProgressBar(count)
+
+    def answers(
+        self, pictures: Sequence[Any], question: str, *, bar: ProgressBar | None = None, **writing: Any
+    ) -> list[Answer]:
+        """An Answer for each picture or file, written several at a time, with progress; stops when the user cancels."""
+        model, found = self.loaded(), []
+        bar = bar or ProgressBar(len(pictures))
         for answer in model.iter_answers(pictures, question, cancel=mm.processing_interrupted, **writing):
             mm.throw_exception_if_processing_interrupted()
             assert isinstance(answer, Answer)  # errors="raise"
