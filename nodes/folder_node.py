@@ -97,16 +97,24 @@ class ScoreFolder(QSiTNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, source: str, folder: str, recursive: bool, csv_file: str, into: str = INTO, **inputs: Any
+        cls,
+        source: str,
+        folder: str,
+        recursive: bool,
+        csv_file: str,
+        passed_and_failed: str = LEAVE,
+        into: str = INTO,
+        **inputs: Any,
     ) -> Any:
-        """Runs again when a file was added, removed or changed, or the table or a file beside an image is gone."""
+        """Runs again when an image was added, removed or changed, or the table, a sidecar or a copy is gone."""
         try:
             files = _found(source, folder, recursive, into).files
             there = table_file(folder_paths.get_output_directory(), csv_file).exists()
+            sorted_before = [] if passed_and_failed == LEAVE else sorted(map(str, _place(into).rglob("*")))
         except BAD_INPUT:
             return super().fingerprint_inputs()
         seen = [(str(path), *state_of(path).values(), len(companions(path))) for path in files]
-        return [super().fingerprint_inputs(), there, seen]
+        return [super().fingerprint_inputs(), there, seen, sorted_before]
 
     @classmethod
     def run(
