@@ -165,3 +165,14 @@ def test_what_a_refused_node_says_stands_on_it(browser, rendering):
     browser.load(workflow, "score_a_folder")
     browser.queue()
     assert browser.shown(node["id"])["text"].startswith("no folder ")
+
+
+def test_the_load_node_says_what_the_chosen_model_is_good_for_before_it_runs(browser, rendering):
+    load(browser, CHECKOUT / "example_workflows" / "score_one_image.json")
+    assert browser.shown(1)["text"].startswith("Finds technical faults")
+    browser.tab.evaluate(
+        """() => { const node = window.app.graph.getNodeById(1), list = node.widgets.find(w => w.name === "model_name");
+        list.value = "qsit-mini"; list.callback(list.value, window.app.canvas, node) }"""
+    )
+    assert browser.shown(1)["text"].startswith("Follows people's ratings")
+    assert not browser.complaints
