@@ -43,11 +43,15 @@ def part(images: Sequence[tuple[Path, bool]], root: Path, place: Path, do: str, 
     """
     from qsit_plugin.bulk.manifest import ManifestError, carry_out, check, plan
 
-    within, left = [root, place], []
+    within = [root, place]
     todo: list[Step] = []
+    left: list[str] = []
     try:
         for step, problem in check(_steps(images, root, place, do), within):
-            todo, left = ([*todo, step], left) if problem is None else (todo, [*left, problem])
+            if problem is None:
+                todo.append(step)
+            else:
+                left.append(problem)
         count = {True: sum(passed for _, passed in images), False: sum(not passed for _, passed in images)}
         lines = [f"{count[True]} passed, {count[False]} failed"]
         if todo:
