@@ -17,7 +17,7 @@ from qsit_plugin.nodes.gate_node import Gate
 from qsit_plugin.nodes.load_node import LoadModel
 from qsit_plugin.nodes.map_node import QualityMap
 from qsit_plugin.nodes.overlay_node import Overlay
-from qsit_plugin.nodes.queued import remember_downloads
+from qsit_plugin.nodes.queued import remember_loads
 from qsit_plugin.nodes.rank_node import Rank
 from qsit_plugin.nodes.save_node import SaveWithScore
 from qsit_plugin.nodes.score_node import Score
@@ -47,5 +47,5 @@ class QSiTExtension(ComfyExtension):
         # With its own key, extra_model_paths.yaml can add folders for it as for any other kind of model.
         folder_paths.add_model_folder_path("qsit", str(Path(folder_paths.models_dir) / "qsit"), is_default=True)
         if getattr(PromptServer, "instance", None) is not None:
-            PromptServer.instance.add_on_prompt_handler(remember_downloads)
+            PromptServer.instance.add_on_prompt_handler(remember_loads)
         return list(NODES)

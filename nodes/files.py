@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ COLUMNS = (
     "scope_kind", "error", "size", "mtime_ns",
 )  # fmt: skip
 """The header of a table: that of ``qsit score`` without level_mass and profile, and the state of the file."""
+EXPLAINED = (*COLUMNS, "explanation")
+"""The header of a table whose images were put in words."""
 WITHOUT_STATE = COLUMNS[:-2]
 """The header before rows said of which state of the file they are; rows can still be added."""
 WITHOUT_FINGERPRINT = tuple(name for name in WITHOUT_STATE if name not in ("fingerprint", "scope_kind"))
@@ -146,7 +148,7 @@ def check_table(path: Path) -> None:
             "scored with (column fingerprint), and new ones are not mixed with them. Give another name for the csv "
             "file, or move this one away, and the images are scored again"
         )
-    if header not in (COLUMNS, WITHOUT_STATE):
+    if header not in (COLUMNS, EXPLAINED, WITHOUT_STATE):
         raise InputError(f"{path.name} is another kind of table; give another name for the csv file")
 
 
@@ -165,11 +167,11 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str
             yield row
 
 
-def rewrite(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Put a table with these rows and today's header in the place of the one that is there, whole or not at all."""
+def rewrite(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
+    """Put a table with these rows and this header in the place of the one that is there, whole or not at all."""
     try:
         with replacing(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, restval="")
+            writer = csv.DictWriter(stream, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
     except OSError as error:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management as mm
 import folder_paths
 from comfy_api.latest import io
 
-from qsit_plugin.images.reading import ImageError
 from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, schema
+from qsit_plugin.nodes.beside import KINDS, NONE, check_kind, companions, write_score
 from qsit_plugin.nodes.errors import InputError
-from qsit_plugin.nodes.files import (
-    COLUMNS,
-    append_rows,
-    below,
-    columns_of,
-    image_files,
-    rewrite,
-    row,
-    rows_in,
-    state_of,
-    table_file,
-)
+from qsit_plugin.nodes.files import Found, below, image_files, state_of, table_file
+from qsit_plugin.nodes.folder_rows import NOTHING, WORDS, FolderTable, check_words
+from qsit_plugin.nodes.parting import ACTIONS, LEAVE, MOVE, UNDO, check_action, move_back, part
+from qsit_plugin.nodes.records import fraction
 
 SOURCES = ("input", "output")
+INTO = "qsit/sorted"
 
 
 class ScoreFolder(QSiTNode):
@@ -37,7 +30,7 @@ class ScoreFolder(QSiTNode):
             display_name="Q-SiT Score Folder",
             category=CATEGORY,
             description="Scores every image file of a folder into a csv table. Started again, it goes on where it "
-            "stopped.",
+            "stopped. On request it describes them, writes sidecars, and copies or moves the passed and the failed.",
             is_output_node=True,
             inputs=[
                 QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
@@ -52,6 +45,47 @@ class ScoreFolder(QSiTNode):
                     tooltip="The table, below the output folder. Files that stand in it unchanged are not scored "
                     "again.",
                 ),
+                # Optional and last: workflows from before they were there keep the values of the others.
+                io.Combo.Input(
+                    "explain",
+                    options=list(WORDS),
+                    default=NOTHING,
+                    optional=True,
+                    tooltip="Describe every image too: as photo.txt beside photo.png, or in the table. A .txt that is "
+                    "there, such as a caption, is never written over.",
+                ),
+                io.Combo.Input(
+                    "sidecars",
+                    options=list(KINDS),
+                    default=NONE,
+                    optional=True,
+                    tooltip="A file with the score beside every image: photo.png.json, or photo.png.xmp with stars for "
+                    "photo tools. One that is there is never written over.",
+                ),
+                io.Combo.Input(
+                    "passed_and_failed",
+                    options=list(ACTIONS),
+                    default=LEAVE,
+                    optional=True,
+                    tooltip="Copy or move the images into passed and failed below the output folder, with their .txt "
+                    "and sidecars. Only images of the output folder can be moved; a move can be undone here.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="An image passes when its score is this high or higher.",
+                ),
+                io.String.Input(
+                    "into",
+                    default=INTO,
+                    optional=True,
+                    tooltip="The folder below the output folder where passed, failed and the manifest lie. Images in "
+                    "it are not scored.",
+                ),
             ],
             outputs=[
                 io.String.Output("csv_path", display_name="csv path", tooltip="Where the table lies."),
@@ -62,64 +96,85 @@ class ScoreFolder(QSiTNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, source: str, folder: str, recursive: bool, csv_file: str, **inputs: Any) -> Any:
-        """Runs again when a file was added, removed or changed, or the table is gone."""
+    def fingerprint_inputs(
+        cls,
+        source: str,
+        folder: str,
+        recursive: bool,
+        csv_file: str,
+        passed_and_failed: str = LEAVE,
+        into: str = INTO,
+        **inputs: Any,
+    ) -> Any:
+        """Runs again when an image was added, removed or changed, or the table, a sidecar or a copy is gone."""
         try:
-            files = image_files(_root(source), below(_root(source), folder, "folder"), recursive).files
+            files = _found(source, folder, recursive, into).files
             there = table_file(folder_paths.get_output_directory(), csv_file).exists()
+            sorted_before = [] if passed_and_failed == LEAVE else sorted(map(str, _place(into).rglob("*")))
         except BAD_INPUT:
             return super().fingerprint_inputs()
-        seen = [(str(path), *state_of(path).values()) for path in files]
-        return [super().fingerprint_inputs(), there, seen]
+        seen = [(str(path), *state_of(path).values(), len(companions(path))) for path in files]
+        return [super().fingerprint_inputs(), there, seen, sorted_before]
 
     @classmethod
-    def run(cls, model: Any, source: str, folder: str, recursive: bool, csv_file: str) -> io.NodeOutput:
-        root = _root(source)
-        found = image_files(root, below(root, folder, "folder"), recursive)
-        files = found.files
-        if not files:
+    def run(
+        cls,
+        model: Any,
+        source: str,
+        folder: str,
+        recursive: bool,
+        csv_file: str,
+        explain: str = NOTHING,
+        sidecars: str = NONE,
+        passed_and_failed: str = LEAVE,
+        threshold: float = 0.5,
+        into: str = INTO,
+    ) -> io.NodeOutput:
+        check_words(explain)  # everything is checked before the first image is scored
+        check_kind(sidecars)
+        check_action(passed_and_failed, source)
+        fraction(threshold, "threshold")
+        root, output = _root(source), _root("output")
+        place = _place(into)
+        table = table_file(output, csv_file)
+        found = _found(source, folder, recursive, into)
+        if passed_and_failed == UNDO:
+            text = "\n".join(move_back(place, output, mm.throw_exception_if_processing_interrupted))
+            return cls.show(str(table), 0, 0, text, text=text, records=[{"scored": 0, "failed": 0, "csv": str(table)}])
+        if not found.files and not (passed_and_failed == MOVE and place.is_dir()):  # all of them were moved before
             raise InputError(f"no images in {source}/{folder}")
-        table = table_file(folder_paths.get_output_directory(), csv_file)
         about = {"model": model.model.name, "fingerprint": model.model.fingerprint}
-        names = {path: path.relative_to(root).as_posix() for path in files}
-        states = {path: state_of(path) for path in files}
-        there = rows_in(table)
-        done = {
-            (r["path"], r.get("size"), r.get("mtime_ns"))
-            for r in there
-            if not r["error"] and about.items() <= r.items()
-        }
-        todo = [path for path in files if (names[path], *map(str, states[path].values())) not in done]
-        again = {names[path] for path in todo}
-        left = [r for r in there if r["path"] not in again or not about.items() <= r.items()]
-        scored_before = sum(not r["error"] for r in there) - sum(not r["error"] for r in left)
-        # One row a file and model: those that are scored again are taken out first.
-        if len(left) < len(there) or (table.exists() and columns_of(table) != COLUMNS):
-            rewrite(table, left)
-        failures: list[str] = []
-
-        def rows() -> Iterator[dict[str, Any]]:
-            for path, score in zip(todo, model.file_scores(todo), strict=True):
-                if isinstance(score, ImageError):
-                    failures.append(f"{names[path]}: {score.reason}")
-                    yield {"path": names[path], **about, "error": score.reason, **states[path]}
-                else:
-                    yield row(names[path], score.to_dict()) | states[path]
-
-        for _ in append_rows(table, rows()):
-            pass
-        n_scored = len(todo) - len(failures)
-        lines = [f"{n_scored} scored, {len(failures)} failed, {len(files) - len(todo)} were in the table", *failures]
-        if scored_before:
-            lines.insert(
-                1,
-                f"{scored_before} of them scored again: the file changed, or its row did not say of which state it is",
-            )
+        rated = FolderTable(table, about, {path: path.relative_to(root).as_posix() for path in found.files})
+        lines = rated.score(model)
         if found.links_left_out:
             lines.append(f"{found.links_left_out} links left out: they lead out of the {source} folder, or nowhere")
+        lines += rated.explain(model, explain) if explain != NOTHING else []
+        rows = rated.rows()
+        if sidecars != NONE:
+            written = sum(write_score(path, row, sidecars) for path, row in rows.items())
+            lines.append(f"{written} {sidecars} files written, {len(rows) - written} were there")
+        if passed_and_failed != LEAVE:
+            images = [(path, float(row["score"]) >= threshold) for path, row in rows.items()]
+            lines += part(images, root, place, passed_and_failed, mm.throw_exception_if_processing_interrupted)
         text = "\n".join(lines)
-        records = [{"scored": n_scored, "failed": len(failures), "csv": str(table)}]
-        return cls.show(str(table), n_scored, len(failures), text, text=text, records=records)
+        records = [{"scored": rated.n_scored, "failed": len(rated.failures), "csv": str(table)}]
+        return cls.show(str(table), rated.n_scored, len(rated.failures), text, text=text, records=records)
+
+
+def _found(source: str, folder: str, recursive: bool, into: str) -> Found:
+    """The images of a folder, without those that were sorted before."""
+    root, place = _root(source), _place(into)
+    found = image_files(root, below(root, folder, "folder"), recursive)
+    return Found([path for path in found.files if not path.is_relative_to(place)], found.links_left_out)
+
+
+def _place(into: str) -> Path:
+    """Where passed/ and failed/ lie. Raises InputError for the output folder itself, and for one outside."""
+    output = _root("output")
+    place = below(output, into, "into")
+    if place == output:
+        raise InputError("into must name a folder below output/, such as qsit/sorted")
+    return place
 
 
 def _root(source: str) -> Path:

@@ -22,7 +22,7 @@ def found_models(roots: Mapping[str, Iterable[str]]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for label, folder in _labelled(roots):
-        if _why_not(folder / "config.json") is None:
+        if why_no_checkpoint(folder) is None:
             found.setdefault(label, folder)
     return dict(sorted(found.items()))
 
@@ -30,7 +30,7 @@ def found_models(roots: Mapping[str, Iterable[str]]) -> dict[str, Path]:
 def why_not_offered(roots: Mapping[str, Iterable[str]], label: str) -> str | None:
     """What is wrong with the config.json of the folder of this label; None where there is no such folder."""
     for found, folder in _labelled(roots):
-        if found == label and (reason := _why_not(folder / "config.json")) is not None:
+        if found == label and (reason := why_no_checkpoint(folder)) is not None:
             return f"{folder / 'config.json'} {reason}"
     return None
 
@@ -59,13 +59,13 @@ def _with_config(folder: Path, depth: int) -> Iterator[Path]:
             yield from _with_config(child, depth - 1)
 
 
-def _why_not(path: Path) -> str | None:
-    """Why a folder with this config.json is not offered: models/LLM holds other packs' models, and broken files, too.
+def why_no_checkpoint(folder: Path) -> str | None:
+    """Why a folder with its config.json is not offered: models/LLM holds other packs' models, and broken files, too.
 
     Nothing is raised: ComfyUI reads the list of models at its start, and an error there would take the whole pack away.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
     except (ValueError, RecursionError) as error:  # RecursionError: nested thousands of levels deep

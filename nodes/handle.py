@@ -19,12 +19,14 @@ from comfy.utils import ProgressBar
 from PIL import Image
 
 from qsit_plugin.checkpoint import open_checkpoint
+from qsit_plugin.checkpoint.quantization import KINDS
 from qsit_plugin.engines.batches import SCORING, TILE_BUDGET
 from qsit_plugin.engines.devices import resolve_dtype
 from qsit_plugin.engines.generation import Answer
 from qsit_plugin.engines.torch_engine import VISION_CHUNK
 from qsit_plugin.images.reading import ImageError
 from qsit_plugin.model import QSiT
+from qsit_plugin.nodes.devices import DEFAULT, chosen_device
 from qsit_plugin.nodes.records import Record
 from qsit_plugin.scores import Score
 from qsit_plugin.weights.folder import weight_bytes
@@ -99,9 +101,16 @@ class Handle:
             self._scores.popitem(last=False)
         return [known[key] for key in keys]
 
-    def answers(self, pictures: Sequence[Image.Image], question: str, **writing: Any) -> list[Answer]:
-        """An Answer for each picture, written several at a time, with progress; stops when the user cancels."""
-        model, bar, found = self.loaded(), ProgressBar(len(pictures)), []
+    def progress(self, count: int) -> ProgressBar:
+        """A bar on the running node, for work of several calls."""
+        return ProgressBar(count)
+
+    def answers(
+        self, pictures: Sequence[Any], question: str, *, bar: ProgressBar | None = None, **writing: Any
+    ) -> list[Answer]:
+        """An Answer for each picture or file, written several at a time, with progress; stops when the user cancels."""
+        model, found = self.loaded(), []
+        bar = bar or ProgressBar(len(pictures))
         for answer in model.iter_answers(pictures, question, cancel=mm.processing_interrupted, **writing):
             mm.throw_exception_if_processing_interrupted()
             assert isinstance(answer, Answer)  # errors="raise"
@@ -120,19 +129,26 @@ class Handle:
         return found
 
 
-def open_handle(folder: Path, name: str, dtype: str) -> Handle:
+def open_handle(folder: Path, name: str, dtype: str, *, device: str = DEFAULT, adapter: Path | None = None) -> Handle:
     """Open a checkpoint folder on ComfyUI's offload device, in ComfyUI's number format where dtype is "auto".
 
-    Raises WeightsError or ProfileError, as qsit_plugin.load does.
+    8bit and 4bit weights are made on their device and stay there: bitsandbytes cannot move them back. ComfyUI makes
+    room for them before, and they are freed with the cache of node outputs.
+
+    Raises WeightsError or ProfileError, as qsit_plugin.load does, InputError for a device that is not here.
     """
-    device, offload = mm.get_torch_device(), mm.text_encoder_offload_device()
-    if mm.vram_state == mm.VRAMState.NO_VRAM:  # --novram leaves layers behind even when a full load is asked for
-        device = offload = torch.device("cpu")
-    number = comfy_dtype(device, weight_bytes(folder)) if dtype == "auto" else resolve_dtype(dtype)
-    checkpoint = open_checkpoint(folder, name=name, device=offload, dtype=number)
+    place, quantization = chosen_device(device), dtype if dtype in KINDS else None
+    offload = mm.text_encoder_offload_device() if place.type != "cpu" else place
+    if quantization is not None:
+        offload = place
+        mm.free_memory(weight_bytes(folder), place)
+    number = comfy_dtype(place, weight_bytes(folder)) if dtype in ("auto", *KINDS) else resolve_dtype(dtype)
+    checkpoint = open_checkpoint(
+        folder, name=name, device=offload, dtype=number, adapter=adapter, quantization=quantization
+    )
     # automatic_dtype stays off: after an overflow it would open a second copy that ComfyUI does not know of.
-    model = QSiT(checkpoint, automatic_dtype=False)
-    return Handle(model, ModelPatcher(Box(checkpoint.model), load_device=device, offload_device=offload))
+    model = QSiT(checkpoint, adapter=adapter, automatic_dtype=False)
+    return Handle(model, ModelPatcher(Box(checkpoint.model), load_device=place, offload_device=offload))
 
 
 def one_by_one(model: QSiT) -> bool:

@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, running_node, schema
+from qsit_plugin.nodes.devices import DEFAULT, device_options
 from qsit_plugin.nodes.errors import InputError
-from qsit_plugin.nodes.folders import EMBEDDED, choices, found_models, why_not_offered
-from qsit_plugin.nodes.queued import download_of
+from qsit_plugin.nodes.folders import EMBEDDED, choices
+from qsit_plugin.nodes.good_for import for_the_page, good_for
+from qsit_plugin.nodes.models import checkpoint_folder, fetched, here, locate, model_folder
+from qsit_plugin.nodes.queued import queued_input
 from qsit_plugin.protocol import ProfileError
-from qsit_plugin.weights.catalogue import ENTRIES, resolve
-from qsit_plugin.weights.folder import weight_files
 
-DTYPES = ["auto", "bfloat16", "float16", "float32"]
+DTYPES = ["auto", "bfloat16", "float16", "float32", "8bit", "4bit"]
+QUANTIZED = ("8bit", "4bit")
 DOWNLOADS = ["never", "if missing"]
-NOT_HERE = "is not on this machine"
-"""So weights/download.py calls a model that is absent, and not damaged."""
-COPY = "put a copy of the model into models/qsit and choose that"
 
 
 class LoadModel(QSiTNode):
@@ -34,18 +32,23 @@ class LoadModel(QSiTNode):
             category=CATEGORY,
             description="Opens a model that scores and explains image quality. ComfyUI manages its memory.",
             inputs=[
-                io.Combo.Input(
-                    "model_name",
-                    options=choices(here()),
-                    default=EMBEDDED,
-                    tooltip="qsit-nano is built in and small. Folders of models/qsit and models/LLM with a LLaVA-"
-                    "OneVision checkpoint are listed; qsit-mini and qsit are the published models.",
+                for_the_page(
+                    io.Combo.Input(
+                        "model_name",
+                        options=choices(here()),
+                        default=EMBEDDED,
+                        tooltip="qsit-nano is built in, small, and finds technical faults; whether a generated picture "
+                        "is well made, qsit-mini says better. Folders of models/qsit and models/LLM with a LLaVA-"
+                        "OneVision checkpoint are listed; qsit-mini and qsit are the published models.",
+                    )
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=DTYPES,
                     default="auto",
-                    tooltip="Number format of the weights. auto: ComfyUI's choice for your device.",
+                    tooltip="Number format of the weights. auto: ComfyUI's choice for your device. 8bit and 4bit take "
+                    "a half or a quarter of the memory of 16 bits, are slower, give other scores, and need the package "
+                    "bitsandbytes.",
                 ),
                 io.Combo.Input(
                     "download",
@@ -53,6 +56,34 @@ class LoadModel(QSiTNode):
                     default="never",
                     tooltip="Whether qsit-mini (1.8 GB) or qsit (16 GB) may be fetched from the Hugging Face Hub into "
                     "its cache when it is not on this machine.",
+                ),
+                # Optional and last: workflows from before they were there keep the values of the others.
+                advanced(
+                    io.Combo.Input(
+                        "device",
+                        options=device_options(),
+                        default=DEFAULT,
+                        optional=True,
+                        tooltip="Where the model runs. default: ComfyUI's device. Several GPUs are listed.",
+                    )
+                ),
+                advanced(
+                    io.String.Input(
+                        "folder",
+                        default="",
+                        optional=True,
+                        tooltip="A checkpoint folder anywhere in ComfyUI's model folders, such as diffusers/my-qsit. "
+                        "It takes the place of model_name; empty: model_name counts.",
+                    )
+                ),
+                advanced(
+                    io.String.Input(
+                        "adapter",
+                        default="",
+                        optional=True,
+                        tooltip="A peft adapter (LoRA) that this package trained, to be merged: its folder in "
+                        "ComfyUI's model folders, such as loras/my-adapter. Empty: none.",
+                    )
                 ),
             ],
             outputs=[
@@ -62,101 +93,74 @@ class LoadModel(QSiTNode):
 
     @classmethod
     def validate_inputs(cls, model_name: str | None = None) -> bool | str:
-        """Said before anything runs: a model that is not here. A linked name or ``download`` is judged in ``run``."""
-        if model_name is None:
-            return True
+        """Said before anything runs: a model that is not here. What is linked is judged in ``run``."""
+        folder = queued_input(running_node(), "folder")
         try:
-            locate(model_name, may_download=download_of(running_node()) != "never")
+            if isinstance(folder, str) and folder.strip():
+                checkpoint_folder(folder)
+            elif model_name is not None and not isinstance(folder, list):
+                locate(model_name, may_download=queued_input(running_node(), "download") != "never")
         except (InputError, WeightsError) as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **inputs: Any) -> Any:
+    def fingerprint_inputs(cls, model_name: str, folder: str = "", adapter: str = "", **inputs: Any) -> Any:
         refusals = super().fingerprint_inputs()
         try:
-            folder = locate(model_name, may_download=True)
+            place = _chosen(model_name, folder, may_download=True)
+            added = [model_folder(adapter, "adapter")] if (adapter or "").strip() else []
         except (InputError, WeightsError):
             return refusals
-        files = [folder / "config.json", *weight_files(folder)] if folder is not None else []
+        files = [file for part in [*added, *([place] if place else [])] for file in _files(part)]
         return [refusals, *((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)]
 
     @classmethod
-    def run(cls, model_name: str, dtype: str, download: str) -> io.NodeOutput:
+    def run(
+        cls, model_name: str, dtype: str, download: str, device: str = DEFAULT, folder: str = "", adapter: str = ""
+    ) -> io.NodeOutput:
+        if dtype in QUANTIZED:
+            _check_bitsandbytes(dtype)
+        added = model_folder(adapter, "adapter") if adapter.strip() else None
+        place = _chosen(model_name, folder, may_download=download != "never") or fetched(model_name)
         from qsit_plugin.nodes.handle import open_handle  # transformers: only when a model is opened
 
-        folder = locate(model_name, may_download=download != "never") or _fetched(model_name)
+        name = folder.strip() or model_name
         try:
-            handle = open_handle(folder, model_name, dtype)
+            handle = open_handle(place, name, dtype, device=device, adapter=added)
         except ProfileError as error:
             raise WeightsError(str(error)) from error
-        number = str(handle.model.dtype).removeprefix("torch.")
-        text = f"{model_name}: {number}, {handle.patcher.load_device}, scores follow {handle.model.scope}"
+        number = dtype if dtype in QUANTIZED else str(handle.model.dtype).removeprefix("torch.")
+        text = f"{name}: {number}, {handle.patcher.load_device}, scores follow {handle.model.scope}"
+        text += f", adapter {added.name}" if added is not None else ""
         text += f", weights {handle.model.fingerprint}"
-        return cls.show(handle, text=text)
+        return cls.show(handle, text="\n".join(filter(None, [text, good_for(name) if added is None else ""])))
 
 
-def here() -> dict[str, Path]:
-    """Label -> folder of the checkpoints in ComfyUI's model folders, those of extra_model_paths.yaml included."""
-    return found_models(_roots())
+def advanced(part: Any) -> Any:
+    """An input that newer versions (0.33) fold away until it is asked for; 0.3.64 shows it always."""
+    part.advanced = True  # no argument of 0.3.64, which would refuse the pack
+    return part
 
 
-def _roots() -> dict[str, list[str]]:
-    models = Path(folder_paths.models_dir)
-    return {kind: [*_registered(kind), str(models / kind)] for kind in ("qsit", "LLM")}
+def _chosen(model_name: str, folder: str, *, may_download: bool) -> Path | None:
+    """The checkpoint's folder; None for an official model that is still to be downloaded. Raises as locate."""
+    return checkpoint_folder(folder) if (folder or "").strip() else locate(model_name, may_download=may_download)
 
 
-def _registered(kind: str) -> list[str]:
-    return folder_paths.get_folder_paths(kind) if kind in folder_paths.folder_names_and_paths else []
+def _files(folder: Path) -> list[Path]:
+    """The files whose change makes it another model."""
+    configs = [folder / name for name in ("config.json", "adapter_config.json", "qsit.json")]
+    return [*filter(Path.is_file, configs), *sorted(folder.glob("*.safetensors"))]
 
 
-def locate(name: str, *, may_download: bool) -> Path | None:
-    """The folder of a listed model; None for an official one that is still to be downloaded.
+def _check_bitsandbytes(dtype: str) -> None:
+    from qsit_plugin.checkpoint.quantization import require_bitsandbytes
 
-    Raises InputError for a name that is not in the list and for an official one that is not here and may not be
-    fetched, WeightsError where the embedded one is damaged. The cure comes first: the page shows the beginning.
-    """
-    if name in ENTRIES:
-        try:
-            return resolve(name, download=False)
-        except WeightsError as error:
-            if ENTRIES[name].repo is not None and may_download and not _offline():
-                return None
-            if NOT_HERE not in str(error):  # a damaged copy has its own message
-                raise
-            raise InputError(_not_here(name)) from error
-    found = here()
-    if name not in found:
-        if (reason := why_not_offered(_roots(), name)) is not None:
-            raise InputError(f"replace the broken or foreign file of {name!r}, or choose another model_name: {reason}")
-        raise InputError(
-            f"choose another model_name, or put the folder of this one (config.json and *.safetensors) into "
-            f"models/qsit or models/LLM: no model {name!r} here. Here are: {', '.join(choices(found))}"
-        )
-    return found[name]
-
-
-def _fetched(name: str) -> Path:
     try:
-        return resolve(name)
-    except WeightsError as error:
-        if NOT_HERE not in str(error):
-            raise
-        why = str(error).partition(". With network, run:")[0]  # a clone in custom_nodes has no such command
-        raise InputError(f"run again when the Hub can be reached, or {COPY}: {why}") from error
-
-
-def _not_here(name: str) -> str:
-    size = f"{(ENTRIES[name].size or 0) / 1e9:.2g} GB"
-    cure = f"set download to 'if missing' ({size} from the Hugging Face Hub)"
-    why = f"{name} {NOT_HERE}"
-    if _offline():
-        cure = f"start ComfyUI without HF_HUB_OFFLINE and {cure}"
-        why += ", and HF_HUB_OFFLINE=1 forbids to fetch it"
-    return f"{cure}, or {COPY}: {why}"
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
+        require_bitsandbytes(dtype)
+    except ImportError as error:
+        raise InputError(
+            f"choose another dtype, or install bitsandbytes into ComfyUI's Python (pip install bitsandbytes) and start "
+            f"ComfyUI again: {dtype} weights need it ({error})"
+        ) from error

@@ -73,6 +73,23 @@ class Page:
         """The texts that a node sent while the last queued workflow ran."""
         return self.tab.evaluate("node => window.sent.filter(([id]) => id === node).map(([, text]) => text)", str(node))
 
+    def render(self, how: str):
+        """``how``: "old" (canvas) or "Vue"; older pages know the first alone."""
+        self.tab.evaluate(
+            "async on => await window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", how == "Vue"
+        )
+
+    def shown(self, node: int) -> dict:
+        """The text that stays on a node, once it can be seen there, with the bar of each line, and all its widgets."""
+        widget = f"window.app.graph.getNodeById({node})?.widgets?.find(w => w.name === 'qsit_text')"
+        self.tab.wait_for_function(f"{widget}?.element.getBoundingClientRect().height > 10", timeout=20_000)
+        return self.tab.evaluate(
+            f"""() => {{ const widget = {widget};
+            return {{text: widget.value, lines: widget.element.innerText.split("\\n"), names:
+                window.app.graph.getNodeById({node}).widgets.map(w => w.name),
+                bars: [...widget.element.children].map(line => line.style.background)}} }}"""
+        )
+
     def preview(self, node: int) -> str:
         """The text that a Preview Any node shows, once it is there."""
         value = f"window.app.graph.getNodeById({node}).widgets.find(w => w.name.startsWith('preview'))?.value"

@@ -58,7 +58,8 @@ class Host:
         prompt = copy.deepcopy(prompt)  # ComfyUI writes into it; a client sends a new one each time
         self.server.queued(prompt)
         valid = asyncio.run(self.execution.validate_prompt(number, prompt, None))
+        invalid = {node: [error["details"] for error in about["errors"]] for node, about in valid[3].items()}
         if not valid[0]:
-            return Result(False, [], valid[3])
+            return Result(False, [], invalid)
         self.executor.execute(prompt, number, {"client_id": "test", "extra_pnginfo": extra_pnginfo}, valid[2])
-        return Result(self.executor.success, self.server.events, valid[3])
+        return Result(self.executor.success, self.server.events, invalid)

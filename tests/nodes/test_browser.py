@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 
 import pytest
 
@@ -37,6 +38,13 @@ def browser(request, tmp_path_factory):
         yield browser
 
 
+@pytest.fixture(params=["old", "Vue"])
+def rendering(request, browser):
+    browser.render(request.param)
+    yield request.param
+    browser.render("old")
+
+
 def load(browser, path):
     browser.complaints.clear()
     browser.load(json.loads(path.read_text(encoding="utf-8")), path.stem)
@@ -69,6 +77,11 @@ def test_the_page_sends_what_the_api_form_of_the_workflow_says(browser, path):
     for node in sent.values():
         if node["class_type"] == "PreviewAny":  # the page of 0.3.64 sends along what it shows
             node["inputs"] = {"source": node["inputs"]["source"]}
+    for key, node in sent.items():  # inputs that are newer than the workflow have their defaults
+        kind = node["class_type"]
+        about = browser.server.get(f"/object_info/{kind}")[kind]["input"].get("optional", {})
+        newer = node["inputs"].keys() & about.keys() - stored[key]["inputs"].keys()
+        assert all(node["inputs"].pop(name) == about[name][1]["default"] for name in newer)
     assert {key: (node["class_type"], node["inputs"]) for key, node in sent.items()} == {
         key: (node["class_type"], node["inputs"]) for key, node in stored.items()
     }
@@ -94,3 +107,72 @@ def test_the_words_of_a_node_are_still_there_when_the_run_is_over(browser, name,
     load(browser, CHECKOUT / "example_workflows" / f"{name}.json")
     history = browser.queue()
     assert browser.preview(preview) == history["outputs"][str(node)]["text"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [("explain_one_image", 5), ("explain_one_image", 6), ("gate_good_and_bad", 6), ("compare_two_images", 5)],
+)
+def test_the_text_of_a_node_stays_on_it_once_when_the_run_is_over(browser, rendering, name, node):
+    load(browser, CHECKOUT / "example_workflows" / f"{name}.json")
+    history = browser.queue()
+    shown = browser.shown(node)
+    assert shown["text"] == history["outputs"][str(node)]["text"][0]
+    assert "$$node-text-preview" not in shown["names"], "the text that the node sent while it ran is there twice"
+    assert not browser.complaints
+
+
+def test_every_score_has_a_bar_of_its_height(browser, rendering):
+    load(browser, CHECKOUT / "example_workflows" / "keep_the_best.json")
+    history = browser.queue()
+    shown = browser.shown(5)
+    scores = [record["score"] for record in history["outputs"]["5"]["qsit"]]
+    assert len(shown["bars"]) == len(scores) == 2 and shown["lines"] == shown["text"].split("\n")
+    for bar, score in zip(shown["bars"], scores, strict=True):
+        ends = [float(number) for number in re.findall(r"([\d.]+)%", bar.partition("linear-gradient")[2])]
+        assert any(abs(end - 100 * score) < 0.1 for end in ends), (bar, score)
+
+
+def test_the_text_outlives_a_change_of_tabs_as_that_of_preview_any_does(browser, rendering):
+    load(browser, CHECKOUT / "example_workflows" / "score_one_image.json")
+    browser.queue()
+    text = browser.shown(5)["text"]
+    load(browser, CHECKOUT / "example_workflows" / "compare_two_images.json")
+    assert not browser.tab.evaluate("window.app.graph.getNodeById(5).widgets?.some(w => w.name === 'qsit_text')")
+    browser.tab.locator(".workflow-tabs >> text=score_one_image").last.click()
+    assert browser.preview(6) == text and browser.shown(5)["text"] == text
+
+
+def test_the_text_is_neither_stored_nor_sent(browser):
+    path = CHECKOUT / "example_workflows" / "score_one_image.json"
+    load(browser, path)
+    read = "async () => [window.app.graph.serialize().nodes, (await window.app.graphToPrompt()).output]"
+    before = browser.tab.evaluate(read)
+    browser.queue()
+    text = browser.shown(5)["text"]
+    nodes, sent = browser.tab.evaluate(read)
+    ours = {"1", "5"}
+    assert {key: sent[key] for key in ours} == {key: before[1][key] for key in ours}
+    assert text not in json.dumps([node for node in nodes if str(node["id"]) in ours], ensure_ascii=False)
+    values = {node["id"]: node.get("widgets_values") for node in nodes if str(node["id"]) in ours}
+    assert values == {node["id"]: node.get("widgets_values") for node in before[0] if str(node["id"]) in ours}
+
+
+def test_what_a_refused_node_says_stands_on_it(browser, rendering):
+    workflow = json.loads((CHECKOUT / "example_workflows" / "score_a_folder.json").read_text(encoding="utf-8"))
+    (node,) = (node for node in workflow["nodes"] if node["type"] == "QSiT_ScoreFolder")
+    node["widgets_values"][1] = "not there"
+    browser.load(workflow, "score_a_folder")
+    browser.queue()
+    assert browser.shown(node["id"])["text"].startswith("no folder ")
+
+
+def test_the_load_node_says_what_the_chosen_model_is_good_for_before_it_runs(browser, rendering):
+    load(browser, CHECKOUT / "example_workflows" / "score_one_image.json")
+    assert browser.shown(1)["text"].startswith("Finds technical faults")
+    browser.tab.evaluate(
+        """() => { const node = window.app.graph.getNodeById(1), list = node.widgets.find(w => w.name === "model_name");
+        list.value = "qsit-mini"; list.callback(list.value, window.app.canvas, node) }"""
+    )
+    assert browser.shown(1)["text"].startswith("Follows people's ratings")
+    assert not browser.complaints

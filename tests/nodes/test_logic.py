@@ -203,7 +203,8 @@ def test_the_embedded_model_comes_first_and_the_official_names_last():
 
 
 def test_the_logic_modules_import_neither_comfyui_nor_torch_nor_transformers():
-    names = "carry errors folders gate labels lists pictures questions queued rank records"
+    names = "beside carry errors folder_rows folders gate good_for labels lists parting pictures questions queued rank"
+    names += " records"
     code = (
         "import sys, importlib\n"
         f"for name in {names.split()!r}: importlib.import_module('qsit_plugin.nodes.' + name)\n"

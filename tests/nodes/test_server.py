@@ -217,6 +217,26 @@ def test_an_interrupted_folder_keeps_its_rows_and_the_next_run_finishes_it(serve
     assert len(rows) == len({row.split(",")[0] for row in rows}) == 40
 
 
+def test_a_folder_of_the_output_is_described_and_parted_and_the_parting_is_undone(server):
+    photos = server.base / "output" / "made"
+    photos.mkdir()
+    with Image.open(CHECKOUT / "qsit_plugin" / "demo" / "astronaut.jpg") as photo:
+        photo.save(photos / "good.png")
+        photo.resize((16, 16)).resize((256, 256)).save(photos / "bad.png")
+    prompt = json.loads((CHECKOUT / "example_workflows" / "api" / "score_a_folder.json").read_text(encoding="utf-8"))
+    prompt["2"]["inputs"] |= {"source": "output", "folder": "made", "csv_file": "made.csv", "into": "parted"}
+    asked = {"explain": ".txt beside the image", "sidecars": ".xmp", "passed_and_failed": "move", "threshold": 0.5}
+    prompt["2"]["inputs"] |= asked
+    text = server.run(prompt)["outputs"]["2"]["text"][0]
+    assert "1 passed, 1 failed" in text and "6 files moved" in text
+    names = {path.name for path in (server.base / "output" / "parted").rglob("*") if path.is_file()}
+    assert names == {f"{n}{e}" for n in ("good", "bad") for e in (".png", ".txt", ".png.xmp")} | {"manifest-0001.jsonl"}
+    assert not any(photos.iterdir())
+    prompt["2"]["inputs"]["passed_and_failed"] = "undo the last move"
+    assert "6 files moved back" in server.run(prompt)["outputs"]["2"]["text"][0]
+    assert len(list(photos.iterdir())) == 6
+
+
 def test_after_freeing_memory_a_workflow_runs_again(server):
     path = CHECKOUT / "example_workflows" / "api" / "score_one_image.json"
     prompt = json.loads(path.read_text(encoding="utf-8"))
@@ -232,6 +252,11 @@ def test_help_pages_and_translations_are_served(server):
     translations = server.get("/i18n")
     assert "QSiT_Score" in translations["zh"]["nodeDefs"]
     assert "QSiT_Score" in translations["en"]["nodeDefs"]
+
+
+def test_the_page_is_given_the_script_that_keeps_texts_on_the_nodes(server):
+    (script,) = [path for path in server.get("/extensions") if "comfyui-q-sit.v1" in path]
+    assert script.endswith("/qsit.js") and "registerExtension" in server.get(script)
 
 
 def test_the_list_of_templates_has_every_workflow_with_its_picture(server):

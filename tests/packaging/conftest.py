@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.environments import Environment, build_wheel, copy_checkout
+from tests.packaging.environments import Environment, build_sdist, build_wheel, copy_checkout
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +14,11 @@ def source(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def wheel(source, tmp_path_factory) -> Path:
     return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def sdist(source, tmp_path_factory) -> Path:
+    return build_sdist(source, tmp_path_factory.mktemp("sdist"))
 
 
 @pytest.fixture(scope="session")

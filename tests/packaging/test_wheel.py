@@ -5,13 +5,14 @@ import csv
 import hashlib
 import io
 import re
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.environments import CHECKOUT, build_sdist, build_wheel
+from tests.packaging.environments import CHECKOUT, build_wheel
 
 MAPPED = {"qsit_plugin": "qsit_plugin", **{name: f"qsit_plugin/{name}" for name in ("nodes", "training", "weights")}}
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -85,10 +86,16 @@ def test_the_embedded_model_has_its_onnx_graphs_in_the_wheel(wheel):
         assert sum(archive.getinfo(name).file_size for name in graphs) < 1e6
 
 
-def test_a_wheel_made_from_the_sdist_holds_the_same_files(wheel, source, tmp_path):
-    (tmp_path / "sdist").mkdir()
+def test_the_sdist_has_the_script_the_help_pages_and_the_translations_that_comfyui_serves(sdist, source):
+    read_by_comfyui = [path for top in ("web", "locales", "example_workflows") for path in (source / top).rglob("*.*")]
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert source / "web" / "qsit.js" in read_by_comfyui
+    assert {path.relative_to(source).as_posix() for path in [*read_by_comfyui, source / "__init__.py"]} <= names
+
+
+def test_a_wheel_made_from_the_sdist_holds_the_same_files(wheel, sdist, tmp_path):
     (tmp_path / "wheel").mkdir()
-    sdist = build_sdist(source, tmp_path / "sdist")
     assert contents(build_wheel(sdist, tmp_path / "wheel")) == contents(wheel)
 
 

@@ -78,6 +78,7 @@ def model_management() -> ModuleType:
             raise InterruptProcessingException
 
     mm.load_models_gpu = load_models_gpu
+    mm.free_memory = lambda memory_required, device: []
     mm.unload_all_models = mm.current_loaded_models.clear
     mm.interrupt_current_processing = interrupt_current_processing
     mm.throw_exception_if_processing_interrupted = throw_exception_if_processing_interrupted
