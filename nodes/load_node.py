@@ -38,8 +38,9 @@ class LoadModel(QSiTNode):
                     "model_name",
                     options=choices(here()),
                     default=EMBEDDED,
-                    tooltip="qsit-nano is built in and small. Folders of models/qsit and models/LLM with a LLaVA-"
-                    "OneVision checkpoint are listed; qsit-mini and qsit are the published models.",
+                    tooltip="qsit-nano is built in and small; it sees technical faults, not whether a generated picture is "
+                    "well made. Folders of models/qsit and models/LLM with a LLaVA-OneVision checkpoint are listed; "
+                    "qsit-mini and qsit are the published models.",
                 ),
                 io.Combo.Input(
                     "dtype",
