@@ -42,7 +42,7 @@ class Status:
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry("qsit-nano", "embedded, trained on synthetic distortions; needs no network", None),
+        Entry("qsit-nano", "embedded, human ratings of photos and synthetic distortions; needs no network", None),
         Entry("qsit-mini", "Q-SiT-mini (Qwen2-0.5B), human ratings", "zhangzicheng/q-sit-mini", 1_790_000_000),
         Entry("qsit", "Q-SiT (Qwen2-7B), human ratings", "zhangzicheng/q-sit", 16_100_000_000),
     )

@@ -48,11 +48,12 @@ def test_an_option_that_is_not_among_those_of_a_command_is_refused() -> None:
 
 def test_the_headline_is_that_of_the_scope_whatever_the_name_of_the_model(nano, tmp_path) -> None:
     """As with an adapter of nano that was trained on people's ratings."""
-    assert headline(nano).endswith("knows synthetic distortions only; for human-calibrated scores: --model qsit-mini")
+    assert headline(nano).endswith("not for generated images: take --model qsit-mini")
     for scope, kind, end in (
         ("my raters", None, "scope my raters"),
         ("human ratings", None, "calibrated on human ratings"),
         ("my raters", "ratings", "calibrated on my raters"),
+        ("synthetic distortions", None, "knows synthetic distortions only; for human-calibrated scores: --model qsit-mini"),
         ("all", "mixed", "scores follow all; not for generated images: take --model qsit-mini"),
     ):
         replace(nano.profile, scope=scope, scope_kind=kind).save(tmp_path)

@@ -65,7 +65,9 @@ def test_the_level_words_get_nearly_all_the_probability(nano, photo):
 
 
 def test_the_scope_is_said(nano, photo):
-    assert nano.score(photo).scope == "synthetic distortions"
+    score = nano.score(photo)
+    assert score.scope == "human ratings of photos, and synthetic distortions"
+    assert score.scope_kind == "mixed"
 
 
 def test_the_weights_fit_into_the_package(nano):

@@ -56,7 +56,7 @@ def test_calibrate_reports_and_writes_a_profile_of_the_named_model(table, tmp_pa
     assert "1 rows without a score or MOS are left out" in done.stderr
     found = ScoreProfile.load(out)
     assert found.scales["koniq"]["kind"] == "logistic4"
-    assert found.scope == "synthetic distortions"
+    assert found.kind == "mixed"
 
 
 def test_calibrate_stores_the_kind_that_was_asked_for(table, tmp_path):
