@@ -19,9 +19,11 @@ from qsit_plugin.nodes.map_node import QualityMap
 from qsit_plugin.nodes.overlay_node import Overlay
 from qsit_plugin.nodes.queued import remember_downloads
 from qsit_plugin.nodes.rank_node import Rank
+from qsit_plugin.nodes.refusal import Refusal
 from qsit_plugin.nodes.save_node import SaveWithScore
 from qsit_plugin.nodes.score_node import Score
 from qsit_plugin.nodes.sheet_node import ContactSheet
+from qsit_plugin.nodes.until_good_node import UntilGoodAgain, UntilGoodEnd, UntilGoodStart
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,
@@ -30,6 +32,8 @@ NODES: list[type[io.ComfyNode]] = [
     Gate,
     Rank,
     FirstGoodEnough,
+    UntilGoodStart,
+    UntilGoodEnd,
     Compare,
     Attributes,
     Overlay,
@@ -38,6 +42,9 @@ NODES: list[type[io.ComfyNode]] = [
     SaveWithScore,
     ScoreFolder,
 ]
+
+HIDDEN: list[type[io.ComfyNode]] = [Refusal, UntilGoodAgain]
+"""Made while a workflow runs, in no menu."""
 
 
 class QSiTExtension(ComfyExtension):
@@ -48,4 +55,4 @@ class QSiTExtension(ComfyExtension):
         folder_paths.add_model_folder_path("qsit", str(Path(folder_paths.models_dir) / "qsit"), is_default=True)
         if getattr(PromptServer, "instance", None) is not None:
             PromptServer.instance.add_on_prompt_handler(remember_downloads)
-        return list(NODES)
+        return [*NODES, *HIDDEN]
