@@ -26,6 +26,7 @@ from qsit_plugin.nodes.refusal import shown_node
 CATEGORY = "image/quality (Q-SiT)"
 QSiTModel = io.Custom("QSIT_MODEL")
 QSiTScores = io.Custom("QSIT_SCORES")
+QSiTLoop = io.Custom("QSIT_LOOP")
 
 BAD_INPUT = (InputError, ImageError, ContextError, WeightsError)
 """Raised by ``run`` and shown to the user. An overflow of float16 is a WeightsError that says what to choose."""

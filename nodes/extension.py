@@ -10,6 +10,7 @@ from server import PromptServer
 
 from qsit_plugin.nodes.attributes_node import Attributes
 from qsit_plugin.nodes.compare_node import Compare
+from qsit_plugin.nodes.demo_node import DemoPhoto
 from qsit_plugin.nodes.explain_node import Explain
 from qsit_plugin.nodes.first_good_node import FirstGoodEnough
 from qsit_plugin.nodes.folder_node import ScoreFolder
@@ -23,7 +24,8 @@ from qsit_plugin.nodes.refusal import Refusal
 from qsit_plugin.nodes.save_node import SaveWithScore
 from qsit_plugin.nodes.score_node import Score
 from qsit_plugin.nodes.sheet_node import ContactSheet
-from qsit_plugin.nodes.until_good_node import UntilGoodAgain, UntilGoodEnd, UntilGoodStart
+from qsit_plugin.nodes.until_good_end_node import UntilGoodAgain, UntilGoodEnd
+from qsit_plugin.nodes.until_good_start_node import UntilGoodStart
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,
@@ -41,6 +43,7 @@ NODES: list[type[io.ComfyNode]] = [
     QualityMap,
     SaveWithScore,
     ScoreFolder,
+    DemoPhoto,
 ]
 
 HIDDEN: list[type[io.ComfyNode]] = [Refusal, UntilGoodAgain]

@@ -1,10 +1,9 @@
-"""Q-SiT Until Good: two nodes. What lies between them runs again with a new seed until its images are good enough."""
+"""Q-SiT Until Good: End. What lies between Start and it runs again with a new seed until its images are good enough."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -12,96 +11,17 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker, is_link
 from comfy_execution.utils import get_executing_context
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTModel, QSiTNode, QSiTScores, hidden_schema, schema
+from qsit_plugin.nodes.base import CATEGORY, QSiTLoop, QSiTModel, QSiTNode, QSiTScores, hidden_schema, schema
 from qsit_plugin.nodes.candidates import IF_NONE
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.lists import named, one
 from qsit_plugin.nodes.loop import between, copy_of
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.records import Record, fraction
+from qsit_plugin.nodes.tries import SEEDS, Loop, Tries, spent
+from qsit_plugin.nodes.until_good_start_node import UntilGoodStart
 
-START, END, AGAIN = "QSiT_UntilGoodStart", "QSiT_UntilGoodEnd", "QSiT_UntilGoodAgain"
-SEEDS = 2**64
-QSiTLoop = io.Custom("QSIT_LOOP")
 QSiTTries = io.Custom("QSIT_TRIES")
-
-
-@dataclass(frozen=True)
-class Loop:
-    """What Start gives End: the seed of this try, and when and in which run it was given."""
-
-    seed: int
-    prompt: str
-    began: float
-
-
-@dataclass(frozen=True)
-class Try:
-    """One try: what came out of the nodes between. Its score is the mean over its images."""
-
-    number: int
-    seed: int
-    score: float
-    carried: dict[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Tries:
-    """All tries so far; of those that are not the best one only number, seed and score are kept."""
-
-    root: str
-    """Id of the End node that the workflow has."""
-    began: float
-    lines: tuple[str, ...] = ()
-    scores: tuple[float, ...] = ()
-    best: Try | None = None
-
-    @property
-    def prefix(self) -> str:
-        """What the ids of the nodes of the latest try begin with; those of the first have nothing before them."""
-        return f"{self.root}.{len(self.scores)}." if len(self.scores) > 1 else ""
-
-    def with_try(self, seed: int, score: float, carried: dict[str, Any]) -> Tries:
-        number = len(self.scores) + 1
-        best = self.best if self.best and self.best.score >= score else Try(number, seed, score, carried)
-        line = f"try {number}, seed {seed}: {score:.3f}"
-        return replace(self, lines=(*self.lines, line), scores=(*self.scores, score), best=best)
-
-
-class UntilGoodStart(QSiTNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            search_aliases=["retry", "try again", "until good", "loop", "repeat", "seed"],
-            node_id=START,
-            display_name="Q-SiT Until Good: Start",
-            category=CATEGORY,
-            description="Begins a loop: gives a seed to the sampler, and a new one for each try until Q-SiT Until "
-            "Good: End has an image that is good enough.",
-            inputs=[
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=SEEDS - 1,
-                    control_after_generate=True,
-                    tooltip="The seed of the first try. Each further try has the next number.",
-                ),
-            ],
-            outputs=[
-                QSiTLoop.Output("loop", display_name="loop", tooltip="For Q-SiT Until Good: End, straight from here."),
-                io.Int.Output(
-                    "seed_out",
-                    display_name="seed",
-                    tooltip="The seed of this try: connect it to the seed of the sampler, or of RandomNoise. What "
-                    "depends on it runs again for each try.",
-                ),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, seed: int) -> io.NodeOutput:
-        return io.NodeOutput(Loop(seed, get_executing_context().prompt_id, time.monotonic()), seed)
 
 
 class UntilGoodEnd(QSiTNode):
@@ -113,7 +33,7 @@ class UntilGoodEnd(QSiTNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             search_aliases=["retry", "try again", "until good", "loop", "repeat", "best of n", "best image"],
-            node_id=END,
+            node_id="QSiT_UntilGoodEnd",
             display_name="Q-SiT Until Good: End",
             category=CATEGORY,
             description="Ends a loop: what lies between Start and here runs again with a new seed until the score is "
@@ -216,10 +136,10 @@ class UntilGoodEnd(QSiTNode):
         carried = {"images": list(images), "latents": latents, "extra": extra, "records": records}
         now = before.with_try(token.seed, fmean(record["score"] for record in records), carried)
         passed = now.scores[-1] >= needed
-        spent = _spent(now, one(max_tries, "max_tries"), one(max_seconds, "max_seconds"))
-        if not passed and spent is None:
+        over = spent(now, one(max_tries, "max_tries"), one(max_seconds, "max_seconds"))
+        if not passed and over is None:
             return cls.again(now, token, needed)
-        return cls.finish(now, passed, needed, one(if_none, "if_none"), spent)
+        return cls.finish(now, passed, needed, one(if_none, "if_none"), over)
 
     @classmethod
     def again(cls, now: Tries, token: Loop, needed: float) -> io.NodeOutput:
@@ -227,7 +147,7 @@ class UntilGoodEnd(QSiTNode):
         graph, end = cls.hidden.dynprompt, cls.hidden.unique_id
         me = graph.get_node(end)
         start = me["inputs"]["loop"][0] if is_link(me["inputs"]["loop"]) else ""
-        if not start or graph.get_node(start)["class_type"] != START:
+        if not start or graph.get_node(start)["class_type"] != UntilGoodStart.SCHEMA.node_id:
             raise InputError("loop must come straight from Q-SiT Until Good: Start")
         inside = between(start, end, graph.get_node)
         if not inside:
@@ -242,20 +162,20 @@ class UntilGoodEnd(QSiTNode):
         made = copy_of([start, *inside, end], graph.get_node, now.prefix, f"{now.root}.{len(now.scores) + 1}.")
         first, last = list(made)[0], list(made)[-1]
         made[first]["inputs"] = {"seed": (token.seed + 1) % SEEDS}
-        made[last]["class_type"] = AGAIN
+        made[last]["class_type"] = "QSiT_UntilGoodAgain"
         made[last]["inputs"]["so_far"] = now
         return io.NodeOutput(*([last, slot] for slot in range(len(cls.SCHEMA.outputs))), expand=made)
 
     @classmethod
-    def finish(cls, now: Tries, passed: bool, needed: float, otherwise: str, spent: str | None) -> io.NodeOutput:
+    def finish(cls, now: Tries, passed: bool, needed: float, otherwise: str, over: str | None) -> io.NodeOutput:
         best, count = now.best, len(now.scores)
         assert best is not None  # there has been a try
         verdict = f"taken: try {best.number}, seed {best.seed}"
         if not passed:
-            verdict = f"none reaches {needed:g} ({spent}); the best: try {best.number}, seed {best.seed}"
+            verdict = f"none reaches {needed:g} ({over}); the best: try {best.number}, seed {best.seed}"
         text = "\n".join([*now.lines, verdict])
         if not passed and otherwise == "error":
-            raise InputError(f"none of {count} tries reaches {needed:g} ({spent}); the best: {best.score:.3f}")
+            raise InputError(f"none of {count} tries reaches {needed:g} ({over}); the best: {best.score:.3f}")
         blocked, got = ExecutionBlocker(None), best.carried
         stop = not passed and otherwise == "stop silently"
         about = {"seed": best.seed, "try": best.number, "tries": count}
@@ -282,7 +202,7 @@ class UntilGoodAgain(UntilGoodEnd):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return hidden_schema(
-            node_id=AGAIN,
+            node_id="QSiT_UntilGoodAgain",
             display_name="Q-SiT Until Good: End",
             category=CATEGORY,
             description="A further try of Q-SiT Until Good: End. Made by that node, not to be placed.",
@@ -293,14 +213,6 @@ class UntilGoodAgain(UntilGoodEnd):
             inputs=[*cls.inputs(), QSiTTries.Input("so_far", tooltip="The tries before this one.")],
             outputs=cls.outputs(lists=False),
         )
-
-
-def _spent(now: Tries, max_tries: int, max_seconds: float) -> str | None:
-    """What has been used up, in words; None where there may be one more try."""
-    if max_tries and len(now.scores) >= max_tries:
-        return f"{len(now.scores)} tries"
-    seconds = time.monotonic() - now.began
-    return f"{seconds:.0f} seconds" if max_seconds and seconds >= max_seconds else None
 
 
 def _records(model: Any, images: Sequence[Any]) -> list[Record]:
