@@ -24,26 +24,13 @@ from qsit_plugin.nodes.until_good_start_node import UntilGoodStart
 QSiTTries = io.Custom("QSIT_TRIES")
 
 
-class UntilGoodEnd(QSiTNode):
+class Ending(QSiTNode):
+    """What the first try and further ones share. Two classes below it, because ComfyUI keeps what it reads of a schema
+    on the class, where a class derived from it would find that of the other."""
+
     UI = ("images", "text", "qsit")
     HAS_INTERMEDIATE_OUTPUT = False
     """The result lies with the try that gave it, so the cache has nothing to show here."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            search_aliases=["retry", "try again", "until good", "loop", "repeat", "best of n", "best image"],
-            node_id="QSiT_UntilGoodEnd",
-            display_name="Q-SiT Until Good: End",
-            category=CATEGORY,
-            description="Ends a loop: what lies between Start and here runs again with a new seed until the score is "
-            "reached, or the tries or the time are spent. Keeps the best.",
-            is_input_list=True,
-            is_output_node=True,
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
-            inputs=cls.inputs(),
-            outputs=cls.outputs(lists=True),
-        )
 
     @classmethod
     def inputs(cls) -> list[io.Input]:
@@ -196,7 +183,25 @@ class UntilGoodEnd(QSiTNode):
         )
 
 
-class UntilGoodAgain(UntilGoodEnd):
+class UntilGoodEnd(Ending):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            search_aliases=["retry", "try again", "until good", "loop", "repeat", "best of n", "best image"],
+            node_id="QSiT_UntilGoodEnd",
+            display_name="Q-SiT Until Good: End",
+            category=CATEGORY,
+            description="Ends a loop: what lies between Start and here runs again with a new seed until the score is "
+            "reached, or the tries or the time are spent. Keeps the best.",
+            is_input_list=True,
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            inputs=cls.inputs(),
+            outputs=cls.outputs(lists=True),
+        )
+
+
+class UntilGoodAgain(Ending):
     """A further try of UntilGoodEnd. Made by it, never placed by a user."""
 
     @classmethod
