@@ -8,6 +8,8 @@ from typing import Any
 
 SEEDS = 2**64
 """Seeds are 0 to this, without it."""
+MOST_TRIES = 500
+"""ComfyUI's caches nest with each expansion, and walk down by recursion: at 1000 Python ends it, in every later run."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Tries:
 
 def spent(now: Tries, max_tries: int, max_seconds: float) -> str | None:
     """What has been used up, in words; None where there may be one more try."""
-    if max_tries and len(now.scores) >= max_tries:
+    if len(now.scores) >= min(max_tries, MOST_TRIES):
         return f"{len(now.scores)} tries"
     seconds = time.monotonic() - now.began
     return f"{seconds:.0f} seconds" if max_seconds and seconds >= max_seconds else None

@@ -18,7 +18,7 @@ from qsit_plugin.nodes.lists import named, one
 from qsit_plugin.nodes.loop import between, copy_of
 from qsit_plugin.nodes.pictures import pictures_of
 from qsit_plugin.nodes.records import Record, fraction
-from qsit_plugin.nodes.tries import SEEDS, Loop, Tries, spent
+from qsit_plugin.nodes.tries import MOST_TRIES, SEEDS, Loop, Tries, spent
 from qsit_plugin.nodes.until_good_start_node import UntilGoodStart
 
 QSiTTries = io.Custom("QSIT_TRIES")
@@ -47,7 +47,12 @@ class Ending(QSiTNode):
                 tooltip="A try is good enough at this score. A batch or a list counts by the mean of its images.",
             ),
             io.Int.Input(
-                "max_tries", default=10, min=0, max=100_000, tooltip="At most this many tries. 0 sets no limit."
+                "max_tries",
+                default=10,
+                min=1,
+                max=MOST_TRIES,
+                tooltip="At most this many tries. ComfyUI holds the tries of a loop o"
+                "ne inside another, so there is an end to them.",
             ),
             io.Float.Input(
                 "max_seconds",
