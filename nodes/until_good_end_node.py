@@ -51,8 +51,8 @@ class Ending(QSiTNode):
                 default=10,
                 min=1,
                 max=MOST_TRIES,
-                tooltip="At most this many tries. ComfyUI holds the tries of a loop one inside another, so there is an end "
-                "to them.",
+                tooltip="At most this many tries. ComfyUI holds the tries of a loop one inside another, so there is an "
+                "end to them.",
             ),
             io.Float.Input(
                 "max_seconds",
