@@ -277,7 +277,7 @@ def test_a_run_with_bad_input_sends_one_error_and_finishes_its_other_branches(se
     (error,) = [event["data"] for event in found if event["type"] == "execution_error"]
     assert (error["node_id"], error["node_type"]) == ("20", "QSiT_Gate")
     assert error["exception_message"].startswith("2 scores for 1 images")
-    assert error["exception_message"].endswith("(Q-SiT Gate, node 20)")
+    assert error["exception_message"].strip().endswith("(Q-SiT Gate, node 20)")
     shown = {event["data"]["node"]: event["data"]["output"] for event in found if event["type"] == "executed"}
     assert shown["8"]["images"] and shown["9"]["images"]
     assert "21" not in shown and "22" not in shown
