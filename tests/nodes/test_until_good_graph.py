@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.nodes.graphs import MODEL, arrived
-from tests.nodes.helpers import ARRIVED, RAN, batch, give, keep, photo
+from tests.nodes.helpers import RAN, batch, give, keep, photo
 
 OUTPUTS = ("image_out", "seed", "score", "tries", "is_pass", "scores", "latents_out", "extra_out", "report")
 SEEDS = 2**64
@@ -186,10 +186,10 @@ def test_a_loop_whose_seed_goes_nowhere_is_refused_with_the_cure(host, sampler, 
 
 
 def test_an_unchanged_loop_is_not_run_again(host, sampler, scored):
-    sampler.pictures = scored[0]
-    host.run(looped())
-    RAN.clear(), ARRIVED.clear()
-    assert host.run(looped()).success
+    sampler.pictures, prompt = scored[0], looped()
+    assert host.run(prompt).success and RAN
+    RAN.clear()
+    assert host.run(prompt).success
     assert RAN == []
 
 
