@@ -1,7 +1,7 @@
 """What all nodes share: their sockets' types, what they show, and how they refuse bad input.
 
-A node that raised would end the whole run. Bad input is instead reported once, as an error of that node, and what
-depends on it is blocked: other branches of the workflow still finish.
+A node that raised at once would end the whole run. Where a node refuses bad input, what depends on it is blocked, other
+branches of the workflow still finish, and then the run ends as an error of that node (refusal.py).
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from comfy_execution.utils import get_executing_context
 
 from qsit_plugin.errors import ContextError, WeightsError
 from qsit_plugin.images.reading import ImageError
+from qsit_plugin.nodes import refusal
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.pictures import displayable
+from qsit_plugin.nodes.refusal import running_node as running_node  # for the other nodes
+from qsit_plugin.nodes.refusal import shown_node
 
 CATEGORY = "image/quality (Q-SiT)"
 QSiTModel = io.Custom("QSIT_MODEL")
 QSiTScores = io.Custom("QSIT_SCORES")
+QSiTLoop = io.Custom("QSIT_LOOP")
 
 BAD_INPUT = (InputError, ImageError, ContextError, WeightsError)
 """Raised by ``run`` and shown to the user. An overflow of float16 is a WeightsError that says what to choose."""
@@ -31,13 +35,22 @@ log = logging.getLogger("qsit_plugin")
 
 def schema(*, search_aliases: list[str], **about: Any) -> io.Schema:
     """An io.Schema, with the words under which the node is found too where this version of ComfyUI has them."""
-    if "search_aliases" in inspect.signature(io.Schema).parameters:  # 0.33 has them, 0.3.64 would refuse the pack
+    if _knows("search_aliases"):
         about["search_aliases"] = search_aliases
-    return io.Schema(**about)
+    return io.Schema(**about, enable_expand=True)  # to a Refusal
 
 
-_refusals: dict[str, int] = {}
-"""Refusals by node of the workflow. Part of the cache key, so that a refusal is never taken from the cache."""
+def hidden_schema(**about: Any) -> io.Schema:
+    """An io.Schema of a node that users do not place: in no menu where this version of ComfyUI can hide it so.
+
+    Older pages hide what is deprecated.
+    """
+    return io.Schema(**about, **{"is_dev_only" if _knows("is_dev_only") else "is_deprecated": True})
+
+
+def _knows(argument: str) -> bool:
+    """Whether a schema takes the argument: 0.33 has these, and 0.3.64 would refuse the whole pack."""
+    return argument in inspect.signature(io.Schema).parameters
 
 
 class QSiTNode(io.ComfyNode):
@@ -60,7 +73,7 @@ class QSiTNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, *_: Any, **inputs: Any) -> Any:
-        return _refusals.get(running_node(), 0)
+        return refusal.count()
 
     @classmethod
     def show(
@@ -70,10 +83,21 @@ class QSiTNode(io.ComfyNode):
 
         ``images``: saved files, shown on the node.
         """
-        server = _server()
-        if server is not None and getattr(server, "client_id", None) is not None:
-            server.send_progress_text(text, running_node(), server.client_id)
+        server = _listening()
+        if server is not None:
+            server.send_progress_text(text, shown_node(), server.client_id)
         return io.NodeOutput(*outputs, ui=cls._ui(text, records or [], images or []))
+
+    @classmethod
+    def tell(cls, text: str, images: list[Any]) -> None:
+        """Show text and images on the node while it still works. Nothing of it stays in /history or the cache."""
+        server, context = _listening(), get_executing_context()
+        if server is None:
+            return
+        server.send_progress_text(text, shown_node(), server.client_id)
+        about = {"node": context.node_id, "display_node": shown_node(), "prompt_id": context.prompt_id}
+        output = {"text": [text]} | ({"images": images} if images else {})
+        server.send_sync("executed", about | {"output": output}, server.client_id)
 
     @classmethod
     def previews(cls, *batches: Any) -> list[Any]:
@@ -88,28 +112,17 @@ class QSiTNode(io.ComfyNode):
 
     @classmethod
     def refuse(cls, error: Exception) -> io.NodeOutput:
-        """Report the error once and block every output. Without a server to report to, raise it."""
-        server, node, schema = _server(), running_node(), cls.SCHEMA
-        if server is None:
+        """Block every output, show the error on the node, and make it the run's. Without a server, raise it."""
+        if _server() is None:
             raise error
-        message = f"{error} ({schema.display_name}, node {node})"  # the cure first: the page shows little of it
-        _refusals[node] = _refusals.get(node, 0) + 1
+        schema = cls.SCHEMA
+        message = f"{error} ({schema.display_name}, node {shown_node()})"  # the cure first: the page shows little of it
         log.error("%s", message)
-        about = {
-            "prompt_id": get_executing_context().prompt_id,
-            "node_id": node,
-            "node_type": schema.node_id,
-            "executed": [],
-            "exception_message": message,
-            "exception_type": type(error).__name__,
-            "traceback": [],
-            "current_inputs": [],
-            "current_outputs": [],
-        }
-        server.send_sync("execution_error", about, getattr(server, "client_id", None))
-        blocked = [ExecutionBlocker(None)] * len(schema.outputs or [])
         record = {"error": {"type": type(error).__name__, "message": str(error)}}
-        return io.NodeOutput(*blocked, ui=cls._ui(message, [record], []))
+        about = {"ui": cls._ui(message, [record], []), "expand": refusal.expansion(message)}
+        if not schema.outputs:  # an expansion without outputs has no other way to say that there are none
+            return io.NodeOutput(block_execution="", **about)
+        return io.NodeOutput(*[ExecutionBlocker(None)] * len(schema.outputs), **about)
 
 
 def _server() -> Any:
@@ -118,7 +131,7 @@ def _server() -> Any:
     return getattr(PromptServer, "instance", None)
 
 
-def running_node() -> str:
-    """The id of the node in its workflow that runs, or is checked, now."""
-    context = get_executing_context()
-    return "" if context is None else str(context.node_id)
+def _listening() -> Any:
+    """The server, where somebody looks at this run."""
+    server = _server()
+    return server if getattr(server, "client_id", None) is not None else None

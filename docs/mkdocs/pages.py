@@ -17,7 +17,6 @@ LINKED = (
     "docs/images/*",
     "docs/mkdocs/*.css",
     "benchmarks/**/*.png",
-    "example_workflows/*.jpg",
     "training/nano/curves.csv",
     "training/nano/recipe.yaml",
 )

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from tests.nodes.helpers import ARRIVED, give
 
 MODEL = {"model_name": "qsit-nano", "dtype": "auto", "download": "never"}
+
+GOOD, GREAT, OK = 0.5, 0.75, 0.3
+"""What the example workflows call good, great and ok. The scores of the demo photo by qsit-nano must lie well to either
+side: sharp is great, soft is ok and no more, blurred is bad."""
+LOOP_GOOD = 0.6
+"""What the loops and retries among the example workflows need."""
+
+
+def api_form(browser_form: Path) -> Path:
+    """The API form of an example workflow: the title of its browser form, in lower case and with underscores."""
+    return browser_form.parent / "api" / (re.sub("[^a-z0-9]+", "_", browser_form.stem.lower()) + ".json")
 
 
 def score_of(images: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""A picture of each example workflow, run in ComfyUI's page on scikit-image's photos, for its list of templates.
+"""A picture of each example workflow, run in ComfyUI's page, for documents. thumbnails.py draws those of the templates.
 
-    COMFYUI_PATH=/path/to/ComfyUI python -m tests.nodes.screenshots example_workflows [NAME ...]
+    COMFYUI_PATH=/path/to/ComfyUI python -m tests.nodes.screenshots FOLDER [TITLE ...]
 
-Needs ComfyUI's Python with playwright and scikit-image, and chromium.
+Needs ComfyUI's Python with playwright, and chromium.
 """
 
 import io
@@ -12,14 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from tests.nodes import live, page
 from tests.nodes.hosts import CHECKOUT
 
-PHOTO = {"explain_one_image": "cat-with-noise.png", "gate_good_and_bad": "coffee.png", "explain_failures": "coffee.png"}
-PHOTO |= {"gate_then_upscale": "coffee.png", "first_good_enough_of_two": "coffee.png", "score_one_image": "cat.png"}
 LEFT, TOP = 60, 95  # the page's bars
 # Zoom so that all nodes are seen between the page's bars.
 FIT = """() => { const canvas = window.app.canvas, nodes = window.app.graph._nodes;
@@ -34,30 +31,14 @@ FIT = """() => { const canvas = window.app.canvas, nodes = window.app.graph._nod
 FIT = FIT.replace("LEFT", str(LEFT)).replace("TOP", str(TOP))
 
 
-def put_photos(folder: Path) -> None:
-    from skimage import data
-
-    folder.mkdir()
-    for name in ("astronaut", "coffee", "cat"):
-        photo = Image.fromarray(getattr(data, name)()).convert("RGB")
-        side = min(photo.size)
-        left, top = (photo.width - side) // 2, (photo.height - side) // 2
-        photo = photo.crop((left, top, left + side, top + side)).resize((512, 512), Image.Resampling.LANCZOS)
-        photo.save(folder / f"{name}.png")
-        noisy = np.asarray(photo) + np.random.default_rng(0).normal(0, 35, (512, 512, 3))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{name}-with-noise.png")
-
-
 def shoot(browser: page.Page, path: Path, folder: Path) -> None:
     workflow = json.loads(path.read_text(encoding="utf-8"))
     kinds = {node["type"] for node in workflow["nodes"]}
-    for node in workflow["nodes"]:
-        if node["type"] == "LoadImage":
-            node["widgets_values"][0] = PHOTO.get(path.stem, "astronaut.png")
     browser.load(workflow, path.stem)
     outputs = {}
     if "CheckpointLoaderSimple" not in kinds:  # what generates is shown before it runs
-        outputs = browser.queue()["outputs"]
+        entry = browser.queue()
+        outputs = {entry["meta"][node]["display_node"]: shown for node, shown in entry["outputs"].items()}
     width, height = browser.tab.evaluate(FIT)
     for node, output in outputs.items():
         if output.get("images"):
@@ -77,7 +58,7 @@ def main(folder: Path, names: list[str]) -> None:
     paths = [path for path in paths if path.stem in names or not names]
     with tempfile.TemporaryDirectory() as base:
         live.put_pack(Path(base))
-        put_photos(Path(base, "input"))
+        live.put_example(Path(base))
         with live.started(Path(base)) as server, page.opened(server, 1600, 1000) as browser:
             for path in paths:
                 shoot(browser, path, folder)

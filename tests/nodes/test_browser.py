@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.nodes import live, page
+from tests.nodes.graphs import api_form
 from tests.nodes.hosts import CHECKOUT
 
 FRONTEND = os.environ.get("COMFYUI_FRONTEND")
@@ -73,7 +74,7 @@ def test_the_page_sends_what_the_api_form_of_the_workflow_says(browser, path):
     """Widgets are stored by position: one input added in between would shift every value behind it."""
     load(browser, path)
     sent = browser.tab.evaluate("async () => (await window.app.graphToPrompt()).output")
-    stored = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    stored = json.loads(api_form(path).read_text(encoding="utf-8"))
     for node in sent.values():
         if node["class_type"] == "PreviewAny":  # the page of 0.3.64 sends along what it shows
             node["inputs"] = {"source": node["inputs"]["source"]}
@@ -88,20 +89,20 @@ def test_the_page_sends_what_the_api_form_of_the_workflow_says(browser, path):
 
 
 def test_a_queued_workflow_shows_its_results_on_the_nodes(browser):
-    load(browser, CHECKOUT / "example_workflows" / "first_good_enough_of_two.json")
+    load(browser, CHECKOUT / "example_workflows" / "First good enough of two.json")
     history = browser.queue()
     assert history["status"]["status_str"] == "success", history["status"]
     text = history["outputs"]["5"]["text"][0]
     assert text.startswith("candidate_1: 0.") and text.endswith("taken: candidate_2")
     assert browser.texts(5) == [text]
     assert browser.preview(7) == text
-    browser.tab.wait_for_function("window.app.graph.getNodeById(6).imgs?.[0]?.naturalWidth === 256", timeout=20_000)
+    browser.tab.wait_for_function("window.app.graph.getNodeById(6).imgs?.[0]?.naturalWidth === 512", timeout=20_000)
     assert not browser.complaints
 
 
 @pytest.mark.parametrize(
     ("name", "node", "preview"),
-    [("explain_one_image", 5, 7), ("gate_good_and_bad", 6, 10), ("keep_the_best", 6, 9), ("compare_two_images", 5, 7)],
+    [("Explain one image", 5, 7), ("Gate good and bad", 6, 10), ("Keep the best", 6, 9), ("Compare two images", 5, 7)],
 )
 def test_the_words_of_a_node_are_still_there_when_the_run_is_over(browser, name, node, preview):
     load(browser, CHECKOUT / "example_workflows" / f"{name}.json")

@@ -67,11 +67,21 @@ def test_bad_images_give_one_error_that_names_the_node_and_other_branches_finish
     for _ in range(2):  # an error is not kept by the cache: the second run says it again
         result = host.run(prompt)
         (error,) = result.errors
+        assert not result.success, "programs read that it failed"
         assert (error["node_id"], error["node_type"]) == ("score", "QSiT_Score")
         assert "Q-SiT Score" in error["exception_message"] and message in error["exception_message"]
         assert message in result.shown["score"]["text"][0]
         assert arrived("bad") == []
     assert len(arrived("good")) == 1
+
+
+def test_an_error_of_a_run_in_which_several_nodes_refused_says_them_all(host):
+    """ComfyUI ends a run at the first node that raises."""
+    broken = torch.full((1, 32, 32, 3), float("nan"))
+    prompt = graph(broken) | {"other": {"class_type": "QSiT_Score", "inputs": score_of("more")}}
+    (error,) = host.run(prompt | {"more": give("more", broken[:, :16])}).errors
+    first, second = error["exception_message"].split("\n")[:2]
+    assert {first.split("(")[-1], second.split("(")[-1]} == {"Q-SiT Score, node score)", "Q-SiT Score, node other)"}
 
 
 def test_a_list_of_sizes_is_scored_one_by_one_and_a_bad_item_stops_only_itself(host):

@@ -6,8 +6,8 @@ import pytest
 
 from tests.nodes.hosts import CHECKOUT
 
-IDS = "LoadModel Score Explain Gate Rank FirstGoodEnough Compare Attributes Overlay ContactSheet QualityMap"
-IDS = [f"QSiT_{name}" for name in (IDS + " SaveWithScore ScoreFolder").split()]
+IDS = "LoadModel Score Explain Gate Rank FirstGoodEnough UntilGoodStart UntilGoodEnd Compare Attributes Overlay"
+IDS = [f"QSiT_{name}" for name in (IDS + " ContactSheet QualityMap SaveWithScore ScoreFolder DemoPhoto").split()]
 
 
 def english(schemas):

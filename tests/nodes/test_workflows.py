@@ -5,19 +5,43 @@ import json
 import pytest
 from PIL import Image
 
+from tests.nodes.graphs import GOOD, GREAT, LOOP_GOOD, OK, api_form
 from tests.nodes.hosts import CHECKOUT
 
 FOLDER = CHECKOUT / "example_workflows"
 NAMES = sorted(path.stem for path in (FOLDER / "api").glob("*.json"))
+TITLES = {api_form(path).stem: path.stem for path in FOLDER.glob("*.json")}
+OLD = {"ImageBatch", "ImageBlur", "LoadImage"}
+"""ImageBatch is deprecated. The others showed ComfyUI's own drawing, whose score is low: the opposite of the title."""
 
 
-def test_there_is_a_browser_form_of_every_api_form():
-    assert sorted(path.stem for path in FOLDER.glob("*.json")) == NAMES and len(NAMES) == 15
+def test_there_is_a_browser_form_of_every_api_form_with_a_title_that_can_be_read():
+    assert sorted(TITLES) == NAMES and len(NAMES) == 18
+    assert all(title[0].isupper() and "_" not in title for title in TITLES.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_brings_its_own_photo_and_uses_no_deprecated_node(name):
+    kinds = {node["class_type"] for node in api(name).values()}
+    assert not kinds & OLD
+    assert kinds & {"QSiT_DemoPhoto", "CheckpointLoaderSimple", "QSiT_ScoreFolder"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_thresholds_are_those_that_the_outcomes_are_tested_with(name):
+    found = [node["inputs"]["threshold"] for node in api(name).values() if "threshold" in node["inputs"]]
+    looped = name.startswith(("again", "generate"))
+    expected = {GREAT, OK} if name == "great_ok_or_bad" else {LOOP_GOOD} if looped else {GOOD}
+    assert set(found) <= expected
+
+
+def api(name):
+    return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_template_browser_finds_a_picture_of_every_workflow(name):
-    path = FOLDER / f"{name}.jpg"
+    path = FOLDER / f"{TITLES[name]}.jpg"
     with Image.open(path) as picture:
         assert picture.format == "JPEG" and picture.width >= 600
     assert path.stat().st_size < 150_000
@@ -42,7 +66,7 @@ def widgets_in_order(node):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_forms_have_the_same_nodes_links_and_values(name):
-    browser = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    browser = json.loads((FOLDER / f"{TITLES[name]}.json").read_text(encoding="utf-8"))
     api = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     links = {link[0]: [str(link[1]), link[2]] for link in browser["links"]}
     assert {str(node["id"]): node["type"] for node in browser["nodes"]} == {k: v["class_type"] for k, v in api.items()}

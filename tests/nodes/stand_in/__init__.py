@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.nodes.hosts import FOLDERS, Result, Server
 from tests.nodes.stand_in import api, memory
-from tests.nodes.stand_in.executor import CURRENT, Executor
+from tests.nodes.stand_in.executor import CURRENT, Executor, NodeState
 
 
 class Host:
@@ -29,8 +29,10 @@ class Host:
         self.base, self.server, self.count = base, Server(), 0
         self.mm = memory.model_management()
         _install("comfy_api.latest", io=api.io, ui=api.ui, ComfyExtension=api.ComfyExtension)
-        _install("comfy_execution.graph_utils", ExecutionBlocker=api.ExecutionBlocker)
+        _install("comfy_execution.graph_utils", ExecutionBlocker=api.ExecutionBlocker, is_link=api.is_link)
         _install("comfy_execution.utils", get_executing_context=lambda: CURRENT.get())
+        self.progress = SimpleNamespace(nodes={}, dynprompt=None)
+        _install("comfy_execution.progress", NodeState=NodeState, get_progress_state=lambda: self.progress)
         _install("comfy.model_patcher", ModelPatcher=memory.ModelPatcher)
         _install("comfy.utils", ProgressBar=memory.ProgressBar)
         _install("comfy.cli_args", args=SimpleNamespace(disable_metadata=False))
@@ -64,6 +66,7 @@ class Host:
         number, prompt = f"prompt-{self.count}", copy.deepcopy(prompt)
         self.server.queued(prompt)
         executor = Executor(self.classes, self.server, prompt, number, self.cache, extra_pnginfo)
+        self.progress.dynprompt = executor.graph
         success = executor.run()
         return Result(success, self.server.events, executor.invalid)
 

@@ -20,6 +20,10 @@ class ExecutionBlocker:
         self.message = message
 
 
+def is_link(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int)
+
+
 class Input:
     def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None):
         self.id, self.display_name, self.optional, self.tooltip, self.lazy = id, display_name, optional, tooltip, lazy
@@ -171,14 +175,14 @@ class Schema:
 
 class NodeOutput:
     def __init__(self, *args, ui=None, expand=None, block_execution=None):
-        self.args, self.ui = args, ui
-        if block_execution is not None:
+        self.args, self.ui, self.expand = args, ui, expand
+        if block_execution is not None and expand is None:
             raise ValueError("block_execution without outputs is dropped silently by ComfyUI: return ExecutionBlockers")
 
 
 class ComfyNode:
     SCHEMA: Schema
-    hidden = SimpleNamespace(prompt=None, extra_pnginfo=None)  # what output nodes get without being asked
+    hidden = SimpleNamespace()
 
     @classmethod
     def GET_SCHEMA(cls) -> Schema:
@@ -223,6 +227,7 @@ class PreviewImage:
 ui = SimpleNamespace(PreviewImage=PreviewImage)
 io = SimpleNamespace(
     Schema=Schema,
+    Hidden=SimpleNamespace(unique_id="unique_id", dynprompt="dynprompt"),
     ComfyNode=ComfyNode,
     NodeOutput=NodeOutput,
     Custom=Custom,
