@@ -53,7 +53,11 @@ def test_the_headline_is_that_of_the_scope_whatever_the_name_of_the_model(nano, 
         ("my raters", None, "scope my raters"),
         ("human ratings", None, "calibrated on human ratings"),
         ("my raters", "ratings", "calibrated on my raters"),
-        ("synthetic distortions", None, "knows synthetic distortions only; for human-calibrated scores: --model qsit-mini"),
+        (
+            "synthetic distortions",
+            None,
+            "knows synthetic distortions only; for human-calibrated scores: --model qsit-mini",
+        ),
         ("all", "mixed", "scores follow all; not for generated images: take --model qsit-mini"),
     ):
         replace(nano.profile, scope=scope, scope_kind=kind).save(tmp_path)

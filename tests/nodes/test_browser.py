@@ -124,7 +124,7 @@ def test_the_text_of_a_node_stays_on_it_once_when_the_run_is_over(browser, rende
 
 
 def test_every_score_has_a_bar_of_its_height(browser, rendering):
-    load(browser, CHECKOUT / "example_workflows" / "keep_the_best.json")
+    load(browser, CHECKOUT / "example_workflows" / "Keep the best.json")
     history = browser.queue()
     shown = browser.shown(5)
     scores = [record["score"] for record in history["outputs"]["5"]["qsit"]]
@@ -135,17 +135,17 @@ def test_every_score_has_a_bar_of_its_height(browser, rendering):
 
 
 def test_the_text_outlives_a_change_of_tabs_as_that_of_preview_any_does(browser, rendering):
-    load(browser, CHECKOUT / "example_workflows" / "score_one_image.json")
+    load(browser, CHECKOUT / "example_workflows" / "Score one image.json")
     browser.queue()
     text = browser.shown(5)["text"]
-    load(browser, CHECKOUT / "example_workflows" / "compare_two_images.json")
+    load(browser, CHECKOUT / "example_workflows" / "Compare two images.json")
     assert not browser.tab.evaluate("window.app.graph.getNodeById(5).widgets?.some(w => w.name === 'qsit_text')")
     browser.tab.locator(".workflow-tabs >> text=score_one_image").last.click()
     assert browser.preview(6) == text and browser.shown(5)["text"] == text
 
 
 def test_the_text_is_neither_stored_nor_sent(browser):
-    path = CHECKOUT / "example_workflows" / "score_one_image.json"
+    path = CHECKOUT / "example_workflows" / "Score one image.json"
     load(browser, path)
     read = "async () => [window.app.graph.serialize().nodes, (await window.app.graphToPrompt()).output]"
     before = browser.tab.evaluate(read)
@@ -160,7 +160,7 @@ def test_the_text_is_neither_stored_nor_sent(browser):
 
 
 def test_what_a_refused_node_says_stands_on_it(browser, rendering):
-    workflow = json.loads((CHECKOUT / "example_workflows" / "score_a_folder.json").read_text(encoding="utf-8"))
+    workflow = json.loads((CHECKOUT / "example_workflows" / "Score a folder.json").read_text(encoding="utf-8"))
     (node,) = (node for node in workflow["nodes"] if node["type"] == "QSiT_ScoreFolder")
     node["widgets_values"][1] = "not there"
     browser.load(workflow, "score_a_folder")
@@ -169,7 +169,7 @@ def test_what_a_refused_node_says_stands_on_it(browser, rendering):
 
 
 def test_the_load_node_says_what_the_chosen_model_is_good_for_before_it_runs(browser, rendering):
-    load(browser, CHECKOUT / "example_workflows" / "score_one_image.json")
+    load(browser, CHECKOUT / "example_workflows" / "Score one image.json")
     assert browser.shown(1)["text"].startswith("Finds technical faults")
     browser.tab.evaluate(
         """() => { const node = window.app.graph.getNodeById(1), list = node.widgets.find(w => w.name === "model_name");
