@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -89,7 +90,7 @@ def test_the_demo_and_the_self_check_need_neither(photo):
 
 def test_a_folder_becomes_a_table_and_two_photos_are_compared(photo, tmp_path):
     run(COMMAND, "score", photo.parent, "--device", "cpu", "--out", tmp_path / "scores.csv")
-    header, row = (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()
-    assert dict(zip(header.split(","), row.split(","), strict=True))["engine"] == "onnx"
+    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as table:
+        assert [row["engine"] for row in csv.DictReader(table)] == ["onnx"]
     found = json.loads(run(COMMAND, "compare", photo, photo, "--device", "cpu", "--format", "jsonl"))
     assert found["probability_a_better"] == 0.5
