@@ -43,5 +43,5 @@ class UntilGoodStart(QSiTNode):
         )
 
     @classmethod
-    def execute(cls, seed: int) -> io.NodeOutput:
+    def run(cls, seed: int) -> io.NodeOutput:
         return io.NodeOutput(Loop(seed, get_executing_context().prompt_id, time.monotonic()), seed)
