@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from qsit_plugin.engines.installed import require_torch
+from qsit_plugin.engines.onnx_runtime import onnxruntime
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.weights.folder import weight_bytes
 from qsit_plugin.weights.headers import stored_tensors
@@ -73,7 +74,8 @@ def _require() -> None:
     require_torch("exporting ONNX graphs")
     try:
         import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
+
+        onnxruntime()
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"exporting ONNX graphs needs {error.name}, which is not installed: pip install onnx onnxruntime",

@@ -13,6 +13,7 @@ from qsit_plugin.errors import ForkedError
 from qsit_plugin.weights.errors import refusing
 
 from .cores import usable_cores
+from .onnx_runtime import onnxruntime
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
@@ -38,16 +39,15 @@ class Session:
         Raises:
             WeightsError: the graph cannot be opened by this version of ONNX Runtime, or with these weights.
         """
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
+        ort = onnxruntime()
+        options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, ERRORS_ONLY
         # Its threads wait for work asleep: on a busy machine those that spin take the core from the one they wait for.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._given = {name: to_value(values) for name, values in weights.items()}
-        with refusing(f"{path} cannot be opened in ONNX Runtime {onnxruntime.__version__} (needs {OLDEST})"):
+        with refusing(f"{path} cannot be opened in ONNX Runtime {ort.__version__} (needs {OLDEST})"):
             options.add_external_initializers(list(self._given), list(self._given.values()))
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._path, self._threads, self._process = path, threads, os.getpid()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, OrtValue]) -> list[OrtValue]:
@@ -73,9 +73,7 @@ class Session:
 
 def to_value(array: np.ndarray) -> Any:
     """An array as ONNX Runtime takes it; contiguous ones are not copied."""
-    from onnxruntime import OrtValue
-
-    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    return onnxruntime().OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
 
 def cpu_threads() -> int:
