@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from qsit_plugin.engines.installed import require_torch
-from qsit_plugin.engines.onnx_runtime import onnxruntime
+from qsit_plugin.engines.onnx_session import onnxruntime
 from qsit_plugin.errors import WeightsError
 from qsit_plugin.weights.folder import weight_bytes
 from qsit_plugin.weights.headers import stored_tensors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from qsit_plugin.errors import ForkedError
 from qsit_plugin.weights.errors import refusing
 
 from .cores import usable_cores
-from .onnx_runtime import onnxruntime
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
@@ -21,10 +21,28 @@ if TYPE_CHECKING:
 OLDEST = "1.23"
 """The first onnxruntime in which the engine was tested."""
 
+TELEMETRY_SWITCH = "ORT_DISABLE_TELEMETRY"
+"""Read by ONNX Runtime when it is loaded. Where the user has set it, it stays as it is."""
+
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
 
 ERRORS_ONLY = 3
 """Severity from which on ONNX Runtime writes to stderr; its warnings are about graphs, and no user's concern."""
+
+
+def onnxruntime() -> ModuleType:
+    """The package, without its telemetry: from 1.29 on it reports each session (names and hashes of the model, the
+    hardware) to Microsoft and writes a device id below the home folder, also on Linux. Scoring a photo must not.
+
+    Raises ModuleNotFoundError where it is not installed.
+    """
+    ours = TELEMETRY_SWITCH not in os.environ
+    os.environ.setdefault(TELEMETRY_SWITCH, "1")
+    import onnxruntime
+
+    if ours:  # where the process has imported it before, the variable comes too late
+        onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 class Session:
