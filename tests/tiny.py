@@ -208,7 +208,7 @@ def picture_logits(model: LlavaOnevisionForConditionalGeneration, seed: int = 0)
     For models of tile 128 and patch 16 (``official=False``).
     """
     generator = torch.Generator().manual_seed(seed)
-    pixels = torch.rand(1, 7, 3, 128, 128, generator=generator) * 2 - 1
+    pixels = (torch.rand(1, 7, 3, 128, 128, generator=generator) * 2 - 1).to(model.dtype)
     image = model.config.image_token_index
     ids = torch.tensor([[260] + [image] * (64 + 24 * 17) + [261]])  # base view, 24 rows of 16 and their newlines
     with torch.no_grad():

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsit_plugin.errors import QSiTError
 
-class FileLeft(OSError):
+
+class FileLeft(QSiTError, OSError):
     """A file that is left as it is; the message says why."""
 
 
