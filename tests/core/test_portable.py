@@ -272,7 +272,7 @@ def test_the_profile_travels_with_the_checkpoint(folder):
     assert ScoreProfile.load(folder) == profile_of(tiny_tokenizer())
 
 
-# ---- the crossing itself, computed in float64: in float32 one run in four or five gave a logit that differed by 2e-4 ----
+# ---- the crossing itself, in float64: in float32 one run in four or five gave a logit that differed by 2e-4 ----
 
 crossing = pytest.mark.skipif(
     OTHER is None, reason="set QSIT_OTHER_TRANSFORMERS to a folder that holds the other generation of transformers"
