@@ -42,10 +42,14 @@ class Running:
         """Queue a prompt and wait for its entry in the history."""
         status, answer = self.post("/prompt", {"prompt": prompt})
         assert status == 200 and not answer["node_errors"], answer
+        return self.history(answer["prompt_id"])
+
+    def history(self, prompt_id: str) -> dict:
+        """Wait for a prompt's entry, which comes after its last event."""
         for _ in range(1200):
-            history = self.get(f"/history/{answer['prompt_id']}")
-            if history:
-                return history[answer["prompt_id"]]
+            found = self.get(f"/history/{prompt_id}")
+            if found:
+                return found[prompt_id]
             time.sleep(0.1)
         raise AssertionError("the prompt did not finish")
 

@@ -283,7 +283,7 @@ def test_a_run_with_bad_input_sends_one_error_and_finishes_its_other_branches(se
     assert "21" not in shown and "22" not in shown
     assert "2 scores for 1 images" in shown["20"]["text"][0]
     (number,) = {event["data"]["prompt_id"] for event in found if event["type"] == "execution_start"}
-    history = server.get(f"/history/{number}")[number]
+    history = server.history(number)
     assert history["status"]["status_str"] == "error" and history["outputs"]["8"]["images"]
 
 
