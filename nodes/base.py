@@ -48,6 +48,11 @@ def hidden_schema(**about: Any) -> io.Schema:
     return io.Schema(**about, **{"is_dev_only" if _knows("is_dev_only") else "is_deprecated": True})
 
 
+def score_input(name: str, *, default: float, tooltip: str, optional: bool = False) -> io.Input:
+    """A score, 0 to 1, in hundredths; ``records.fraction`` checks what comes in over a link."""
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip, optional=optional)
+
+
 def _knows(argument: str) -> bool:
     """Whether a schema takes the argument: 0.33 has these, and 0.3.64 would refuse the whole pack."""
     return argument in inspect.signature(io.Schema).parameters

@@ -9,7 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, QSiTScores, schema
+from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, QSiTScores, schema, score_input
 from qsit_plugin.nodes.candidates import IF_NONE, NAMES, chosen, next_wanted
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.lists import named, one
@@ -32,12 +32,9 @@ class FirstGoodEnough(QSiTNode):
             is_input_list=True,
             inputs=[
                 QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
-                io.Float.Input(
+                score_input(
                     "threshold",
                     default=0.6,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
                     tooltip="A candidate is good enough at this score. A batch counts by the mean of its "
                     "images; the items of a list are candidates one after the other.",
                 ),

@@ -9,7 +9,7 @@ import comfy.model_management as mm
 import folder_paths
 from comfy_api.latest import io
 
-from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, schema
+from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, schema, score_input
 from qsit_plugin.nodes.beside import KINDS, NONE, check_kind, companions, write_score
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.files import Found, below, image_files, state_of, table_file
@@ -70,12 +70,9 @@ class ScoreFolder(QSiTNode):
                     tooltip="Copy or move the images into passed and failed below the output folder, with their .txt "
                     "and sidecars. Only images of the output folder can be moved; a move can be undone here.",
                 ),
-                io.Float.Input(
+                score_input(
                     "threshold",
                     default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
                     optional=True,
                     tooltip="An image passes when its score is this high or higher.",
                 ),

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema, score_input
 from qsit_plugin.nodes.carry import check_latents, check_masks, some_images, some_latents, some_masks
 from qsit_plugin.nodes.gate import MODES, judge, summary
 from qsit_plugin.nodes.pictures import check_batch
@@ -32,12 +32,9 @@ class Gate(QSiTNode):
             inputs=[
                 io.Image.Input("images", tooltip="The images that were scored."),
                 QSiTScores.Input("scores", tooltip="The output scores of Q-SiT Score for these images."),
-                io.Float.Input(
+                score_input(
                     "threshold",
                     default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
                     tooltip="An image passes when its score is this high or higher.",
                 ),
                 io.Combo.Input(

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema, score_input
 from qsit_plugin.nodes.gate import numbers as counted
 from qsit_plugin.nodes.lists import all_records, one, pool_of
 from qsit_plugin.nodes.rank import ORDERS, top
@@ -33,12 +33,9 @@ class Rank(QSiTNode):
                 QSiTScores.Input("scores", tooltip="The output scores of Q-SiT Score for these images."),
                 io.Int.Input("k", default=1, min=0, max=4096, tooltip="How many images to keep. 0 keeps all, sorted."),
                 io.Combo.Input("order", options=list(ORDERS), default=ORDERS[0], tooltip="Which end comes first."),
-                io.Float.Input(
+                score_input(
                     "min_score",
                     default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
                     tooltip="Images with a lower score are left out. When none is left, the image outputs stop there. "
                     "For a list use this, not a Gate before: one item that Gate stops would stop the whole node.",
                 ),

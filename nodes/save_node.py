@@ -11,7 +11,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema
+from qsit_plugin.nodes.base import CATEGORY, QSiTNode, QSiTScores, schema, score_input
 from qsit_plugin.nodes.encoding import ENDINGS, check_side, encoded
 from qsit_plugin.nodes.files import append_rows, check_prefix, check_table, row, state_of, table_file, write_new
 from qsit_plugin.nodes.marks import filled
@@ -43,12 +43,9 @@ class SaveWithScore(QSiTNode):
                     tooltip="Below the output folder. %score% and %level% are filled in, so %level%/ sorts into "
                     "folders. Marks of ComfyUI's Save Image work too: %date:yyyy-MM-dd%, %KSampler.seed%, %year%.",
                 ),
-                io.Float.Input(
+                score_input(
                     "min_score",
                     default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
                     tooltip="Only images with this score or a higher one are saved.",
                 ),
                 io.String.Input(

@@ -11,7 +11,16 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker, is_link
 from comfy_execution.utils import get_executing_context
 
-from qsit_plugin.nodes.base import CATEGORY, QSiTLoop, QSiTModel, QSiTNode, QSiTScores, hidden_schema, schema
+from qsit_plugin.nodes.base import (
+    CATEGORY,
+    QSiTLoop,
+    QSiTModel,
+    QSiTNode,
+    QSiTScores,
+    hidden_schema,
+    schema,
+    score_input,
+)
 from qsit_plugin.nodes.candidates import IF_NONE
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.lists import named, one
@@ -38,12 +47,9 @@ class Ending(QSiTNode):
             QSiTLoop.Input("loop", tooltip="From Q-SiT Until Good: Start, straight."),
             QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
             io.Image.Input("images", tooltip="The images of a try, made with the seed of Start."),
-            io.Float.Input(
+            score_input(
                 "threshold",
                 default=0.6,
-                min=0.0,
-                max=1.0,
-                step=0.01,
                 tooltip="A try is good enough at this score. A batch or a list counts by the mean of its images.",
             ),
             io.Int.Input(

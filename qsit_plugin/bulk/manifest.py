@@ -137,7 +137,7 @@ def _outcome(work: Callable[[Step], bool], step: Step) -> Outcome:
 
 
 def _inside(roots: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a folder lies in one of these; links on the way to it are followed."""
+    """Whether a folder lies in one of these; links in its path are followed."""
 
     @lru_cache(maxsize=1024)
     def inside(folder: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from qsit_plugin.images.errors import ImageError
@@ -35,6 +36,11 @@ class Source:
     size: int | None
     mtime_ns: int | None
     read: Callable[[], bytes]
+
+
+def shards_above(path: str) -> Iterator[str]:
+    """The shards that a path lies in by its name, the nearest first; whether they are there is not looked at."""
+    return (str(above) for above in Path(path).parents if str(above).lower().endswith(SHARDS))
 
 
 def sources(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from qsit_plugin.protocol import LEVELS
 from qsit_plugin.scores import score_row
 
-from .sources import SHARDS
+from .sources import shards_above
 from .store import OF_RECIPE, VALUES, StoreError
 
 
@@ -66,10 +65,7 @@ def about_recipe(file: sqlite3.Connection, recipe: int) -> dict[str, Any]:
 
 def is_there(path: str) -> bool:
     """Whether an image is still under its path, or the shard that it lies in."""
-    if os.path.lexists(path):
-        return True
-    inside = (str(parent) for parent in Path(path).parents)
-    return any(parent.lower().endswith(SHARDS) and os.path.isfile(parent) for parent in inside)
+    return os.path.lexists(path) or any(map(os.path.isfile, shards_above(path)))
 
 
 def _recipes(file: sqlite3.Connection) -> list[tuple[int, str, int]]:

@@ -9,14 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 
 from PIL import Image
 
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.reading import read_image
 
-from .sources import SHARDS, Source, sources
+from .sources import Source, shards_above, sources
 
 SIDE = 96
 """Pixels of the longer side."""
@@ -44,7 +43,7 @@ def thumbnails(paths: Iterable[str]) -> dict[str, str]:
 
 def shard_of(path: str) -> str | None:
     """The tar shard that a stored path lies in, None for a file of its own."""
-    return next((str(above) for above in Path(path).parents if str(above).lower().endswith(SHARDS)), None)
+    return next(shards_above(path), None)
 
 
 def _sources(paths: Iterable[str]) -> Iterator[Source]:
