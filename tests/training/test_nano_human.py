@@ -143,7 +143,8 @@ def test_publishing_exports_the_graphs_of_the_new_weights_over_those_of_the_old(
     figures["yes_no"] = {"questions": 9, "accuracy": 0.9}
     drops = {"mean drop": 0.0, "largest": 0.1}
     faults = {"photos": 35, "JPEG 95 above lossless": 0, "WEBP 90 above lossless": 0}
-    words = {"photos": 9, "poor or bad": 3, "of them nothing": 0, "excellent": 2, "of them strong": 0}
+    words = {"photos": 9, "fair": 4, "fair and nothing": 1, "poor or bad": 3, "of them nothing": 0}
+    words |= {"excellent": 2, "of them strong": 0}
     rated = dict.fromkeys(("all", "ss01", "mean"), 0.7)
     found = {"rated": rated, "without twins": rated, "unseen": 0.6, "words": words}
     found["faults"] = faults | {"black and white": drops, "framed": drops}
@@ -171,7 +172,8 @@ def test_the_card_says_what_measure_found_on_the_test_parts():
 def test_the_card_counts_words_that_contradict_the_score_and_files_above_their_originals():
     drops = {"mean drop": 0.012, "largest": 0.1}
     faults = {"photos": 35, "JPEG 95 above lossless": 3, "WEBP 90 above lossless": 2}
-    words = {"photos": 2000, "poor or bad": 300, "of them nothing": 4, "excellent": 9, "of them strong": 1}
+    words = {"photos": 2000, "fair": 600, "fair and nothing": 50, "poor or bad": 300, "of them nothing": 4}
+    words |= {"excellent": 9, "of them strong": 1}
     said = publish.faults_list({"faults": faults | {"black and white": drops, "framed": drops}, "words": words})
     assert "Of 35 clean photos 3 score higher" in said and "2 as a WebP of 90" in said
-    assert "4 of the 300 scored poor or bad are said to show nothing; 1 of the 9 scored excellent" in said
+    assert "4 of the 300 scored poor or bad are said to show nothing, 50 of the 600 scored fair; 1 of the 9" in said

@@ -94,7 +94,8 @@ def faults_list(found: dict[str, Any]) -> str:
             f"{framed['largest']:.2f}.",
             f"- Words against the number, on {words['photos']:,} photos of BIQ2021's test: "
             f"{words['of them nothing']} of the {words['poor or bad']} scored poor or bad are said to show "
-            f"nothing; {words['of them strong']} of the {words['excellent']} scored excellent to show "
+            f"nothing, {words['fair and nothing']} of the {words['fair']} scored fair; "
+            f"{words['of them strong']} of the {words['excellent']} scored excellent to show "
             "a strong distortion.",
         ]
     )

@@ -5,8 +5,8 @@ nano of synthetic distortions alone had, and words that contradict the score.
 - Compressed: photos of a lossless original of which a JPEG of quality 95 or a WebP of 90 scores higher by more than
   GAIN.
 - Grey and framed: how much lower the same photos score in black and white, and inside a wide black frame.
-- Words: photos scored poor or bad of which the explanation says that nothing is wrong, and photos scored excellent of
-  which it names a strong distortion.
+- Words: photos scored fair, poor or bad of which the explanation says that nothing is wrong, and photos scored
+  excellent of which it names a strong distortion.
 """
 
 from __future__ import annotations
@@ -54,17 +54,23 @@ def faults(model: Any, images: Sequence[Image.Image]) -> dict[str, Any]:
 
 
 def words(model: Any, paths: Sequence[Path]) -> dict[str, int]:
-    """How many of the photos scored low are said to show nothing, and of those scored excellent a strong distortion."""
-    found = {"photos": len(paths), "poor or bad": 0, "of them nothing": 0, "excellent": 0, "of them strong": 0}
+    """How many of the photos scored fair, and scored poor or bad, are said to show nothing, and of those scored
+    excellent a strong distortion."""
+    found = {"photos": len(paths), "fair": 0, "fair and nothing": 0, "poor or bad": 0, "of them nothing": 0}
+    found |= {"excellent": 0, "of them strong": 0}
     for path in paths:
         look = model.encode(path)
         level = look.score().level
-        if level not in ("poor", "bad", "excellent"):
+        if level == "good":
             continue
-        said, low = look.explain().text, level != "excellent"
-        found["poor or bad" if low else "excellent"] += 1
-        found["of them nothing"] += low and said.startswith(NOTHING)
-        found["of them strong"] += not low and any(word in said for word in STRONG)
+        said = look.explain().text
+        if level == "excellent":
+            found["excellent"] += 1
+            found["of them strong"] += any(word in said for word in STRONG)
+            continue
+        group, nothing = ("fair", "fair and nothing") if level == "fair" else ("poor or bad", "of them nothing")
+        found[group] += 1
+        found[nothing] += said.startswith(NOTHING)
     return found
 
 
