@@ -107,13 +107,15 @@ def in_batches(
     """``work`` on the images, batch by batch: its results in the order of the images, lazily.
 
     ``errors="return"`` puts an error of a type in ``returned`` in the place of an image that cannot be worked on;
-    ``"raise"`` raises it. Raises ValueError for another word, TypeError for a single image.
+    ``"raise"`` raises it after the results of the images before it. Raises ValueError for another word, TypeError for
+    a single image.
     """
     if errors not in ("raise", "return"):
         raise ValueError(f'errors must be "raise" or "return", got {errors!r}')
     batch: list[Item | Exception] = []
     for item in _prefetched(model, prompt, _several(images), returned):
         if isinstance(item, Exception) and errors == "raise":
+            yield from _flush(model.engine, batch, work)
             raise item
         items = [one for one in (*batch, item) if isinstance(one, Item)]
         if isinstance(item, Item) and not budget.holds(model.engine, items):

@@ -253,6 +253,14 @@ def test_scores_come_one_by_one_while_the_source_still_runs(model, pictures):
     assert len(given) < 500
 
 
+def test_scores_of_the_images_before_a_bad_one_come_before_its_error(model, pictures, tmp_path):
+    scores = model.iter_scores([pictures[0], pictures[1], tmp_path / "missing.png", pictures[0]])
+    expected = [score.value for score in model.score(pictures[:2])]
+    assert [next(scores).value for _ in range(2)] == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ImageError, match=r"missing\.png"):
+        next(scores)
+
+
 def test_greedy_text_is_the_same_each_time_and_as_streamed(model, pictures):
     answer = model.ask(pictures[0], "What is wrong?", max_new_tokens=8)
     assert answer == model.ask(pictures[0], "What is wrong?", max_new_tokens=8)
