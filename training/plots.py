@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qsit_plugin.row_file import read_rows
+from .run_log import logged
 
 PICTURE = "training.png"
 FIGURES, LOSSES = ("srcc", "plcc", "accuracy"), ("score_loss", "interpret_loss")
@@ -21,7 +20,8 @@ def draw_curves(output: Path) -> Path | None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         return None
-    steps, checks = ([json.loads(row) for row in read_rows(output / n)] for n in ("log.jsonl", "validation.jsonl"))
+    steps = logged(output / "log.jsonl", ("step", "learning_rate"))
+    checks = logged(output / "validation.jsonl", ("step", "rows"))
     if not steps:
         return None
     checks = [check for check in checks if check["rows"] == checks[0]["rows"]]  # all rows at the end: another measure

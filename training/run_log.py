@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qsit_plugin.row_file import append_row, read_rows, write_whole
 
 from .config import RunConfig
+from .errors import ConfigError
 from .loop import Loop, Step
 
 LOG = "log.jsonl"
@@ -59,9 +60,25 @@ class RunLog:
             tracker.finish()
 
 
-def cut(path: Path, stays: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Keep some rows of a log, since a run that goes on writes those after its checkpoint again; returns them."""
-    kept = [row for row in map(json.loads, read_rows(path)) if stays(row)]
+def logged(path: Path, needed: Sequence[str] = ("step",)) -> list[dict[str, Any]]:
+    """The rows of a log. Raises ConfigError where a line was edited so that it has no such keys."""
+    rows = []
+    for number, line in enumerate(read_rows(path), 1):
+        try:
+            row = json.loads(line)
+            if any(row[name] is None for name in needed):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            what = f"{path}, line {number} is no row of a log (an object with {' and '.join(needed)})"
+            raise ConfigError(f"{what}: correct the line or take it out") from None
+        rows.append(row)
+    return rows
+
+
+def cut(path: Path, stays: Callable[[dict[str, Any]], bool], needed: Sequence[str] = ("step",)) -> list[dict[str, Any]]:
+    """Keep some rows of a log, since a run that goes on writes those after its checkpoint again; returns them. Raises
+    as ``logged``."""
+    kept = [row for row in logged(path, needed) if stays(row)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
     return kept

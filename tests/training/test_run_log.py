@@ -46,6 +46,16 @@ def test_a_resumed_run_has_every_row_once(tuning: Data, tmp_path: Path) -> None:
     assert [json.loads(row)["step"] for row in read_rows(tmp_path / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("line", ['{"loss": 1.0}', "[]", "not json"])
+def test_a_log_that_was_edited_by_hand_is_refused_with_its_line(line: str, tuning: Data, tmp_path: Path) -> None:
+    config = tuning.config(tmp_path, max_steps=4, save_every=2)
+    run_until(config, step=3)
+    rows = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "log.jsonl").write_text("\n".join([rows[0], line, *rows[1:]]) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"log\.jsonl, line 2 is no row of a log .* take it out"):
+        finetune.run(config, resume=True, say=quiet)
+
+
 def test_report_to_tensorboard_has_losses_rates_and_settings(tuning: Data, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is optional")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

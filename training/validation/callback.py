@@ -125,7 +125,9 @@ class Validation:
     def _cut_journal(self) -> tuple[int, tuple[float, float] | None]:
         """Keep the lines up to a step; how many of them came after the best, and how good that is."""
         step, rows = self.loop.done, len(self.some)
-        kept = cut(self.output / JOURNAL, lambda line: line["step"] <= step and line["rows"] == rows)
+        kept = cut(
+            self.output / JOURNAL, lambda line: line["step"] <= step and line["rows"] == rows, ("step", "rows", "best")
+        )
         bests = [number for number, line in enumerate(kept) if line["best"]]
         since = len(kept) - 1 - bests[-1] if bests else len(kept)
         return since, best.rank(kept[bests[-1]]) if bests else None
