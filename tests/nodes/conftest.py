@@ -1,6 +1,7 @@
 """The host that runs the nodes: our stand-in of ComfyUI's interface, or the ComfyUI at COMFYUI_PATH, never both."""
 
 import os
+import shutil
 
 import pytest
 
@@ -34,6 +35,15 @@ def host(session_host):
     helpers.IMAGES.clear()
     yield session_host
     session_host.fresh()
+
+
+@pytest.fixture
+def output(host):
+    """ComfyUI's output folder, emptied when the test is over."""
+    folder = host.base / "output"
+    yield folder
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @pytest.fixture(scope="session")
