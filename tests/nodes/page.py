@@ -8,6 +8,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 READY = "window.app && window.app.graph && window.app.extensionManager"
 NOT_YET = ("user.css", "/userdata", "favicon.ico")  # the page asks for them; a fresh base directory has none of them
 NEWER = ("/jobs?", "JobsApiError", "/global_subgraphs", "/index_logo")  # what a newer page misses in ComfyUI 0.3.64
+NOTE = "MarkdownNote"
+"""The page's own node for a text; it is not sent to the server."""
 LISTEN = """() => { const sent = window.sent = [];
     window.app.api.addEventListener("progress_text", ({detail}) => sent.push([`${detail.nodeId}`, detail.text])); }"""
 
