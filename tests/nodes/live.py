@@ -1,5 +1,6 @@
 """A real ComfyUI server in a separate process, with its own base directory and this checkout as a custom node."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -53,6 +54,31 @@ class Running:
             time.sleep(0.1)
         raise AssertionError("the prompt did not finish")
 
+    def watched(self, prompt: dict, when=lambda event: None) -> list[dict]:
+        """Queue a prompt as a page does; what the server sends until the run is over. ``when`` gets each event."""
+        return asyncio.run(asyncio.wait_for(self._watched(prompt, when), 300))
+
+    async def _watched(self, prompt, when):
+        import aiohttp  # ComfyUI's own websocket library
+
+        url, found = self.url.replace("http", "ws") + "/ws?clientId=test", []
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            async with session.post(self.url + "/prompt", json={"prompt": prompt, "client_id": "test"}) as answer:
+                assert answer.status == 200, await answer.text()
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    found.append(json.loads(message.data))
+                    when(found[-1])
+                    if found[-1]["type"] in ("execution_success", "execution_interrupted", "execution_error"):
+                        return found
+        raise AssertionError("the server hung up")
+
+    def resident(self) -> int:
+        """Bytes of memory that the server holds."""
+        import psutil  # as ComfyUI
+
+        return psutil.Process(self.process.pid).memory_info().rss
+
     def log(self) -> str:
         return (self.base / "log.txt").read_text(encoding="utf-8", errors="replace")
 
@@ -76,7 +102,7 @@ def put_example(base: Path) -> None:
 
 
 @contextlib.contextmanager
-def started(base: Path, *options: str):
+def started(base: Path, *options: str, **environment: str):
     """ComfyUI on the CPU with `base` as its base directory; `options` go to its command line."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -84,7 +110,9 @@ def started(base: Path, *options: str):
     command = [sys.executable, str(Path(COMFYUI, "main.py")), "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
     command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:", *options]
     with (base / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=COMFYUI)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, cwd=COMFYUI, env=os.environ | environment
+        )
     running = Running(base, port, process)
     try:
         for _ in range(240):

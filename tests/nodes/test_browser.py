@@ -13,6 +13,11 @@ from tests.nodes.hosts import CHECKOUT
 
 FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 WORKFLOWS = sorted((CHECKOUT / "example_workflows").glob("*.json"))
+OLDER = sorted((CHECKOUT / "tests" / "nodes" / "older_workflows" / "page").glob("*.json"))
+"""As the first edition of the pack shipped them, and users have saved them."""
+STORED = {path: api_form(path) for path in WORKFLOWS} | {path: path.parents[1] / "api" / path.name for path in OLDER}
+"""Browser form -> API form."""
+IDS = [path.stem for path in WORKFLOWS] + [f"older {path.stem}" for path in OLDER]
 MISSING = [
     what
     for what, there in (
@@ -48,7 +53,11 @@ def rendering(request, browser):
 
 def load(browser, path):
     browser.complaints.clear()
-    browser.load(json.loads(path.read_text(encoding="utf-8")), path.stem)
+    browser.load(read(path), path.stem)
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_opening_the_page_brings_no_error_that_names_the_pack(browser):
@@ -56,25 +65,23 @@ def test_opening_the_page_brings_no_error_that_names_the_pack(browser):
     assert not named
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STORED, ids=IDS)
 def test_an_example_workflow_opens_with_all_its_nodes_and_no_error(browser, path):
     load(browser, path)
     nodes = browser.tab.evaluate(
         """() => window.app.graph._nodes.map(n => [n.type, n.type in window.LiteGraph.registered_node_types])"""
     )
-    assert sorted(kind for kind, _ in nodes) == sorted(
-        node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]
-    )
+    assert sorted(kind for kind, _ in nodes) == sorted(node["type"] for node in read(path)["nodes"])
     assert all(known for _, known in nodes), nodes
     assert not browser.complaints
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STORED, ids=IDS)
 def test_the_page_sends_what_the_api_form_of_the_workflow_says(browser, path):
     """Widgets are stored by position: one input added in between would shift every value behind it."""
     load(browser, path)
     sent = browser.tab.evaluate("async () => (await window.app.graphToPrompt()).output")
-    stored = json.loads(api_form(path).read_text(encoding="utf-8"))
+    stored = read(STORED[path])
     for node in sent.values():
         if node["class_type"] == "PreviewAny":  # the page of 0.3.64 sends along what it shows
             node["inputs"] = {"source": node["inputs"]["source"]}
@@ -112,7 +119,7 @@ def test_the_words_of_a_node_are_still_there_when_the_run_is_over(browser, name,
 
 @pytest.mark.parametrize(
     ("name", "node"),
-    [("explain_one_image", 5), ("explain_one_image", 6), ("gate_good_and_bad", 6), ("compare_two_images", 5)],
+    [("Explain one image", 5), ("Explain one image", 6), ("Gate good and bad", 6), ("Compare two images", 5)],
 )
 def test_the_text_of_a_node_stays_on_it_once_when_the_run_is_over(browser, rendering, name, node):
     load(browser, CHECKOUT / "example_workflows" / f"{name}.json")
@@ -140,7 +147,7 @@ def test_the_text_outlives_a_change_of_tabs_as_that_of_preview_any_does(browser,
     text = browser.shown(5)["text"]
     load(browser, CHECKOUT / "example_workflows" / "Compare two images.json")
     assert not browser.tab.evaluate("window.app.graph.getNodeById(5).widgets?.some(w => w.name === 'qsit_text')")
-    browser.tab.locator(".workflow-tabs >> text=score_one_image").last.click()
+    browser.tab.locator(".workflow-tabs >> text=Score one image").last.click()
     assert browser.preview(6) == text and browser.shown(5)["text"] == text
 
 
@@ -160,10 +167,10 @@ def test_the_text_is_neither_stored_nor_sent(browser):
 
 
 def test_what_a_refused_node_says_stands_on_it(browser, rendering):
-    workflow = json.loads((CHECKOUT / "example_workflows" / "Score a folder.json").read_text(encoding="utf-8"))
+    workflow = read(CHECKOUT / "example_workflows" / "Score a folder.json")
     (node,) = (node for node in workflow["nodes"] if node["type"] == "QSiT_ScoreFolder")
     node["widgets_values"][1] = "not there"
-    browser.load(workflow, "score_a_folder")
+    browser.load(workflow, "Score a folder")
     browser.queue()
     assert browser.shown(node["id"])["text"].startswith("no folder ")
 
