@@ -75,6 +75,11 @@ class Page:
         """The texts that a node sent while the last queued workflow ran."""
         return self.tab.evaluate("node => window.sent.filter(([id]) => id === node).map(([, text]) => text)", str(node))
 
+    def language(self, code: str):
+        """Choose the page's language, as "zh", and open the page again."""
+        self.tab.evaluate("async code => await window.app.extensionManager.setting.set('Comfy.Locale', code)", code)
+        self.open()
+
     def render(self, how: str):
         """``how``: "old" (canvas) or "Vue"; older pages know the first alone."""
         self.tab.evaluate(

@@ -184,3 +184,23 @@ def test_the_load_node_says_what_the_chosen_model_is_good_for_before_it_runs(bro
     )
     assert browser.shown(1)["text"].startswith("Follows people's ratings")
     assert not browser.complaints
+
+
+@pytest.fixture
+def chinese(browser):
+    browser.language("zh")
+    yield browser
+    browser.language("en")
+
+
+def test_choices_are_in_the_pages_language_and_what_is_sent_is_not(chinese, rendering):
+    """Pages before 1.49 have no such thing, and show the choices as they are stored."""
+    load(chinese, CHECKOUT / "example_workflows" / "Gate good and bad.json")
+    shown, sent = chinese.tab.evaluate(
+        """async () => { const node = window.app.graph.getNodeById(6), mode = node.widgets.find(w => w.name === "mode");
+        return [mode.options.getOptionLabel(mode.value), (await window.app.graphToPrompt()).output["6"].inputs.mode] }"""
+    )
+    assert (shown, sent) == ("\u9010\u5f20", "per image")
+    if rendering == "Vue" and chinese.tab.evaluate("!!document.querySelector('[data-node-id]')"):
+        chinese.tab.wait_for_selector("[data-node-id='6'] :text('\u9010\u5f20')", timeout=20_000)
+    assert not chinese.complaints
