@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +148,14 @@ class ScoreFolder(QSiTNode):
             text = "\n".join(move_back(place, output, mm.throw_exception_if_processing_interrupted))
             return cls.show(str(table), 0, 0, text, text=text, records=[{"scored": 0, "failed": 0, "csv": str(table)}])
         if not found.files and not (passed_and_failed == MOVE and place.is_dir()):  # all of them were moved before
-            raise InputError(f"no images in {source}/{folder}")
+            others = f": {found.others_left_out}" if found.others_left_out else ""
+            raise InputError(f"no images in {source}/{folder}{others}")
         about = {"model": model.model.name, "fingerprint": model.model.fingerprint}
         rated = FolderTable(table, about, {path: path.relative_to(root).as_posix() for path in found.files})
         lines = rated.score(model)
         if found.links_left_out:
             lines.append(f"{found.links_left_out} links left out: they lead out of the {source} folder, or nowhere")
+        lines += [found.others_left_out] if found.others_left_out else []
         lines += rated.explain(model, explain) if explain != NOTHING else []
         rows = rated.rows()
         if sidecars != NONE:
@@ -170,7 +173,7 @@ def _found(source: str, folder: str, recursive: bool, into: str) -> Found:
     """The images of a folder, without those that were sorted before."""
     root, place = _root(source), _place(into)
     found = image_files(root, below(root, folder, "folder"), recursive)
-    return Found([path for path in found.files if not path.is_relative_to(place)], found.links_left_out)
+    return replace(found, files=[path for path in found.files if not path.is_relative_to(place)])
 
 
 def _place(into: str) -> Path:

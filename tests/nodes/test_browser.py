@@ -197,8 +197,9 @@ def test_choices_are_in_the_pages_language_and_what_is_sent_is_not(chinese, rend
     """Pages before 1.49 have no such thing, and show the choices as they are stored."""
     load(chinese, CHECKOUT / "example_workflows" / "Gate good and bad.json")
     shown, sent = chinese.tab.evaluate(
-        """async () => { const node = window.app.graph.getNodeById(6), mode = node.widgets.find(w => w.name === "mode");
-        return [mode.options.getOptionLabel(mode.value), (await window.app.graphToPrompt()).output["6"].inputs.mode] }"""
+        """async () => { const mode = window.app.graph.getNodeById(6).widgets.find(w => w.name === "mode");
+        const {output} = await window.app.graphToPrompt();
+        return [mode.options.getOptionLabel(mode.value), output["6"].inputs.mode] }"""
     )
     assert (shown, sent) == ("\u9010\u5f20", "per image")
     if rendering == "Vue" and chinese.tab.evaluate("!!document.querySelector('[data-node-id]')"):

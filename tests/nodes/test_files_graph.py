@@ -127,6 +127,19 @@ def test_a_table_from_before_rows_had_size_and_time_is_continued_and_its_files_a
     assert arrived("n_scored") == [2, 2]
 
 
+def test_pictures_and_films_of_other_kinds_are_counted_and_a_folder_of_them_alone_is_an_error_that_says_so(
+    host, photos, output
+):
+    raw = photos / "raw"
+    raw.mkdir()
+    for name in ("a.CR2", "b.cr2", "film.mov", "notes.txt"):
+        (raw / name).write_bytes(b"x")
+    assert host.run(folder_graph()).success
+    assert arrived("report")[0].splitlines()[-1] == "3 files left out (.cr2, .mov)"
+    (error,) = host.run(folder_graph(folder="photos/raw")).errors
+    assert error["exception_message"].startswith("no images in input/photos/raw: 3 files left out (.cr2, .mov)")
+
+
 def test_links_out_of_the_folder_or_in_a_loop_are_left_out_and_counted(host, photos, output, tmp_path):
     shutil.copy(photos / "a.png", tmp_path / "secret.png")
     (photos / "outside.png").symlink_to(tmp_path / "secret.png")

@@ -48,6 +48,31 @@ def test_failures_are_saved_and_put_in_words(server):
     assert row["score"] < GOOD and (server.base / "output" / row["path"]).is_file()
 
 
+def test_the_sharp_photo_is_the_better_of_two(server):
+    outputs = outcome(server, "compare_two_images")
+    (pair,) = outputs["5"]["qsit"]
+    assert pair["a"]["score"] > pair["b"]["score"] and outputs["7"]["text"][0].splitlines()[-1].startswith("1: A")
+
+
+def test_a_sharp_photo_has_a_high_score_and_is_put_in_words(server):
+    (record,) = outcome(server, "score_one_image")["5"]["qsit"]
+    assert record["score"] >= GREAT
+    outputs = outcome(server, "explain_one_image")
+    assert len(outputs["7"]["text"][0]) > 40 and len(outputs["8"]["text"][0].splitlines()) >= 6
+
+
+def test_scores_are_drawn_on_the_photos_and_on_a_sheet(server):
+    outputs = outcome(server, "overlay_and_contact_sheet")
+    assert [len(outputs[node]["images"]) for node in ("8", "9")] == [2, 1]
+
+
+def test_files_are_saved_with_their_scores_and_a_folder_gets_its_table(server):
+    rows = outcome(server, "save_with_score")["6"]["qsit"]
+    assert all((server.base / "output" / row["path"]).is_file() for row in rows) and len(rows) == 2
+    assert outcome(server, "score_a_folder")["2"]["qsit"][0]["scored"] >= 1
+    assert (server.base / "output" / "qsit" / "folder.csv").is_file()
+
+
 def test_a_folder_is_curated_into_passed_and_failed_with_a_table(server):
     assert "1 passed, 1 failed" in outcome(server, "curate_a_folder_for_a_lora")["2"]["text"][0]
     folder = server.base / "output" / "lora"
