@@ -2,8 +2,8 @@
 
     COMFYUI_PATH=/path/to/ComfyUI python -m tests.nodes.screenshots [--vue] [--frontend STATIC] FOLDER [TITLE ...]
 
---frontend: the folder `static` of an unpacked comfyui-frontend-package, in place of the page that ComfyUI pins. --vue: in
-the newer rendering of nodes. Needs ComfyUI's Python with playwright, and chromium. The pictures are WebP.
+--frontend: the folder `static` of an unpacked comfyui-frontend-package, in place of the page that ComfyUI pins. --vue:
+in the newer rendering of nodes. Needs ComfyUI's Python with playwright, and chromium. The pictures are WebP.
 """
 
 import argparse
