@@ -18,6 +18,8 @@ from PIL import Image
 from tests.nodes.hosts import CHECKOUT
 
 COMFYUI = os.environ.get("COMFYUI_PATH")
+PATIENCE = 600
+"""Seconds that a start or a run may take: on a machine where others compute, much longer than on an idle one."""
 PARTS = ("qsit_plugin", "nodes", "weights", "training", "web", "locales", "example_workflows")
 
 
@@ -47,7 +49,7 @@ class Running:
 
     def history(self, prompt_id: str) -> dict:
         """Wait for a prompt's entry, which comes after its last event."""
-        for _ in range(1200):
+        for _ in range(PATIENCE * 10):
             found = self.get(f"/history/{prompt_id}")
             if found:
                 return found[prompt_id]
@@ -56,7 +58,7 @@ class Running:
 
     def watched(self, prompt: dict, when=lambda event: None) -> list[dict]:
         """Queue a prompt as a page does; what the server sends until the run is over. ``when`` gets each event."""
-        return asyncio.run(asyncio.wait_for(self._watched(prompt, when), 300))
+        return asyncio.run(asyncio.wait_for(self._watched(prompt, when), PATIENCE))
 
     async def _watched(self, prompt, when):
         import aiohttp  # ComfyUI's own websocket library
@@ -115,14 +117,16 @@ def started(base: Path, *options: str, **environment: str):
         )
     running = Running(base, port, process)
     try:
-        for _ in range(240):
+        for _ in range(PATIENCE * 2):
             try:
                 running.get("/system_stats")
                 break
             except OSError:
                 assert process.poll() is None, running.log()
                 time.sleep(0.5)
+        else:
+            raise AssertionError(f"ComfyUI did not start: {running.log()}")
         yield running
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)

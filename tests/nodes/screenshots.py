@@ -44,7 +44,7 @@ def shoot(browser: page.Page, path: Path, folder: Path) -> None:
     for node, output in outputs.items():
         if output.get("images"):
             shown = f"window.app.graph.getNodeById({node}).imgs?.[0]?.naturalWidth"
-            browser.tab.wait_for_function(shown, timeout=60_000)
+            browser.tab.wait_for_function(shown)
     for node in workflow["nodes"]:
         if node["type"] == "PreviewAny" and outputs:
             print(path.stem, node["title"], outputs[str(node["id"])]["text"][0].replace("\n", " | "), flush=True)

@@ -103,7 +103,7 @@ def test_a_queued_workflow_shows_its_results_on_the_nodes(browser):
     assert text.startswith("candidate_1: 0.") and text.endswith("taken: candidate_2")
     assert browser.texts(5) == [text]
     assert browser.preview(7) == text
-    browser.tab.wait_for_function("window.app.graph.getNodeById(6).imgs?.[0]?.naturalWidth === 512", timeout=20_000)
+    browser.tab.wait_for_function("window.app.graph.getNodeById(6).imgs?.[0]?.naturalWidth === 512")
     assert not browser.complaints
 
 
@@ -203,5 +203,5 @@ def test_choices_are_in_the_pages_language_and_what_is_sent_is_not(chinese, rend
     )
     assert (shown, sent) == ("\u9010\u5f20", "per image")
     if rendering == "Vue" and chinese.tab.evaluate("!!document.querySelector('[data-node-id]')"):
-        chinese.tab.wait_for_selector("[data-node-id='6'] :text('\u9010\u5f20')", timeout=20_000)
+        chinese.tab.wait_for_selector("[data-node-id='6'] :text('\u9010\u5f20')")
     assert not chinese.complaints
