@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsit_plugin.images.formats import SUFFIXES, suffix
+from qsit_plugin.images.formats import SUFFIXES, left_out, suffix
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.records import Record
 from qsit_plugin.protocol import LEVELS
@@ -70,10 +70,12 @@ def write_new(path: Path, content: bytes, state: str) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """Image files of a folder, sorted, and the number of links among them that were left out."""
+    """Image files of a folder, sorted; the number of links among them that were left out; and of other pictures and
+    films, as "3 files left out (.cr2)"."""
 
     files: list[Path]
     links_left_out: int
+    others_left_out: str
 
 
 def image_files(root: Path, folder: Path, recursive: bool) -> Found:
@@ -83,12 +85,13 @@ def image_files(root: Path, folder: Path, recursive: bool) -> Found:
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; give one that exists below ComfyUI's input or output folder")
-    found: list[Path] = []
+    there: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        found += [Path(place, n) for n in names if suffix(n) in SUFFIXES and not n.startswith(".")]
+        there += [Path(place, name) for name in names if not name.startswith(".")]
+    found = [path for path in there if suffix(path.name) in SUFFIXES]
     files = sorted(path for path in found if not path.is_symlink() or _leads_below(root, path))
-    return Found(files, len(found) - len(files))
+    return Found(files, len(found) - len(files), left_out(path.name for path in there))
 
 
 def _leads_below(root: Path, link: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import comfy.model_management as mm
 import folder_paths
 from comfy_api.latest import io
 
+import qsit_plugin
 from qsit_plugin.nodes.base import BAD_INPUT, CATEGORY, QSiTModel, QSiTNode, schema, score_input
 from qsit_plugin.nodes.beside import KINDS, NONE, check_kind, companions, write_score
 from qsit_plugin.nodes.errors import InputError
 from qsit_plugin.nodes.files import Found, below, image_files, state_of, table_file
-from qsit_plugin.nodes.folder_rows import NOTHING, WORDS, FolderTable, check_words
+from qsit_plugin.nodes.folder_rows import NOTHING, TXT, WORDS, FolderTable, check_words
 from qsit_plugin.nodes.parting import ACTIONS, LEAVE, MOVE, UNDO, check_action, move_back, part
 from qsit_plugin.nodes.records import fraction
 
-SOURCES = ("input", "output")
+DEMO = "demo photos"
+"""The folder of the package's own photos, so that an example shows what it promises on a fresh ComfyUI."""
+SOURCES = ("input", "output", DEMO)
 INTO = "qsit/sorted"
 
 
@@ -35,7 +39,10 @@ class ScoreFolder(QSiTNode):
             inputs=[
                 QSiTModel.Input("model", tooltip="From Load Q-SiT Model."),
                 io.Combo.Input(
-                    "source", options=list(SOURCES), default="output", tooltip="Which of ComfyUI's folders it lies in."
+                    "source",
+                    options=list(SOURCES),
+                    default="output",
+                    tooltip=f"Which of ComfyUI's folders it lies in. {DEMO}: two that come with the pack.",
                 ),
                 io.String.Input("folder", default="", tooltip="A folder inside it; empty takes the whole."),
                 io.Boolean.Input("recursive", default=True, tooltip="Whether folders inside are searched too."),
@@ -130,6 +137,8 @@ class ScoreFolder(QSiTNode):
         check_words(explain)  # everything is checked before the first image is scored
         check_kind(sidecars)
         check_action(passed_and_failed, source)
+        if source == DEMO and (explain == TXT or sidecars != NONE):
+            raise InputError(f"choose another source: nothing is written beside the {DEMO}, which belong to the pack")
         fraction(threshold, "threshold")
         root, output = _root(source), _root("output")
         place = _place(into)
@@ -139,12 +148,14 @@ class ScoreFolder(QSiTNode):
             text = "\n".join(move_back(place, output, mm.throw_exception_if_processing_interrupted))
             return cls.show(str(table), 0, 0, text, text=text, records=[{"scored": 0, "failed": 0, "csv": str(table)}])
         if not found.files and not (passed_and_failed == MOVE and place.is_dir()):  # all of them were moved before
-            raise InputError(f"no images in {source}/{folder}")
+            others = f": {found.others_left_out}" if found.others_left_out else ""
+            raise InputError(f"no images in {source}/{folder}{others}")
         about = {"model": model.model.name, "fingerprint": model.model.fingerprint}
         rated = FolderTable(table, about, {path: path.relative_to(root).as_posix() for path in found.files})
         lines = rated.score(model)
         if found.links_left_out:
             lines.append(f"{found.links_left_out} links left out: they lead out of the {source} folder, or nowhere")
+        lines += [found.others_left_out] if found.others_left_out else []
         lines += rated.explain(model, explain) if explain != NOTHING else []
         rows = rated.rows()
         if sidecars != NONE:
@@ -162,7 +173,7 @@ def _found(source: str, folder: str, recursive: bool, into: str) -> Found:
     """The images of a folder, without those that were sorted before."""
     root, place = _root(source), _place(into)
     found = image_files(root, below(root, folder, "folder"), recursive)
-    return Found([path for path in found.files if not path.is_relative_to(place)], found.links_left_out)
+    return replace(found, files=[path for path in found.files if not path.is_relative_to(place)])
 
 
 def _place(into: str) -> Path:
@@ -175,5 +186,7 @@ def _place(into: str) -> Path:
 
 
 def _root(source: str) -> Path:
+    if source == DEMO:
+        return Path(qsit_plugin.__file__).resolve().parent / "demo"
     directory = folder_paths.get_input_directory() if source == "input" else folder_paths.get_output_directory()
     return Path(directory).resolve()

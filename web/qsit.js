@@ -1,4 +1,4 @@
-// A node's text stays on the node. Newer pages clear the text that a node sends while it runs (from 1.58 at the end of
+// A node's text stays on the node, and choices are in the page's language. Newer pages clear the text that a node sends while it runs (from 1.58 at the end of
 // the run); what a node returns as ui.text stays here, with its pictures, as on ComfyUI's own Preview Any: over a change
 // of tabs, saving, and opening a finished run from the queue. Scores get a bar. Where a page lacks what is used here, the
 // nodes show what they did before.
@@ -65,6 +65,22 @@ function showGoodFor(node, lines) {
   show(node, spoken[value("folder") ? "" : value("model_name")] ?? spoken[""])
 }
 
+// Pages translate the names of inputs, and none of their choices: those of locales/ are shown here. What is stored and
+// sent stays as it is. Pages before 1.49 show the stored ones.
+const translated = {} // node -> input -> choice -> as it is shown
+async function readChoices() {
+  const language = app.extensionManager?.setting?.get?.("Comfy.Locale") ?? "en"
+  const nodes = language === "en" ? {} : (await (await app.api.fetchApi("/i18n")).json())[language]?.nodeDefs ?? {}
+  for (const [name, about] of Object.entries(nodes)) if (name.startsWith("QSiT_")) translated[name] = about.inputs ?? {}
+}
+
+function translateChoices(node) {
+  for (const widget of node.widgets ?? []) {
+    const labels = translated[node.comfyClass]?.[widget.name]?.options
+    if (labels) widget.options.getOptionLabel = (value) => labels[value] ?? value ?? ""
+  }
+}
+
 const isOurs = (node) => node?.comfyClass?.startsWith("QSiT_")
 function after(object, name, action) {
   const before = object[name]
@@ -78,6 +94,10 @@ const textOf = (output) => [output?.text ?? []].flat().join("\n")
 
 app.registerExtension({
   name: "QSiT.Text",
+  init: readChoices,
+  nodeCreated(node) {
+    if (isOurs(node)) translateChoices(node)
+  },
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!nodeData.name.startsWith("QSiT_")) return
     after(nodeType.prototype, "onExecuted", (node, output) => show(node, textOf(output)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from tests.nodes.helpers import ARRIVED, give
+from tests.nodes.hosts import CHECKOUT
 
 MODEL = {"model_name": "qsit-nano", "dtype": "auto", "download": "never"}
 
@@ -20,6 +22,27 @@ LOOP_GOOD = 0.6
 def api_form(browser_form: Path) -> Path:
     """The API form of an example workflow: the title of its browser form, in lower case and with underscores."""
     return browser_form.parent / "api" / (re.sub("[^a-z0-9]+", "_", browser_form.stem.lower()) + ".json")
+
+
+def shipped(name: str, folder: Path = CHECKOUT / "example_workflows" / "api") -> dict[str, Any]:
+    """An example workflow in API form, by the name of its file."""
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def small(prompt: dict[str, Any], checkpoints: list[str]) -> dict[str, Any]:
+    """A workflow that generates, with the checkpoints at hand, two steps and pictures of 64x64."""
+    left, changes = iter(checkpoints), {"KSampler": {"steps": 2}, "EmptyLatentImage": {"width": 64, "height": 64}}
+    for about in prompt.values():
+        about["inputs"] |= changes.get(about["class_type"], {})
+        if about["class_type"] == "CheckpointLoaderSimple":
+            about["inputs"]["ckpt_name"] = next(left)
+    return prompt
+
+
+def shown_by(history: dict[str, Any]) -> dict[str, Any]:
+    """Node id -> what it showed in a run that succeeded, a loop's under the id of its end node."""
+    assert history["status"]["status_str"] == "success", history["status"]
+    return {history["meta"][node]["display_node"]: shown for node, shown in history["outputs"].items()}
 
 
 def score_of(images: str) -> dict[str, Any]:

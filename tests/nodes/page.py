@@ -4,10 +4,14 @@ import contextlib
 import shutil
 import time
 
+from tests.nodes.live import PATIENCE
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 READY = "window.app && window.app.graph && window.app.extensionManager"
 NOT_YET = ("user.css", "/userdata", "favicon.ico")  # the page asks for them; a fresh base directory has none of them
 NEWER = ("/jobs?", "JobsApiError", "/global_subgraphs", "/index_logo")  # what a newer page misses in ComfyUI 0.3.64
+NOTE = "MarkdownNote"
+"""The page's own node for a text; it is not sent to the server."""
 LISTEN = """() => { const sent = window.sent = [];
     window.app.api.addEventListener("progress_text", ({detail}) => sent.push([`${detail.nodeId}`, detail.text])); }"""
 
@@ -32,14 +36,14 @@ class Page:
     def open(self):
         """Open the page twice: the first visit of a new user shows the template browser instead of the graph."""
         self.tab.goto(self.server.url)
-        self.tab.wait_for_function(READY, timeout=90_000)
+        self.tab.wait_for_function(READY)
         self.tab.evaluate(
             """async () => { const settings = window.app.extensionManager.setting;
             await settings.set("Comfy.TutorialCompleted", true); await settings.set("Comfy.Minimap.Visible", false);
             await settings.set("Comfy.Graph.CanvasInfo", false); }"""
         )
         self.tab.reload()
-        self.tab.wait_for_function(READY, timeout=90_000)
+        self.tab.wait_for_function(READY)
         self.tab.wait_for_function("Object.keys(window.LiteGraph.registered_node_types).includes('QSiT_Score')")
         time.sleep(2)  # the default workflow is loaded late and would replace ours
         self.tab.keyboard.press("Escape")
@@ -61,7 +65,7 @@ class Page:
         before = set(self.server.get("/history"))
         self.tab.evaluate(LISTEN)
         self.tab.evaluate("async () => { await window.app.queuePrompt(0) }")
-        for _ in range(2400):
+        for _ in range(PATIENCE * 10):
             new = {key: entry for key, entry in self.server.get("/history").items() if key not in before}
             if new:
                 time.sleep(1)  # a newer page clears the nodes' own texts only now
@@ -73,6 +77,11 @@ class Page:
         """The texts that a node sent while the last queued workflow ran."""
         return self.tab.evaluate("node => window.sent.filter(([id]) => id === node).map(([, text]) => text)", str(node))
 
+    def language(self, code: str):
+        """Choose the page's language, as "zh", and open the page again."""
+        self.tab.evaluate("async code => await window.app.extensionManager.setting.set('Comfy.Locale', code)", code)
+        self.open()
+
     def render(self, how: str):
         """``how``: "old" (canvas) or "Vue"; older pages know the first alone."""
         self.tab.evaluate(
@@ -82,7 +91,7 @@ class Page:
     def shown(self, node: int) -> dict:
         """The text that stays on a node, once it can be seen there, with the bar of each line, and all its widgets."""
         widget = f"window.app.graph.getNodeById({node})?.widgets?.find(w => w.name === 'qsit_text')"
-        self.tab.wait_for_function(f"{widget}?.element.getBoundingClientRect().height > 10", timeout=20_000)
+        self.tab.wait_for_function(f"{widget}?.element.getBoundingClientRect().height > 10")
         return self.tab.evaluate(
             f"""() => {{ const widget = {widget};
             return {{text: widget.value, lines: widget.element.innerText.split("\\n"), names:
@@ -93,7 +102,7 @@ class Page:
     def preview(self, node: int) -> str:
         """The text that a Preview Any node shows, once it is there."""
         value = f"window.app.graph.getNodeById({node}).widgets.find(w => w.name.startsWith('preview'))?.value"
-        self.tab.wait_for_function(value, timeout=20_000)
+        self.tab.wait_for_function(value)
         return self.tab.evaluate(value)
 
 
@@ -104,7 +113,9 @@ def opened(server, width=1400, height=800):
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
-            page = Page(browser.new_page(viewport={"width": width, "height": height}), server)
+            tab = browser.new_page(viewport={"width": width, "height": height})
+            tab.set_default_timeout(1000 * PATIENCE)
+            page = Page(tab, server)
             page.open()
             yield page
         finally:

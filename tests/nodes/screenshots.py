@@ -1,13 +1,14 @@
 """A picture of each example workflow, run in ComfyUI's page, for documents. thumbnails.py draws those of the templates.
 
-    COMFYUI_PATH=/path/to/ComfyUI python -m tests.nodes.screenshots FOLDER [TITLE ...]
+    COMFYUI_PATH=/path/to/ComfyUI python -m tests.nodes.screenshots [--vue] [--frontend STATIC] FOLDER [TITLE ...]
 
-Needs ComfyUI's Python with playwright, and chromium.
+--frontend: the folder `static` of an unpacked comfyui-frontend-package, in place of the page that ComfyUI pins. --vue:
+in the newer rendering of nodes. Needs ComfyUI's Python with playwright, and chromium. The pictures are WebP.
 """
 
+import argparse
 import io
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -43,26 +44,34 @@ def shoot(browser: page.Page, path: Path, folder: Path) -> None:
     for node, output in outputs.items():
         if output.get("images"):
             shown = f"window.app.graph.getNodeById({node}).imgs?.[0]?.naturalWidth"
-            browser.tab.wait_for_function(shown, timeout=60_000)
+            browser.tab.wait_for_function(shown)
     for node in workflow["nodes"]:
         if node["type"] == "PreviewAny" and outputs:
             print(path.stem, node["title"], outputs[str(node["id"])]["text"][0].replace("\n", " | "), flush=True)
     time.sleep(1)
     clip = {"x": LEFT, "y": TOP, "width": width, "height": height}
     picture = Image.open(io.BytesIO(browser.tab.screenshot(clip=clip))).convert("RGB")
-    picture.save(folder / f"{path.stem}.jpg", quality=82, optimize=True)
+    picture.save(folder / f"{path.stem}.webp", quality=80, method=6)
 
 
-def main(folder: Path, names: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("titles", nargs="*")
+    parser.add_argument("--vue", action="store_true")
+    parser.add_argument("--frontend")
+    asked = parser.parse_args()
     paths = sorted((CHECKOUT / "example_workflows").glob("*.json"))
-    paths = [path for path in paths if path.stem in names or not names]
+    paths = [path for path in paths if path.stem in asked.titles or not asked.titles]
+    options = ["--front-end-root", asked.frontend] if asked.frontend else []
     with tempfile.TemporaryDirectory() as base:
         live.put_pack(Path(base))
         live.put_example(Path(base))
-        with live.started(Path(base)) as server, page.opened(server, 1600, 1000) as browser:
+        with live.started(Path(base), *options) as server, page.opened(server, 1600, 1000) as browser:
+            browser.render("Vue" if asked.vue else "old")
             for path in paths:
-                shoot(browser, path, folder)
+                shoot(browser, path, asked.folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main()

@@ -13,6 +13,11 @@ from tests.nodes.hosts import CHECKOUT
 
 FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 WORKFLOWS = sorted((CHECKOUT / "example_workflows").glob("*.json"))
+OLDER = sorted((CHECKOUT / "tests" / "nodes" / "older_workflows" / "page").glob("*.json"))
+"""As the first edition of the pack shipped them, and users have saved them."""
+STORED = {path: api_form(path) for path in WORKFLOWS} | {path: path.parents[1] / "api" / path.name for path in OLDER}
+"""Browser form -> API form."""
+IDS = [path.stem for path in WORKFLOWS] + [f"older {path.stem}" for path in OLDER]
 MISSING = [
     what
     for what, there in (
@@ -48,7 +53,11 @@ def rendering(request, browser):
 
 def load(browser, path):
     browser.complaints.clear()
-    browser.load(json.loads(path.read_text(encoding="utf-8")), path.stem)
+    browser.load(read(path), path.stem)
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_opening_the_page_brings_no_error_that_names_the_pack(browser):
@@ -56,25 +65,23 @@ def test_opening_the_page_brings_no_error_that_names_the_pack(browser):
     assert not named
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STORED, ids=IDS)
 def test_an_example_workflow_opens_with_all_its_nodes_and_no_error(browser, path):
     load(browser, path)
     nodes = browser.tab.evaluate(
         """() => window.app.graph._nodes.map(n => [n.type, n.type in window.LiteGraph.registered_node_types])"""
     )
-    assert sorted(kind for kind, _ in nodes) == sorted(
-        node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]
-    )
+    assert sorted(kind for kind, _ in nodes) == sorted(node["type"] for node in read(path)["nodes"])
     assert all(known for _, known in nodes), nodes
     assert not browser.complaints
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STORED, ids=IDS)
 def test_the_page_sends_what_the_api_form_of_the_workflow_says(browser, path):
     """Widgets are stored by position: one input added in between would shift every value behind it."""
     load(browser, path)
     sent = browser.tab.evaluate("async () => (await window.app.graphToPrompt()).output")
-    stored = json.loads(api_form(path).read_text(encoding="utf-8"))
+    stored = read(STORED[path])
     for node in sent.values():
         if node["class_type"] == "PreviewAny":  # the page of 0.3.64 sends along what it shows
             node["inputs"] = {"source": node["inputs"]["source"]}
@@ -96,7 +103,7 @@ def test_a_queued_workflow_shows_its_results_on_the_nodes(browser):
     assert text.startswith("candidate_1: 0.") and text.endswith("taken: candidate_2")
     assert browser.texts(5) == [text]
     assert browser.preview(7) == text
-    browser.tab.wait_for_function("window.app.graph.getNodeById(6).imgs?.[0]?.naturalWidth === 512", timeout=20_000)
+    browser.tab.wait_for_function("window.app.graph.getNodeById(6).imgs?.[0]?.naturalWidth === 512")
     assert not browser.complaints
 
 
@@ -112,7 +119,7 @@ def test_the_words_of_a_node_are_still_there_when_the_run_is_over(browser, name,
 
 @pytest.mark.parametrize(
     ("name", "node"),
-    [("explain_one_image", 5), ("explain_one_image", 6), ("gate_good_and_bad", 6), ("compare_two_images", 5)],
+    [("Explain one image", 5), ("Explain one image", 6), ("Gate good and bad", 6), ("Compare two images", 5)],
 )
 def test_the_text_of_a_node_stays_on_it_once_when_the_run_is_over(browser, rendering, name, node):
     load(browser, CHECKOUT / "example_workflows" / f"{name}.json")
@@ -140,7 +147,7 @@ def test_the_text_outlives_a_change_of_tabs_as_that_of_preview_any_does(browser,
     text = browser.shown(5)["text"]
     load(browser, CHECKOUT / "example_workflows" / "Compare two images.json")
     assert not browser.tab.evaluate("window.app.graph.getNodeById(5).widgets?.some(w => w.name === 'qsit_text')")
-    browser.tab.locator(".workflow-tabs >> text=score_one_image").last.click()
+    browser.tab.locator(".workflow-tabs >> text=Score one image").last.click()
     assert browser.preview(6) == text and browser.shown(5)["text"] == text
 
 
@@ -160,10 +167,10 @@ def test_the_text_is_neither_stored_nor_sent(browser):
 
 
 def test_what_a_refused_node_says_stands_on_it(browser, rendering):
-    workflow = json.loads((CHECKOUT / "example_workflows" / "Score a folder.json").read_text(encoding="utf-8"))
+    workflow = read(CHECKOUT / "example_workflows" / "Score a folder.json")
     (node,) = (node for node in workflow["nodes"] if node["type"] == "QSiT_ScoreFolder")
     node["widgets_values"][1] = "not there"
-    browser.load(workflow, "score_a_folder")
+    browser.load(workflow, "Score a folder")
     browser.queue()
     assert browser.shown(node["id"])["text"].startswith("no folder ")
 
@@ -177,3 +184,24 @@ def test_the_load_node_says_what_the_chosen_model_is_good_for_before_it_runs(bro
     )
     assert browser.shown(1)["text"].startswith("Follows people's ratings")
     assert not browser.complaints
+
+
+@pytest.fixture
+def chinese(browser):
+    browser.language("zh")
+    yield browser
+    browser.language("en")
+
+
+def test_choices_are_in_the_pages_language_and_what_is_sent_is_not(chinese, rendering):
+    """Pages before 1.49 have no such thing, and show the choices as they are stored."""
+    load(chinese, CHECKOUT / "example_workflows" / "Gate good and bad.json")
+    shown, sent = chinese.tab.evaluate(
+        """async () => { const mode = window.app.graph.getNodeById(6).widgets.find(w => w.name === "mode");
+        const {output} = await window.app.graphToPrompt();
+        return [mode.options.getOptionLabel(mode.value), output["6"].inputs.mode] }"""
+    )
+    assert (shown, sent) == ("\u9010\u5f20", "per image")
+    if rendering == "Vue" and chinese.tab.evaluate("!!document.querySelector('[data-node-id]')"):
+        chinese.tab.wait_for_selector("[data-node-id='6'] :text('\u9010\u5f20')")
+    assert not chinese.complaints

@@ -4,11 +4,13 @@ import csv
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.nodes.graphs import graph
+import qsit_plugin
+from tests.nodes.graphs import GOOD, graph
 from tests.nodes.helpers import batch, keep, photo
 
 PICTURES = batch(photo(0), photo(0, blur=True))
@@ -178,6 +180,18 @@ def test_a_cancelled_move_can_be_taken_back(host, photos, monkeypatch):
 def test_a_place_outside_is_one_error_before_anything_is_scored(host, photos, changes, message):
     (error,) = run(host, photos, **changes).errors
     assert message in error["exception_message"] and not (host.base / "output" / TABLE).exists()
+
+
+def test_the_packs_own_photos_are_copied_and_nothing_is_written_beside_them(host, photos, nano):
+    demo = Path(qsit_plugin.__file__).parent / "demo"
+    before = files(demo)
+    asked = {"source": "demo photos", "folder": "", "into": "sorted"}
+    assert "1 passed, 1 failed" in said(run(host, photos, **asked, passed_and_failed="copy", threshold=GOOD))
+    sorted_into = files(host.base / "output" / "sorted")
+    assert {"passed/astronaut.jpg", "failed/astronaut-blurred.jpg"} < set(sorted_into)
+    for changes in ({"sidecars": ".xmp"}, {"explain": ".txt beside the image"}, {"passed_and_failed": "move"}):
+        assert len(run(host, photos, **asked, **changes).errors) == 1
+    assert files(demo) == before
 
 
 def test_a_graph_from_before_these_inputs_runs_as_it_did(host, photos):

@@ -54,10 +54,29 @@ def shape(value):
 
 def test_the_chinese_locale_has_every_entry_and_is_in_chinese():
     chinese, reference = locale("zh"), locale("en")
+    for node in chinese.values():
+        for part in node["inputs"].values():
+            part.pop("options", None)
     assert shape(chinese) == shape(reference)
     for node in chinese.values():
         for text in [node["description"], *(p["tooltip"] for k in ("inputs", "outputs") for p in node[k].values())]:
             assert any("\u4e00" <= letter <= "\u9fff" for letter in text), text
+
+
+LATIN = {"dtype", "format", "model_name", "device"}
+"""Lists with names that are the same in every language; of these a few choices are translated."""
+
+
+def test_every_choice_that_is_a_word_has_a_chinese_one_and_no_other_has(schemas):
+    for schema in schemas:
+        for part in schema.inputs:
+            labels = locale("zh")[schema.node_id]["inputs"][part.id].get("options", {})
+            choices = set(getattr(part, "options", None) or part.limits.get("options") or [])
+            assert labels.keys() <= choices and all(any("\u4e00" <= x <= "\u9fff" for x in y) for y in labels.values())
+            if part.id not in LATIN:
+                assert {choice for choice in choices if not choice.startswith((".json", ".xmp"))} == labels.keys(), (
+                    part.id
+                )
 
 
 @pytest.mark.parametrize("node", IDS)

@@ -7,16 +7,18 @@ from PIL import Image
 
 from tests.nodes.graphs import GOOD, GREAT, LOOP_GOOD, OK, api_form
 from tests.nodes.hosts import CHECKOUT
+from tests.nodes.page import NOTE
 
 FOLDER = CHECKOUT / "example_workflows"
 NAMES = sorted(path.stem for path in (FOLDER / "api").glob("*.json"))
 TITLES = {api_form(path).stem: path.stem for path in FOLDER.glob("*.json")}
+RATE_GENERATED = [name for name in NAMES if name.startswith("generate") or name == "compare_two_checkpoints"]
 OLD = {"ImageBatch", "ImageBlur", "LoadImage"}
 """ImageBatch is deprecated. The others showed ComfyUI's own drawing, whose score is low: the opposite of the title."""
 
 
 def test_there_is_a_browser_form_of_every_api_form_with_a_title_that_can_be_read():
-    assert sorted(TITLES) == NAMES and len(NAMES) == 18
+    assert sorted(TITLES) == NAMES and len(NAMES) == 19
     assert all(title[0].isupper() and "_" not in title for title in TITLES.values())
 
 
@@ -37,6 +39,15 @@ def test_thresholds_are_those_that_the_outcomes_are_tested_with(name):
 
 def api(name):
     return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", [*RATE_GENERATED, "curate_a_folder_for_a_lora"])
+def test_a_workflow_that_rates_generated_images_recommends_qsit_mini_which_choosing_it_fetches(name):
+    browser = json.loads((FOLDER / f"{TITLES[name]}.json").read_text(encoding="utf-8"))
+    (note,) = (node["widgets_values"][0] for node in browser["nodes"] if node["type"] == NOTE)
+    assert "choose **qsit-mini** as *model name*" in note
+    (load,) = (node["inputs"] for node in api(name).values() if node["class_type"] == "QSiT_LoadModel")
+    assert (load["model_name"], load["download"]) == ("qsit-nano", "if missing")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,8 +80,9 @@ def test_both_forms_have_the_same_nodes_links_and_values(name):
     browser = json.loads((FOLDER / f"{TITLES[name]}.json").read_text(encoding="utf-8"))
     api = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     links = {link[0]: [str(link[1]), link[2]] for link in browser["links"]}
-    assert {str(node["id"]): node["type"] for node in browser["nodes"]} == {k: v["class_type"] for k, v in api.items()}
-    for node in browser["nodes"]:
+    nodes = [node for node in browser["nodes"] if node["type"] != NOTE]
+    assert {str(node["id"]): node["type"] for node in nodes} == {k: v["class_type"] for k, v in api.items()}
+    for node in nodes:
         values = dict(zip(widgets_in_order(node), node.get("widgets_values", []), strict=False))
         given = {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot.get("link") is not None}
         expected = api[str(node["id"])]["inputs"]

@@ -17,8 +17,8 @@ from tests.nodes.hosts import CHECKOUT
 SIZE, SIDE = (720, 480), 210
 BACKGROUND, INK, QUIET = (24, 24, 27), (245, 245, 245), (150, 150, 155)
 GREEN, YELLOW, RED = (52, 168, 90), (230, 180, 60), (214, 69, 61)
-SHARP, SOFT, BLURRED, HALF = 0.0, 1.5, 6.0, None
-"""Radius of the blur of the demo photo; HALF: its right half alone."""
+SHARP, SOFT, BLURRED, HALF, MAP = 0.0, 1.5, 6.0, None, -1.0
+"""Radius of the blur of the demo photo; HALF: its right half alone; MAP: HALF under colors, good and bad."""
 Shown = tuple[float | None, tuple[int, int, int], str]
 CARDS: dict[str, list[Shown]] = {
     "Score one image": [(SHARP, GREEN, "score and level")],
@@ -36,15 +36,21 @@ CARDS: dict[str, list[Shown]] = {
     "Generate and keep the best": [(SOFT, QUIET, "1"), (SHARP, GREEN, "2: best"), (BLURRED, QUIET, "3")],
     "Compare two checkpoints": [(SHARP, GREEN, "checkpoint A"), (SOFT, YELLOW, "checkpoint B")],
     "Overlay and contact sheet": [(SHARP, GREEN, "score on it"), (BLURRED, RED, "score on it")],
-    "Quality map": [(HALF, YELLOW, "where it is bad")],
+    "Quality map": [(HALF, QUIET, "photo"), (MAP, QUIET, "good and bad parts")],
     "Save with score": [(SHARP, GREEN, "score in name, file, table")],
+    "Curate a folder for a LoRA": [(SHARP, GREEN, "passed/"), (BLURRED, RED, "failed/")],
     "Score a folder": [(SHARP, GREEN, ""), (SOFT, YELLOW, "one csv table"), (BLURRED, RED, "")],
 }
 
 
 def picture(photo: Image.Image, radius: float | None) -> Image.Image:
     """A square of the card."""
-    if radius is None:
+    if radius == MAP:
+        half = picture(photo, HALF)
+        colors = Image.new("RGB", half.size, GREEN)
+        colors.paste(RED, (SIDE // 2, 0, SIDE, SIDE))
+        return Image.blend(half, colors, 0.5)
+    if radius is HALF:
         half = photo.copy()
         half.paste(picture(photo, BLURRED).crop((SIDE // 2, 0, SIDE, SIDE)), (SIDE // 2, 0))
         return half
