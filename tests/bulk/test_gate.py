@@ -129,7 +129,7 @@ def test_the_command_that_undoes_can_be_pasted_into_a_shell_whatever_the_folder_
     place.mkdir()
     said = qsit("gate", album, "--min", 0, "--copy", "--pass", place / "good").stderr
     command = said[said.index("qsit gate --undo ") : said.rindex(".jsonl'") + len(".jsonl'")]
-    shown = ["sh", "-c", f"qsit() {{ printf %s \"$3\"; }}; {command}"]
+    shown = ["sh", "-c", f'qsit() {{ printf %s "$3"; }}; {command}']
     assert subprocess.run(shown, capture_output=True, text=True, check=True).stdout == str(manifest_in(place))
 
 
