@@ -11,6 +11,7 @@ import typer
 from qsit_plugin.protocol import profile_name
 
 from . import options, output
+from . import resume as resuming
 from .bulk import scoring as bulk
 
 FORMATS = ("table", "csv", "jsonl", "sqlite")
@@ -30,6 +31,7 @@ def score(
     recursive: options.Recursive = True,
     listed: bulk.Listed = None,
     verify: bulk.Verify = False,
+    resume: resuming.Resume = False,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
@@ -38,6 +40,8 @@ def score(
     whatever its name, and a run that was stopped goes on where it stopped.
     """
     kind = output.choose_format(format, out, FORMATS, "table")
+    if resume:
+        resuming.check(out, kind)
     if kind == "sqlite":
         bulk.score_into_store(choice, paths, out, recursive=recursive, listed=listed, verify=verify)
         return
@@ -52,16 +56,23 @@ def score(
     items = read(paths, recursive=recursive)
     output.check_target(out, items)
     tally = Tally(len(items))
-    with tally.ending("done and written"):
+    resumes = out is not None and kind in resuming.KINDS
+    with tally.ending("done and written" + ("; the same with --resume goes on from there" if resumes else "")):
         files = [item for item in items if isinstance(item, Path)]
         qsit = choice.open() if files else None
         name = "" if qsit is None else profile_name(qsit.profile, choice.profile)
+        behind = None
+        if resume and out is not None:
+            recipe = None if qsit is None else resuming.Recipe.of(qsit, name)
+            items, behind = resuming.go_on(out, kind, recipe, items)
+            files = [item for item in items if isinstance(item, Path)]
+            tally.done = tally.total - len(items)
         results = iter(()) if qsit is None else qsit.iter_scores(files, errors="return")
         rows_are_visible = out is None and sys.stdout.isatty() and kind != "table"
         with (
             tally.writing(out),
-            output.opened(out) as stream,
-            output.row_writer(kind, stream) as writer,
+            output.opened(out, behind=behind) as stream,
+            output.row_writer(kind, stream, header=not behind) as writer,
             Progress(len(items), bar=not rows_are_visible) as progress,
         ):
             for item in items:
