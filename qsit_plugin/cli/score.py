@@ -31,6 +31,7 @@ def score(
     recursive: options.Recursive = True,
     listed: bulk.Listed = None,
     verify: bulk.Verify = False,
+    column: bulk.ImageColumn = None,
     resume: resuming.Resume = False,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
@@ -43,9 +44,9 @@ def score(
     if resume:
         resuming.check(out, kind)
     if kind == "sqlite":
-        bulk.score_into_store(choice, paths, out, recursive=recursive, listed=listed, verify=verify)
+        bulk.score_into_store(choice, paths, out, recursive=recursive, listed=listed, verify=verify, column=column)
         return
-    bulk.refuse_without_store(verify=verify, listed=listed)
+    bulk.refuse_without_store(verify=verify, listed=listed, column=column)
     from qsit_plugin.images.reading import ImageError
     from qsit_plugin.scores import error_row, score_row
 
