@@ -7,7 +7,8 @@ import tarfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
+from tarfile import EOFHeaderError  # type: ignore[attr-defined]
+from typing import IO, Any
 
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.formats import SUFFIXES, suffix
@@ -33,17 +34,14 @@ def shard(path: str) -> Iterator[Source | ImageError]:
             with open(path, "rb") as stream:
                 yield from members(path, stream, version)
             return
-        with tarfile.open(path, "r:") as file:
+        with tarfile.open(path, "r:", tarinfo=_Header) as file:
             for member in _images(file):
                 name = f"{path}/{member.name}"
                 if member.issparse():
                     yield ImageError(name, "a sparse file in a tar; pack it as an ordinary one")
                     continue
                 yield Source(name, member.size, version, partial(read_file, path, member.offset_data, member.size))
-            if not _ends(path, file.offset):  # tarfile takes a damaged header for the end
-                yield ImageError(
-                    path, f"not a whole tar file (it breaks off behind {file.offset:,} bytes); get it again"
-                )
+            _check_end(file)
     except FileNotFoundError:
         yield ImageError(path, "no such file")
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
@@ -57,12 +55,13 @@ def members(path: str, stream: IO[bytes], version: int | None) -> Iterator[Sourc
 
     Raises what tarfile, an unpacker or the stream raises.
     """
-    with tarfile.open(fileobj=stream, mode="r|*") as file:
+    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as file:
         for member in _images(file):
             name = f"{path}/{member.name}"
             content = file.extractfile(member)
             read = partial(not_empty, name, b"" if content is None else content.read(LARGEST))
             yield Source(name, member.size, version, read)
+        _check_end(file)
 
 
 def _images(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -72,11 +71,22 @@ def _images(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             yield member
 
 
-def _ends(path: str, offset: int) -> bool:
-    """Whether a tar file has at this place the zeros that end it."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+class _Header(tarfile.TarInfo):
+    """Notes in its file that the zeros came which end a tar: tarfile takes a header that is damaged for them."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: Any) -> Any:
+        try:
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:
+            tarfile.has_ended = True
+            raise
+
+
+def _check_end(file: tarfile.TarFile) -> None:
+    """Raise ReadError where a tar file breaks off."""
+    if not getattr(file, "has_ended", False):
+        raise tarfile.ReadError(f"it breaks off behind {file.offset:,} bytes")
 
 
 def _is_plain(path: str) -> bool:
