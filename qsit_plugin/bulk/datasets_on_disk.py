@@ -10,7 +10,7 @@ from typing import Any
 
 from qsit_plugin.images.errors import ImageError
 
-from .source import Source, changed, check_size, file_source, not_empty
+from .source import Source, check_size, file_source, not_empty
 
 STATE, SUFFIX = "state.json", ".arrow"
 
@@ -47,7 +47,7 @@ def arrow_file(path: str, column: str | None = None) -> Iterator[Source | ImageE
         yield ImageError(path, "datasets need pyarrow, which is not installed: pip install 'qsit-plugin[bulk]'")
         return
     try:
-        version = changed(os.stat(path))
+        version = os.stat(path).st_mtime_ns
         with pyarrow.memory_map(path) as mapped, pyarrow.ipc.open_stream(mapped) as batches:
             place = _column(path, batches.schema, column)
             row = 0

@@ -13,7 +13,7 @@ from typing import IO, Any
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.formats import SUFFIXES, suffix
 
-from .source import LARGEST, Source, changed, not_empty, read_file
+from .source import LARGEST, Source, not_empty, read_file
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
 
@@ -29,7 +29,7 @@ def shard(path: str) -> Iterator[Source | ImageError]:
     """The images in a tar file. Of one that is not packed only the headers are read here, so that known members cost
     little; a packed one has to be unpacked up to its end."""
     try:
-        version = changed(os.stat(path))
+        version = os.stat(path).st_mtime_ns
         if not _is_plain(path):
             with open(path, "rb") as stream:
                 yield from members(path, stream, version)

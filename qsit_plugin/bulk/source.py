@@ -13,9 +13,6 @@ from qsit_plugin.images.reading import read_image
 LARGEST = 2**31
 """Bytes of an image file: it is read whole, to be hashed and decoded from the same bytes."""
 
-LAST = 2**63 - 1
-"""The latest time of change, in the year 2262, that SQLite can hold."""
-
 
 @dataclass(frozen=True)
 class Source:
@@ -39,12 +36,7 @@ def file_source(path: str) -> Source:
         about = os.stat(path)
     except (OSError, ValueError):  # ``read_file`` says why
         return Source(path, None, None, partial(read_file, path))
-    return Source(path, about.st_size, changed(about), partial(read_file, path))
-
-
-def changed(about: os.stat_result) -> int | None:
-    """Time of the last change, None for one that is no time: then the content is looked at in every run."""
-    return about.st_mtime_ns if 0 <= about.st_mtime_ns <= LAST else None
+    return Source(path, about.st_size, about.st_mtime_ns, partial(read_file, path))
 
 
 def read_file(path: str, start: int = 0, size: int | None = None) -> bytes:
