@@ -2,12 +2,13 @@
 
     python benchmarks/bulk_store.py rows                                # a million rows, scoring replaced by a stub
     python benchmarks/bulk_store.py nano --photos FOLDER                # 20,000 thumbnails, with the embedded model
-    python benchmarks/bulk_store.py nano --photos FOLDER --images 500   # to try it
+    python benchmarks/bulk_store.py again --photos FOLDER               # a second run over 10,000 scored files
 
 ``rows`` makes its images in memory, thumbnails with new names and new pixels each, since a million files would measure
-the file system. They go through everything but the model: known or not, hash, rows, commits, WAL. ``nano`` cuts the
-thumbnails (JPEG, 256 x 192) out of the photos of a folder and runs the command three times: all, again over all, and
-again over 10,000; and once more all with the stub in the model's place, which is what reading and bookkeeping cost.
+the file system. They go through everything but the model: known or not, hash, rows, commits, WAL. ``nano`` cuts its
+thumbnails (JPEG, 256 x 192) out of the photos of a folder and runs the command on them, twice; and once more with the
+stub in the model's place, which is what reading, hashing and rows cost. ``again`` times the command on files whose
+scores are in the store, put there by the stub under nano's recipe. ``--images`` and ``--rows`` try it with fewer.
 Processor time counts all threads; wall time means something only where nothing else runs. Needs Linux.
 """
 
@@ -38,8 +39,6 @@ RECORD = {
     "probabilities": dict.fromkeys(("excellent", "good", "fair", "poor", "bad"), 0.2), "engine": "none",
     "mode": "released",
 }  # fmt: skip
-AGAIN = 10_000
-"""Files of the timed second run."""
 
 
 class Stub:
@@ -111,6 +110,7 @@ def rows(args: argparse.Namespace) -> None:
 
 def thumbnails(photos: Path, folder: Path, count: int) -> None:
     """Windows of the photos at several sizes, reduced, as JPEG; 500 a folder."""
+    folder.mkdir()
     paths = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     rng = np.random.default_rng(0)
     each = -(-count // len(paths))
@@ -138,41 +138,45 @@ def child(*arguments: str) -> tuple[float, float, float]:
     return time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
+SCORE = ("-m", "qsit_plugin.cli", "score")
+
+
 def stub(args: argparse.Namespace) -> None:
-    """A folder into a store with the stub in the model's place."""
+    """A folder into a store with the stub in the model's place; ``of_nano``: as if the scores were nano's."""
+    import qsit_plugin
+    from qsit_plugin.bulk.recipe import recipe
     from qsit_plugin.bulk.scoring import score_into
     from qsit_plugin.bulk.sources import sources
     from qsit_plugin.bulk.store import Store
 
-    with Store(args.store, ABOUT) as store:
+    with Store(args.store, recipe(qsit_plugin.load("qsit-nano")) if args.of_nano else ABOUT) as store:
         score_into(store, Stub(), sources([args.folder]))
 
 
 def nano(args: argparse.Namespace) -> None:
     """The command itself, and what of its processor time is not the model's."""
     with tempfile.TemporaryDirectory(dir=args.work) as place:
-        folder, store = Path(place, "thumbnails"), str(Path(place, "s.sqlite"))
-        folder.mkdir()
-        thumbnails(args.photos, folder, args.images)
-        size = sum(path.stat().st_size for path in folder.rglob("*.jpg")) / args.images / 1000
+        folder, store, other = (os.path.join(place, name) for name in ("thumbnails", "s.sqlite", "stub.sqlite"))
+        thumbnails(args.photos, Path(folder), args.images)
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*.jpg")) / args.images / 1000
         print(f"{args.images:,} thumbnails of {SIDE[0]}x{SIDE[1]}, {size:.0f} kB each, JPEG", flush=True)
-        part = Path(place, "part")
-        part.mkdir()
-        for one in sorted(folder.iterdir())[: -(-min(AGAIN, args.images) // 500)]:
-            os.rename(one, part / one.name)
-        score, stubbed = ("-m", "qsit_plugin.cli", "score"), (__file__, "stub", str(Path(place, "stub.sqlite")))
-        first, again = (child(*score, place, "--out", store) for _ in range(2))
-        over = child(*score, str(part), "--out", store)
+        first, again = (child(*SCORE, folder, "--out", store) for _ in range(2))
         Path(place, "none").mkdir()
-        nothing, bare = child(*stubbed, str(Path(place, "none"))), child(*stubbed, place)
-        files = sum(1 for _ in part.rglob("*.jpg"))
-        print(f"all, with nano: {first[0]:.0f} s, processor {first[1]:.0f} s, peak {first[2]:.0f} MiB")
-        print(f"again, all: {again[0]:.1f} s, processor {again[1]:.1f} s, peak {again[2]:.0f} MiB")
-        print(f"again, {files:,} files: {over[0]:.1f} s, processor {over[1]:.1f} s")
+        nothing, bare = (child(__file__, "stub", other, one) for one in (os.path.join(place, "none"), folder))
+        print(f"with nano: {first[0]:.0f} s, processor {first[1]:.0f} s, peak {first[2]:.0f} MiB")
+        print(f"again: {again[0]:.1f} s, processor {again[1]:.1f} s, peak {again[2]:.0f} MiB")
         own = bare[1] - nothing[1]
-        print(
-            f"all, with a stub for the model: processor {own:.1f} s for reading, hashing and rows, {own / first[1]:.2%}"
-        )
+        print(f"with a stub for the model: processor {own:.1f} s for reading, hashing and rows, {own / first[1]:.2%}")
+
+
+def again(args: argparse.Namespace) -> None:
+    """The command on files whose scores are there."""
+    with tempfile.TemporaryDirectory(dir=args.work) as place:
+        folder, store = os.path.join(place, "thumbnails"), os.path.join(place, "s.sqlite")
+        thumbnails(args.photos, Path(folder), args.images)
+        child(__file__, "stub", store, folder, "--of-nano")
+        wall, processor, peak = child(*SCORE, folder, "--out", store)
+        print(f"again, {args.images:,} files: {wall:.1f} s, processor {processor:.1f} s, peak {peak:.0f} MiB")
 
 
 def main() -> None:
@@ -186,9 +190,14 @@ def main() -> None:
     part.add_argument("--photos", type=Path, required=True, help="folder of photos of at least 512 pixels a side")
     part.add_argument("--images", type=int, default=20_000)
     part.set_defaults(run=nano)
-    part = parts.add_parser("stub", description="What nano starts in a process of its own.")
+    part = parts.add_parser("again")
+    part.add_argument("--photos", type=Path, required=True, help="as for nano")
+    part.add_argument("--images", type=int, default=10_000)
+    part.set_defaults(run=again)
+    part = parts.add_parser("stub", description="What the others start in a process of its own.")
     part.add_argument("store")
     part.add_argument("folder")
+    part.add_argument("--of-nano", action="store_true")
     part.set_defaults(run=stub)
     args = parser.parse_args()
     args.run(args)

@@ -38,7 +38,7 @@ def score(
 
     Folders are searched for images. Data goes to stdout (or --out), everything else to stderr. The exit status is 1
     when some inputs failed; the others are scored all the same. With --out FILE.sqlite an image is scored once,
-    whatever its name, and a run that was stopped goes on where it stopped.
+    whatever its name, and a run that was stopped goes on where it stopped; with csv and jsonl --resume does that.
     """
     kind = output.choose_format(format, out, FORMATS, "table")
     if resume:
