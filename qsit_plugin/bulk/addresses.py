@@ -82,7 +82,7 @@ def addressed(
 
 def _absolute(behind: str) -> str:
     """The address of an archive, so that it is one whatever folder the program runs in."""
-    return behind if "://" in behind or "::" in behind else os.path.abspath(behind)
+    return behind if "://" in behind or "::" in behind else os.path.abspath(os.path.expanduser(behind))
 
 
 def _folder(walk: _Walk, folder: str) -> Iterator[Source | ImageError]:

@@ -59,7 +59,7 @@ def arrow_file(path: str, column: str | None = None) -> Iterator[Source | ImageE
         yield error
     except FileNotFoundError:
         yield ImageError(path, "no such file")
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, AttributeError) as error:
         yield ImageError(path, f"not a whole file of a dataset ({error}); get it again")
 
 

@@ -37,7 +37,7 @@ def sources(
     tar shards and datasets in folders. ``column`` holds the images of a dataset; None: the only one that does.
     """
     for name in names:
-        name = name.removeprefix("file://")
+        name = name.removeprefix("file:///" if os.name == "nt" else "file://")
         if is_address(name):
             yield from addressed(name, recursive=recursive, skipped=skipped, shards=shards)
         elif os.path.isdir(name):

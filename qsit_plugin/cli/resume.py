@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 
-from qsit_plugin.row_file import FileBusy, locked
+from qsit_plugin.row_file import FileBusy, locked, why
 from qsit_plugin.scores import COLUMNS
 
-from .failures import WRONG_USAGE, ending, note, stop
+from .failures import WRONG_USAGE, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.model import QSiT
@@ -32,8 +32,8 @@ KINDS = {"jsonl": b'{"path": ', "csv": ",".join(COLUMNS).encode() + b"\n"}
 
 
 class Recipe(NamedTuple):
-    """What the scores of one run have in common, as rows say it; ``variants``: dtype and mode, of the model and of its
-    second pass in bfloat16, which is taken for single images."""
+    """What the scores of one run have in common, as rows say it; ``variants``: dtype and mode of the model, and of the
+    second pass in bfloat16 that float16 has for single images."""
 
     fingerprint: str
     engine: str
@@ -44,9 +44,10 @@ class Recipe(NamedTuple):
     def of(cls, model: QSiT, profile: str) -> Recipe:
         from qsit_plugin.engines.finite import OVERFLOWED
 
-        first = (model.engine.dtype_name, model.mode(model.engine))
-        second = ("bfloat16", ", ".join([*model.departures(), OVERFLOWED]))
-        return cls(model.fingerprint, model.engine.name, profile, (first, second))
+        variants = [(model.engine.dtype_name, model.mode(model.engine))]
+        if model.engine.dtype_name == "float16":
+            variants.append(("bfloat16", ", ".join([*model.departures(), OVERFLOWED])))
+        return cls(model.fingerprint, model.engine.name, profile, tuple(variants))
 
     def made(self, row: dict[str, Any]) -> bool:
         """Whether a row with a score is of this recipe."""
@@ -79,11 +80,16 @@ def go_on(out: str, kind: str, recipe: Recipe | None, items: Sequence[Any]) -> t
     if not os.path.isfile(out):
         return list(items), 0
     target = Path(os.path.realpath(out))
-    with ending(WRONG_USAGE, FileBusy), locked(target):
-        done, whole = _done(target, kind, out, recipe)
-        fresh = None if whole else _without(target, kind, out)
-    if fresh is not None:
-        fresh.replace(target)
+    try:
+        with locked(target):
+            done, whole = _done(target, kind, out, recipe)
+            fresh = None if whole else _without(target, kind, out)
+        if fresh is not None:
+            fresh.replace(target)
+    except FileBusy as error:
+        stop(str(error), WRONG_USAGE)
+    except OSError as error:
+        stop(f"cannot go on with {out}: {why(error)}; it is as it was", WRONG_USAGE)
     left = []
     for item in items:
         path = _as_written(str(item))
@@ -111,11 +117,15 @@ def _done(target: Path, kind: str, out: str, recipe: Recipe | None) -> tuple[Cou
 def _without(target: Path, kind: str, out: str) -> Path:
     """What stays of a file, in another one beside it. Windows replaces no file that is open, so not here."""
     fresh = target.with_name(f"{target.stem}.{os.getpid()}.new{target.suffix}")
-    with open(fresh, "wb") as file:
-        file.writelines(record for record, row in _rows(target, kind, out) if _stays(record, row, kind))
-        file.flush()
-        os.fsync(file.fileno())
-    shutil.copymode(target, fresh)
+    try:
+        with open(fresh, "wb") as file:
+            file.writelines(record for record, row in _rows(target, kind, out) if _stays(record, row, kind))
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copymode(target, fresh)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
     return fresh
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from qsit_plugin.row_file import RowFile
+from tests.cli.test_broken_output import SHORT_OF_ROOM, in_turn
 from tests.cli.test_process import start
 from tests.tiny import tiny_checkpoint
 
@@ -162,6 +163,20 @@ def test_a_file_that_another_run_writes_is_refused(qsit, album, tiny_folder, out
     with RowFile(out):
         said = qsit("score", album / "a.png", "--out", out, "--resume", "--model", tiny_folder)
     assert said.exit_code == 2 and "is being written by another run" in said.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_disk_without_room_for_the_file_without_its_errors_leaves_it_as_it_was(
+    qsit, album, tiny_folder, tmp_path
+) -> None:
+    out = tmp_path / "x.jsonl"
+    command = ("score", album, "--out", out, "--resume", "--model", tiny_folder)
+    qsit(*command)
+    before = out.read_bytes()
+    assert len(before) > 1000
+    ((status, lines),) = in_turn([list(command)], before=SHORT_OF_ROOM)
+    assert status == 2 and lines == [f"qsit: cannot go on with {out}: File too large; it is as it was"]
+    assert out.read_bytes() == before and not list(tmp_path.glob("*.new*"))
 
 
 @pytest.mark.parametrize("arguments", [("--resume",), ("--resume", "--out", "x.txt"), ("--resume", "-f", "csv")])
