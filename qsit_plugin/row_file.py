@@ -128,11 +128,18 @@ class RowFile(io.TextIOBase):
 
 def refuse_if_busy(path: str | os.PathLike[str]) -> None:
     """Raise FileBusy for a file that is being written, before the work whose result it shall take."""
-    if not Path(path).is_file():
-        return
+    if Path(path).is_file():
+        with locked(path):
+            pass
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other writers away from a file that is there, without changing it. Raises FileBusy."""
     number = os.open(path, os.O_WRONLY)
     try:
         _lock(number, path)
+        yield
     finally:
         os.close(number)
 

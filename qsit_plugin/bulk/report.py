@@ -169,12 +169,14 @@ def _row(
     return [
         _name(one.path, base), round(row["score"], 5), LEVELS.index(row["level"]), shares,
         round(row["std"], 4), row["width"], row["height"], None if second is None else round(second, 5),
-        made.get(one.path, ""), said.get(one.path, []), shard_of(one.path) is None,
+        made.get(one.path, ""), said.get(one.path, []), shard_of(one.path) is None and "://" not in one.path,
     ]  # fmt: skip
 
 
 def _base(images: list[Stored]) -> str:
-    """The folder that all images lie in, empty where they lie on several drives."""
+    """The folder that all images lie in, empty where they lie on several drives or at addresses."""
+    if any("://" in one.path for one in images):
+        return ""
     try:
         return os.path.commonpath([os.path.dirname(one.path) for one in images])
     except ValueError:

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from qsit_plugin.images.errors import ImageError
 
-from .sources import Source
+from .source import Source
 from .store import Store
 
-READERS, AHEAD = 2, 8
+READERS, AHEAD = 4, 8
 """Threads that read and hash, and files that they are ahead of the model."""
 
 SETTLED = 2_000_000_000
@@ -137,7 +137,7 @@ def _read(source: Source) -> tuple[bytes, bytes, bool] | ImageError:
         content = source.read()
     except ImageError as error:
         return error
-    settled = source.mtime_ns is not None and source.mtime_ns < now - SETTLED and len(content) == source.size
+    settled = source.mtime_ns is not None and source.mtime_ns < now - SETTLED and source.size in (None, len(content))
     return content, hashlib.sha256(content).digest(), settled
 
 

@@ -65,7 +65,11 @@ def in_words(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        cure = "free some space and run again; what was written is whole" if "full" in str(error) else "name another"
+        cure = "name another"
+        if "full" in str(error):
+            cure = "free some space and run again; what was written is whole"
+        if "I/O" in str(error):  # SQLite's words for a quota, a limit on files, and a disk that fails
+            cure = "free some space, or look after the disk, and run again; what was written is whole"
         if "locked" in str(error):
             cure = f"another process has been writing for {PATIENCE:.0f} s: wait for its end"
         if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
@@ -189,6 +193,8 @@ class Store:
     def flush(self) -> None:
         """Commit what was put; when this returns, a kill of the process loses nothing."""
         if self._images or self._results:
+            if not os.path.exists(self.path):  # SQLite would go on in a file that nobody can find
+                raise StoreError(f"{self.path}: the file is gone, moved or removed while it was written; run again")
             with in_words(self.path), self._writing():
                 self._file.executemany(_IMAGE, self._images.values())
                 self._file.executemany(_RESULT, self._results.values())

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from qsit_plugin.protocol import LEVELS
 from qsit_plugin.scores import score_row
 
-from .sources import shards_above
+from .shards import shards_above
 from .store import OF_RECIPE, VALUES, StoreError
 
 
@@ -64,8 +64,8 @@ def about_recipe(file: sqlite3.Connection, recipe: int) -> dict[str, Any]:
 
 
 def is_there(path: str) -> bool:
-    """Whether an image is still under its path, or the shard that it lies in."""
-    return os.path.lexists(path) or any(map(os.path.isfile, shards_above(path)))
+    """Whether an image is still under its path, or the shard or dataset that it lies in. Addresses are not asked."""
+    return os.path.lexists(path) or "://" in path or any(map(os.path.isfile, shards_above(path)))
 
 
 def _recipes(file: sqlite3.Connection) -> list[tuple[int, str, int]]:

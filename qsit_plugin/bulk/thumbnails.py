@@ -15,7 +15,9 @@ from PIL import Image
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.reading import read_image
 
-from .sources import Source, shards_above, sources
+from .shards import shards_above
+from .source import Source
+from .sources import sources
 
 SIDE = 96
 """Pixels of the longer side."""

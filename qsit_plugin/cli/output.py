@@ -60,11 +60,19 @@ class JsonLines(RowWriter):
 class Csv(RowWriter):
     """A header, then one flat row an input, each flushed. A nested row is flattened by ``flatten``."""
 
-    def __init__(self, stream: TextIO, columns: Sequence[str], flatten: Callable[[dict[str, Any]], dict[str, Any]]):
+    def __init__(
+        self,
+        stream: TextIO,
+        columns: Sequence[str],
+        flatten: Callable[[dict[str, Any]], dict[str, Any]],
+        *,
+        header: bool = True,
+    ):
         super().__init__(stream)
         self.flatten = flatten
         self.table = csv.DictWriter(stream, columns, lineterminator="\n")
-        self.table.writeheader()
+        if header:
+            self.table.writeheader()
 
     def write(self, row: dict[str, Any]) -> None:
         self.table.writerow(self.flatten(row))
@@ -154,16 +162,20 @@ def check_target(out: str | None, inputs: Sequence[object] = ()) -> None:
 
 
 @contextmanager
-def opened(out: str | None) -> Iterator[TextIO]:
+def opened(out: str | None, *, behind: int | None = None) -> Iterator[TextIO]:
     """stdout, or the file, whole rows of UTF-8. Ends with status 2 when it cannot be written, or another run writes it.
 
-    To be opened after the model, so that a wrong --model does not empty the file of an earlier run.
+    To be opened after the model, so that a wrong --model does not empty the file of an earlier run. ``behind``: go on
+    behind what the file holds, which are so many bytes; else it is emptied.
     """
     if out is None:
         yield sys.stdout
         return
     try:
-        stream = RowFile(out)
+        stream = RowFile(out, append=behind is not None)
+        if behind is not None and os.path.getsize(out) != behind:
+            stream.close()
+            raise FileBusy(out)  # it was, since its rows were read
     except FileBusy as error:
         stop(str(error), WRONG_USAGE)
     except OSError as error:
@@ -173,10 +185,10 @@ def opened(out: str | None) -> Iterator[TextIO]:
     note(f"written: {out}")
 
 
-def row_writer(kind: str, stream: TextIO) -> RowWriter:
-    """The writer of score rows in a format."""
+def row_writer(kind: str, stream: TextIO, *, header: bool = True) -> RowWriter:
+    """The writer of score rows in a format. ``header``: whether a csv gets one."""
     if kind == "jsonl":
         return JsonLines(stream)
     if kind == "csv":
-        return Csv(stream, COLUMNS, flat)
+        return Csv(stream, COLUMNS, flat, header=header)
     return TerminalTable(stream) if stream.isatty() else PlainTable(stream)

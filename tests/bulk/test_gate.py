@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -117,6 +118,19 @@ def test_what_was_undone_may_be_done_again_at_once_with_a_manifest_of_its_own(
     assert qsit("gate", "--undo", manifest_in(tmp_path)).exit_code == 0
     assert qsit("gate", album, *options).exit_code == 0
     assert len(list(tmp_path.glob("good-gate-*.jsonl"))) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names, and another shell")
+@pytest.mark.parametrize("name", ["two  blanks", "it's $HOME", "line\nend"])
+def test_the_command_that_undoes_can_be_pasted_into_a_shell_whatever_the_folder_is_called(
+    qsit, album: Path, tmp_path: Path, name: str
+) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    said = qsit("gate", album, "--min", 0, "--copy", "--pass", place / "good").stderr
+    command = said[said.index("qsit gate --undo ") : said.rindex(".jsonl'") + len(".jsonl'")]
+    shown = ["sh", "-c", f'qsit() {{ printf %s "$3"; }}; {command}']
+    assert subprocess.run(shown, capture_output=True, text=True, check=True).stdout == str(manifest_in(place))
 
 
 def test_undo_says_what_it_leaves(qsit, album: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import sys
@@ -51,6 +52,16 @@ def test_a_folder_of_shards_is_read_and_a_damaged_one_is_said(album: Path, tmp_p
     assert sum("0.tar" in source.path for source in found if not isinstance(source, ImageError)) == 4
     said = {Path(error.source).name: error.reason for error in found if isinstance(error, ImageError)}
     assert set(said) == {"1.tar", "2.tar"} and all("not a whole tar file" in reason for reason in said.values())
+
+
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz"])
+def test_a_shard_that_breaks_off_between_two_members_is_said(album: Path, tmp_path: Path, name: str) -> None:
+    """tarfile takes that for the end; the members behind would be missing in silence."""
+    whole = gzip.decompress(shard(tmp_path / "whole.tar.gz", album, "w:gz").read_bytes())
+    short = whole[: whole.index(b"000001.png") + 100]
+    (tmp_path / name).write_bytes(gzip.compress(short) if name.endswith("gz") else short)
+    found = list(sources([str(tmp_path / name)]))
+    assert "it breaks off behind" in found[-1].reason and len(found) == 2
 
 
 def test_hidden_files_and_links_to_folders_are_left_out_and_raw_files_counted(album: Path, tmp_path: Path) -> None:

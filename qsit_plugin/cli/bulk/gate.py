@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -142,8 +145,8 @@ def _carry_out(gate: Gate, asked: GateOptions, file: str, recipe: int) -> None:
     manifest = asked.manifest or _manifest_name(asked)
     with ending(WRONG_USAGE, ManifestError):
         count = plan(manifest, gate.steps(asked.scored(file, recipe)), within=gate.within())
-    back = f"qsit gate --undo {manifest}"
-    note(f"{count:,} files to do; taken back by: {back}")
+    note(f"{count:,} files to do")
+    _say_what_undoes(manifest)
     done = failed = 0
     try:
         with ending(WRONG_USAGE, ManifestError):
@@ -153,10 +156,17 @@ def _carry_out(gate: Gate, asked: GateOptions, file: str, recipe: int) -> None:
                     failed += 1
                     report(f"{step.source or step.target}: {error}")
     except KeyboardInterrupt:
-        stop(f"interrupted: {done:,} of {count:,} files are done; taken back by: {back}", INTERRUPTED)
+        _say_what_undoes(manifest)
+        stop(f"interrupted: {done:,} of {count:,} files are done", INTERRUPTED)
     note(f"{done:,} files {DONE[gate.do] if gate.passed or gate.failed else 'written'}")
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _say_what_undoes(manifest: str) -> None:
+    """As a command to be pasted into a shell. Not by ``note``, which would change blanks and line ends in the name."""
+    quoted = subprocess.list2cmdline([manifest]) if sys.platform == "win32" else shlex.quote(manifest)
+    typer.echo(f"taken back by: qsit gate --undo {quoted}", err=True)
 
 
 def _manifest_name(asked: GateOptions) -> str:

@@ -16,7 +16,7 @@ from ..failures import WRONG_USAGE, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.bulk.gate import Gate
-    from qsit_plugin.bulk.sources import Source
+    from qsit_plugin.bulk.source import Source
     from qsit_plugin.bulk.stored import Stored
     from qsit_plugin.images.errors import ImageError
 

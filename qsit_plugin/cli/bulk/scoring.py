@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.bulk.scoring import Counts
-    from qsit_plugin.bulk.sources import Source
+    from qsit_plugin.bulk.source import Source
     from qsit_plugin.images.errors import ImageError
 
 Verify = Annotated[
@@ -33,17 +33,33 @@ Listed = Annotated[
         help="With --out FILE.sqlite: also the paths in this file, one a line or NUL-separated.",
     ),
 ]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--image-column",
+        metavar="NAME",
+        help="With --out FILE.sqlite: which column of a dataset holds the images, where it has several.",
+    ),
+]
 
 
-def refuse_without_store(*, verify: bool, listed: str | None) -> None:
+def refuse_without_store(*, verify: bool, listed: str | None, column: str | None) -> None:
     """End with status 2 for options that only a store has."""
-    for name, given in (("--verify", verify), ("--list", listed is not None)):
+    given_ones = {"--verify": verify, "--list": listed is not None, "--image-column": column is not None}
+    for name, given in given_ones.items():
         if given:
             stop(f"{name} goes with --out FILE.sqlite", WRONG_USAGE)
 
 
 def score_into_store(
-    choice: options.Choice, paths: list[str], out: str | None, *, recursive: bool, listed: str | None, verify: bool
+    choice: options.Choice,
+    paths: list[str],
+    out: str | None,
+    *,
+    recursive: bool,
+    listed: str | None,
+    verify: bool,
+    column: str | None = None,
 ) -> None:
     """Score into a store. Ends with status 1 where images failed, 2 for a store that cannot be used, 130 on Ctrl-C."""
     if out is None:
@@ -54,7 +70,7 @@ def score_into_store(
     counts, _ = fill(
         choice,
         out,
-        lambda skipped: _sources(paths, listed, recursive, skipped),
+        lambda skipped: _sources(paths, listed, skipped, recursive=recursive, column=column),
         verify=verify,
         stopped="the same command goes on from there",
     )
@@ -114,9 +130,8 @@ def fill(
     return counts, store.recipe
 
 
-def _sources(
-    paths: list[str], listed: str | None, recursive: bool, skipped: Counter[str]
-) -> Iterator[Source | ImageError]:
+def _sources(paths: list[str], listed: str | None, skipped: Counter[str], **how: Any) -> Iterator[Source | ImageError]:
+    from qsit_plugin.bulk.addresses import is_address
     from qsit_plugin.bulk.sources import listed as names_in
     from qsit_plugin.bulk.sources import sources
     from qsit_plugin.images.errors import ImageError
@@ -125,14 +140,14 @@ def _sources(
 
     for path in paths:
         plain = os.path.expanduser(path)
-        if os.path.lexists(plain) or not glob.has_magic(path):
-            yield from sources([plain], recursive=recursive, skipped=skipped)
+        if is_address(plain) or os.path.lexists(plain) or not glob.has_magic(path):
+            yield from sources([plain], skipped=skipped, **how)
         elif found := sorted(matches(plain)):
-            yield from sources(found, recursive=recursive, skipped=skipped)
+            yield from sources(found, skipped=skipped, **how)
         else:
             yield ImageError(path, "no file matches this pattern")
     if listed is not None:
-        yield from sources(names_in(listed), recursive=recursive, skipped=skipped)
+        yield from sources(names_in(listed), skipped=skipped, **how)
 
 
 def _words(counts: Counts) -> str:
