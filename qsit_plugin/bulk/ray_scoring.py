@@ -164,7 +164,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host, port), timeout=10).close()
     except OSError as error:
         raise ClusterError(
-            f"nobody answers at {address} ({error.strerror or error}): start Ray there (ray start --head), or give local"
+            f"nobody answers at {address} ({error.strerror or error}): start Ray there, or give local"
         ) from error
 
 

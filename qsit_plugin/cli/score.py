@@ -11,6 +11,7 @@ import typer
 from qsit_plugin.protocol import profile_name
 
 from . import options, output
+from .bulk import cluster
 from .bulk import scoring as bulk
 
 FORMATS = ("table", "csv", "jsonl", "sqlite")
@@ -30,13 +31,24 @@ def score(
     recursive: options.Recursive = True,
     listed: bulk.Listed = None,
     verify: bulk.Verify = False,
+    engine_on: cluster.EngineOn = None,
+    workers: cluster.WorkerCount = "1-",
+    cpus: cluster.Cpus = 1.0,
+    gpus: cluster.Gpus = 0.0,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
     Folders are searched for images. Data goes to stdout (or --out), everything else to stderr. The exit status is 1
     when some inputs failed; the others are scored all the same. With --out FILE.sqlite an image is scored once,
-    whatever its name, and a run that was stopped goes on where it stopped.
+    whatever its name, and a run that was stopped goes on where it stopped. With --engine-on and --out DIR.parquet it is
+    scored on a Ray cluster.
     """
+    if engine_on is not None:
+        cluster.refuse_others(verify=verify, format=format)
+        counted = cluster.workers(workers, cpus, gpus)
+        cluster.score_on_cluster(choice, paths, out, engine_on, counted, recursive=recursive, listed=listed)
+        return
+    cluster.refuse_without_cluster(workers=workers, cpus=cpus, gpus=gpus)
     kind = output.choose_format(format, out, FORMATS, "table")
     if kind == "sqlite":
         bulk.score_into_store(choice, paths, out, recursive=recursive, listed=listed, verify=verify)
