@@ -11,10 +11,9 @@ import logging
 import os
 import pickle
 import secrets
-import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
