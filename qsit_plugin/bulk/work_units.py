@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import uuid
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -122,7 +121,8 @@ def write_part(folder: Path, part: str, unit: list[Item], scorer: Records, *, re
     path = folder / part
     if not path.exists():
         _refuse_unseen(unit)
-        fresh = folder / f"_{part}.{uuid.uuid4().hex}"  # readers of a folder of Parquet pass over what begins with _
+        # Of this worker alone. Readers of a folder of Parquet files pass over what begins with _.
+        fresh = folder / f"_{part}.{platform.node()}.{os.getpid()}"
         try:
             _parquet(fresh, rows(unit, scorer, recursive=recursive))
             with fresh.open("rb+") as written:
