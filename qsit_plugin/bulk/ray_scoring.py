@@ -139,7 +139,9 @@ def connected(address: str) -> Iterator[None]:
         if began:
             ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster at {address}: {_first_line(error)}") from error
+        raise ClusterError(
+            f"no Ray cluster at {address}: {_first_line(error)}; one that wants a token reads it from RAY_AUTH_TOKEN"
+        ) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
