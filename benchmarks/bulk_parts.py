@@ -50,12 +50,8 @@ def main() -> None:
     model = scorer.model
     loading = clock() - begun
     measure = "processor time" if given.device == "cpu" else "clock"
-    print(
-        f"{date.today()}, {platform.processor() or platform.machine()}, OMP_NUM_THREADS={os.getenv('OMP_NUM_THREADS')}"
-    )
-    print(
-        f"{model.name} ({model.engine.name}, {model.engine.dtype_name}), {measure}; load once a worker {loading:.2f} s\n"
-    )
+    print(f"{date.today()}, {platform.machine()}, OMP_NUM_THREADS={os.getenv('OMP_NUM_THREADS')}, {measure}")
+    print(f"{model.name} ({model.engine.name}, {model.engine.dtype_name}), loaded in {loading:.2f} s\n")
     print("| JPEG | kB | decode ms | cut ms | score ms | all ms | decode and cut / all |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for size in given.sizes:

@@ -122,6 +122,7 @@ def connected(address: str) -> Iterator[None]:
     Raises ClusterError where nobody answers, ModuleNotFoundError without Ray, with the command that installs it.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray starts: before the import, and whatever was set
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lines of Ray's own on stderr, of what it cures itself
     try:
         import ray
         import ray.data
@@ -138,10 +139,10 @@ def connected(address: str) -> Iterator[None]:
     try:
         if began:
             ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise ClusterError(
-            f"no Ray cluster at {address}: {_first_line(error)}; one that wants a token reads it from RAY_AUTH_TOKEN"
-        ) from error
+    except Exception as error:  # Ray raises plain ones too, as where its processes take more than 30 s to start
+        said = "Ray does not start" if address == "local" else f"no Ray cluster at {address}"
+        cure = "" if address == "local" else "; one that wants a token reads it from RAY_AUTH_TOKEN"
+        raise ClusterError(f"{said}: {_first_line(error)}{cure}") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

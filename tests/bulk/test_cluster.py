@@ -55,8 +55,11 @@ def check_equal(folder: Path, paths: list[Path]) -> None:
 def test_the_rows_on_ray_are_those_of_the_plain_path(album: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.parquet"
     command = ("-m", "qsit_plugin.cli", "score", album, "--engine-on", "local", "--workers", 1, "--out", out)
-    run = start(*command)
-    _, said = run.communicate(timeout=600)
+    for _ in range(3):
+        run = start(*command)
+        _, said = run.communicate(timeout=600)
+        if "Ray does not start" not in said:  # on a busy machine Ray's own limit of 30 s
+            break
     assert run.returncode == 1, said
     assert "bad.png: ImageError: " in said and "4 images, 1 of them failed" in said
     check_equal(out, sorted(album.rglob("*.png")))
