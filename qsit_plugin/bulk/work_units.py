@@ -33,7 +33,7 @@ class UnseenError(QSiTError):
     """A worker does not see what the program that started it sees: another machine without the same folders."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A name that is to be scored, with size and time of change as they were when it was listed, None where it was not
     there; or the path and the reason of what cannot be scored."""
