@@ -62,8 +62,26 @@ class _Worker:
     """What an actor holds: nothing. The model is the process's, see ``Scorer``."""
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
-        results = [_work(*pickle.loads(task)) for task in batch.column("task").to_pylist()]
-        return {"result": [pickle.dumps(result) for result in results]}
+        tasks = map(pickle.loads, batch.column("task").to_pylist())
+        return {"result": [_attempt(_work, *task) for task in tasks]}
+
+
+def _attempt(work: Callable[..., dict[str, Any]], *given: Any) -> bytes:
+    """The result as it travels; also an error of ours, which Ray would hand on as the text of a traceback."""
+    try:
+        return pickle.dumps(work(*given))
+    except Exception as error:
+        known = isinstance(error, QSiTError | ModuleNotFoundError)
+        said = error if known else ClusterError(f"a worker failed: {type(error).__name__}: {_first_line(error)}")
+        return pickle.dumps({"raised": said})
+
+
+def _result(travelled: bytes) -> dict[str, Any]:
+    """What ``_attempt`` was given to do. Raises what was raised there."""
+    result = pickle.loads(travelled)
+    if "raised" in result:
+        raise result["raised"]
+    return result
 
 
 def _work(task: _Task, part: str, unit: list[Item]) -> dict[str, Any]:
@@ -221,8 +239,8 @@ def _first_recipe(scorer: Scorer, folder: str, run: str, workers: Workers) -> di
     """The recipe as a worker has it. What would fail on all workers fails here, once."""
     import ray
 
-    probe = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_retries=0)(_probe)
-    return ray.get(probe.remote(scorer, folder, run))
+    attempt = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus)(_attempt)
+    return _result(ray.get(attempt.remote(_probe, scorer, folder, run)))
 
 
 def _run(
@@ -230,11 +248,11 @@ def _run(
 ) -> tuple[Done, set[str]]:
     import ray.data
 
-    named = [(part_name(unit, task.recipe["key"]), unit) for unit in units]
-    parts, done = {part for part, _ in named}, Done(of=len(named))
+    named = {part_name(unit, task.recipe["key"]): unit for unit in units}  # one that was given twice, once
+    done = Done(of=len(named))
     if not named:
-        return done, parts
-    tasks = [{"task": pickle.dumps((task, part, unit))} for part, unit in named]
+        return done, set()
+    tasks = [{"task": pickle.dumps((task, part, unit))} for part, unit in named.items()]
     results = ray.data.from_items(tasks, override_num_blocks=min(len(tasks), BLOCKS)).map_batches(
         _Worker,
         batch_size=1,
@@ -244,12 +262,12 @@ def _run(
         num_gpus=workers.gpus,
     )
     for row in results.iter_rows():
-        result = pickle.loads(row["result"])
+        result = _result(row["result"])
         done.rows += result["rows"]
         done.failed += len(result["errors"])
         done.units += 1
         on_unit(done, result)
-    return done, parts
+    return done, set(named)
 
 
 def _finish(partial: Path, parts: set[str], table: Path) -> None:
@@ -263,18 +281,11 @@ def _finish(partial: Path, parts: set[str], table: Path) -> None:
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """The error of a worker as it was raised there; ClusterError for Ray's own."""
+    """ClusterError for an error of Ray's own."""
     import ray.exceptions
 
     try:
         yield
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        while getattr(cause, "cause", None) is not None:
-            cause = cause.cause
-        if isinstance(cause, QSiTError | ModuleNotFoundError | MemoryError):
-            raise cause from error
-        raise ClusterError(f"a worker failed: {_first_line(cause or error)}") from error
     except ray.exceptions.RayError as error:
         raise ClusterError(f"Ray cannot go on: {_first_line(error)}") from error
 
