@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import fiftyone as fo
-import fiftyone.core.models as fom
-import fiftyone.utils.torch as fout
+from fiftyone import Classification, Dataset, launch_app
+from fiftyone.core.models import Model, SupportsGetItem, TorchModelMixin
+from fiftyone.utils.torch import GetItem
 
 from qsit_plugin.bulk import Scorer
 
 
-class _Path(fout.GetItem):
+class _Path(GetItem):
     """FiftyOne hands over paths: it would decode images its own way, and skip the batch of a broken one."""
 
     required_keys = ["filepath"]
@@ -27,7 +27,7 @@ class _Path(fout.GetItem):
         return sample["filepath"]
 
 
-class QsitModel(fom.Model, fom.SupportsGetItem, fom.TorchModelMixin):
+class QsitModel(Model, SupportsGetItem, TorchModelMixin):
     """``samples.apply_model(QsitModel(), label_field="quality", batch_size=32)``; arguments as ``Scorer``."""
 
     media_type, transforms, preprocess, ragged_batches, has_collate_fn = "image", None, False, True, True
@@ -38,19 +38,19 @@ class QsitModel(fom.Model, fom.SupportsGetItem, fom.TorchModelMixin):
     def build_get_item(self, field_mapping: dict[str, str] | None = None) -> _Path:
         return _Path(field_mapping=field_mapping)
 
-    def predict(self, image: Any) -> fo.Classification:
+    def predict(self, image: Any) -> Classification:
         """The label of one image: a path, or RGB uint8 (H, W, 3)."""
         return _label(self.scorer.record(image))
 
-    def predict_all(self, images: list[Any]) -> list[fo.Classification]:
+    def predict_all(self, images: list[Any]) -> list[Classification]:
         return [_label(record) for record in self.scorer.records(images)]
 
 
-def _label(record: dict[str, Any]) -> fo.Classification:
+def _label(record: dict[str, Any]) -> Classification:
     if "error" in record:
-        return fo.Classification(label="error", message=record["error"]["message"])
+        return Classification(label="error", message=record["error"]["message"])
     shares = record["probabilities"]
-    return fo.Classification(label=record["level"], confidence=shares[record["level"]], score=record["score"])
+    return Classification(label=record["level"], confidence=shares[record["level"]], score=record["score"])
 
 
 if __name__ == "__main__":
@@ -58,6 +58,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", help="a folder of images")
     parser.add_argument("--model", default="qsit-nano")
     given = parser.parse_args()
-    samples = fo.Dataset.from_images_dir(given.folder)
+    samples = Dataset.from_images_dir(given.folder)
     samples.apply_model(QsitModel(given.model), label_field="quality", batch_size=32)
-    fo.launch_app(samples.sort_by("quality.score")).wait()
+    launch_app(samples.sort_by("quality.score")).wait()

@@ -87,11 +87,12 @@ def _result(travelled: bytes) -> dict[str, Any]:
 def _work(task: _Task, part: str, unit: list[Item]) -> dict[str, Any]:
     """One unit on a worker; refused under another recipe than the first worker's, or scores would mix."""
     folder = _seen(task.folder, task.run)
-    if not (folder / part).exists() and (own := _recipe(task.scorer)["key"]) != task.recipe["key"]:
+    if not (folder / part).exists() and (own := _recipe(task.scorer)) != task.recipe:
+        differing = [name for name in own if own[name] != task.recipe[name]]
+        here, there = ({name: found[name] for name in differing} for found in (own, task.recipe))
         raise ClusterError(
-            f"the worker on {socket.gethostname()} scores with {_recipe(task.scorer)}, another one with "
-            f"{task.recipe} ({own} is not {task.recipe['key']}): give --engine, --device and --dtype, and the same "
-            "versions to all nodes"
+            f"the worker on {socket.gethostname()} scores with {here}, the first one with {there}: give the same "
+            "versions and the same checkpoint to all machines, and --engine, --device and --dtype"
         )
     return {"part": part, "worker": (socket.gethostname(), os.getpid())} | write_part(
         folder, part, unit, task.scorer, recursive=task.recursive

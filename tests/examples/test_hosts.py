@@ -90,12 +90,12 @@ def test_data_juicer_keeps_what_scores_high_enough_and_never_a_broken_image(albu
 
 _FIFTYONE = """
 import importlib.util, json, sys
-import fiftyone as fo
+from fiftyone import Dataset
 spec = importlib.util.spec_from_file_location("fiftyone_model", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = module
 spec.loader.exec_module(module)
-samples = fo.Dataset.from_images_dir(sys.argv[2])
+samples = Dataset.from_images_dir(sys.argv[2])
 samples.apply_model(module.QsitModel(), label_field="quality", batch_size=3, num_workers=0, skip_failures=False)
 rows = {s.filename: [s.quality.label, s.quality.has_field("score") and s.quality.score] for s in samples}
 open(sys.argv[3], "w").write(json.dumps(rows))
