@@ -135,13 +135,16 @@ def connected(address: str) -> Iterator[None]:
     """Ray, started for this block on this machine alone (``"local"``), or an existing cluster (``ray://HOST:10001``,
     ``HOST:6379``, or ``auto``, the one that this machine belongs to).
 
-    Ray's usage statistics are switched off, and what is started here listens on this machine only; a cluster's own
-    statistics are its operator's to switch off.
+    Ray's usage statistics are switched off for what is started here, and what is started for ``local`` takes this
+    machine's loopback address; a cluster's own statistics are its operator's to switch off. Both are settings of this
+    process's environment.
 
     Raises ClusterError where nobody answers, ModuleNotFoundError without Ray, with the command that installs it.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray starts: before the import, and whatever was set
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lines of Ray's own on stderr, of what it cures itself
+    if address == "local":  # Ray's switch for loopback addresses; else it takes the network's, and listens on all
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
         import ray.data
@@ -151,7 +154,7 @@ def connected(address: str) -> Iterator[None]:
         ) from error
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options["include_dashboard"] = False
     elif address != "auto":
         _knock(address)
     began = not ray.is_initialized()
