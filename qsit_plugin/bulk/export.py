@@ -85,7 +85,7 @@ def _jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def _parquet(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_parquet(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -109,4 +109,4 @@ def _text_cells(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"path": row["path"].encode("utf-8", "backslashreplace").decode("utf-8")}
 
 
-_WRITERS = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
+_WRITERS = {"csv": _csv, "jsonl": _jsonl, "parquet": write_parquet}

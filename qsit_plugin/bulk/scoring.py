@@ -43,7 +43,7 @@ class Counts:
         return self.scored + self.known + self.failed
 
 
-class _Content(io.BytesIO):
+class Content(io.BytesIO):
     """Bytes of a file with its name, which the message about a camera's raw file goes by."""
 
     def __init__(self, content: bytes, name: str):
@@ -86,9 +86,9 @@ class _Run:
         self.waiting: deque[tuple[str, bytes]] = deque()
         self.in_flight: set[bytes] = set()
 
-    def unscored(self, found: Iterable[Source | ImageError]) -> Iterator[_Content]:
+    def unscored(self, found: Iterable[Source | ImageError]) -> Iterator[Content]:
         """The contents that have no score yet, each once."""
-        for source, outcome in _ahead(_read, self._changed(found)):
+        for source, outcome in read_ahead(_read, self._changed(found)):
             if isinstance(outcome, ImageError):
                 error = f"{type(outcome).__name__}: {outcome.reason}"
                 self.store.put_image(source.path, None, None, None, error)
@@ -102,7 +102,7 @@ class _Run:
                 continue
             self.in_flight.add(sha256)
             self.waiting.append((source.path, sha256))
-            yield _Content(content, source.path)
+            yield Content(content, source.path)
 
     def _changed(self, found: Iterable[Source | ImageError]) -> Iterator[Source]:
         for source in found:
@@ -141,7 +141,7 @@ def _read(source: Source) -> tuple[bytes, bytes, bool] | ImageError:
     return content, hashlib.sha256(content).digest(), settled
 
 
-def _ahead(work: Callable[[Source], Any], items: Iterable[Source]) -> Iterator[tuple[Source, Any]]:
+def read_ahead(work: Callable[[Source], Any], items: Iterable[Source]) -> Iterator[tuple[Source, Any]]:
     """``work`` on the items in threads, a few ahead; in order."""
     with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="qsit-read") as pool:
         waiting: deque[tuple[Source, Future[Any]]] = deque()

@@ -12,6 +12,7 @@ from qsit_plugin.protocol import profile_name
 
 from . import options, output
 from . import resume as resuming
+from .bulk import cluster
 from .bulk import scoring as bulk
 
 FORMATS = ("table", "csv", "jsonl", "sqlite")
@@ -33,13 +34,24 @@ def score(
     verify: bulk.Verify = False,
     column: bulk.ImageColumn = None,
     resume: resuming.Resume = False,
+    engine_on: cluster.EngineOn = None,
+    workers: cluster.WorkerCount = "1-",
+    cpus: cluster.Cpus = 1.0,
+    gpus: cluster.Gpus = 0.0,
 ) -> None:
     """Score photos: 0 is bad, 1 is excellent.
 
     Folders are searched for images. Data goes to stdout (or --out), everything else to stderr. The exit status is 1
     when some inputs failed; the others are scored all the same. With --out FILE.sqlite an image is scored once,
-    whatever its name, and a run that was stopped goes on where it stopped; with csv and jsonl --resume does that.
+    whatever its name, and a run that was stopped goes on where it stopped; with csv and jsonl --resume does that. With
+    --engine-on and --out DIR.parquet it is scored on a Ray cluster.
     """
+    if engine_on is not None:
+        cluster.refuse_others(verify=verify, resume=resume, column=column, format=format)
+        counted = cluster.workers(workers, cpus, gpus)
+        cluster.score_on_cluster(choice, paths, out, engine_on, counted, recursive=recursive, listed=listed)
+        return
+    cluster.refuse_without_cluster(workers=workers, cpus=cpus, gpus=gpus)
     kind = output.choose_format(format, out, FORMATS, "table")
     if resume:
         resuming.check(out, kind)
