@@ -22,7 +22,7 @@ from qsit_plugin.images.formats import LEFT_OUT, SUFFIXES, suffix
 from qsit_plugin.scores import error_row
 
 from .export import write_parquet
-from .scoring import Records, read_ahead, Content
+from .scoring import Content, Records, read_ahead
 from .shards import SHARDS
 from .source import Source
 from .sources import sources
