@@ -12,6 +12,7 @@ from qsit_plugin.weights.folder import weight_bytes
 from .checkpoint.golden_check import check_goldens, is_unverified
 from .checkpoint.onnx_opening import open_onnx_checkpoint
 from .engines.choice import check_engine, choose_engine
+from .engines.first_import import without_collection
 from .engines.installed import require_engine
 from .images.errors import MAX_PIXELS, pixel_limit
 from .model import QSiT
@@ -112,9 +113,11 @@ def load(
 
 
 def _open_in_torch(folder: Path, *, device: Any, dtype: Any, **about: Any) -> Checkpoint:
-    from .checkpoint.opening import open_checkpoint
-    from .engines.ambient import ordinary_tensors
-    from .engines.devices import resolve_device, resolve_dtype
+    with without_collection():
+        from .checkpoint.opening import open_checkpoint
+        from .engines import torch_engine  # noqa: F401 (with what it imports)
+        from .engines.ambient import ordinary_tensors
+        from .engines.devices import resolve_device, resolve_dtype
 
     target = resolve_device(device)
     with ordinary_tensors():
