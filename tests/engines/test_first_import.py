@@ -53,3 +53,22 @@ def test_an_import_that_fails_leaves_the_collector_on():
         assert not gc.isenabled()
         raise ModuleNotFoundError("torch")
     assert gc.isenabled()
+
+
+def test_what_is_imported_is_old_afterwards():
+    kept = []
+    with without_collection():
+        kept.append([[] for _ in range(50_000)])
+    assert len(gc.get_objects(generation=0)) < 50_000
+    assert gc.get_freeze_count() == 0
+
+
+def test_objects_that_the_program_has_frozen_stay_frozen():
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        with without_collection():
+            pass
+        assert gc.get_freeze_count() == pytest.approx(before, abs=before // 10) and before > 1000
+    finally:
+        gc.unfreeze()
