@@ -12,10 +12,10 @@ from qsit_plugin.weights.folder import weight_bytes
 from .checkpoint.golden_check import check_goldens, is_unverified
 from .checkpoint.onnx_opening import open_onnx_checkpoint
 from .engines.choice import check_engine, choose_engine
-from .engines.first_import import without_collection
 from .engines.installed import require_engine
 from .images.errors import MAX_PIXELS, pixel_limit
 from .model import QSiT
+from .paused_collector import paused_collector
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +113,7 @@ def load(
 
 
 def _open_in_torch(folder: Path, *, device: Any, dtype: Any, **about: Any) -> Checkpoint:
-    with without_collection():
+    with paused_collector():
         from .checkpoint.opening import open_checkpoint
         from .engines import torch_engine  # noqa: F401 (with what it imports)
         from .engines.ambient import ordinary_tensors

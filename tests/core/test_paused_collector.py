@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import qsit_plugin as qsit
-from qsit_plugin.engines.first_import import without_collection
+from qsit_plugin.paused_collector import paused_collector
+from tests.tiny import tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,18 +39,18 @@ def test_a_fresh_process_imports_torch_without_a_collection():
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_the_collector_is_afterwards_as_it_was(small_folder, enabled):
-    before = gc.isenabled()
+def test_the_collector_is_afterwards_as_it_was(tmp_path, enabled):
+    folder, before = tiny_checkpoint(tmp_path / "tiny", official=False), gc.isenabled()
     (gc.enable if enabled else gc.disable)()
     try:
-        qsit.load(small_folder, engine="torch", device="cpu")
+        qsit.load(folder, engine="torch", device="cpu")
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if before else gc.disable)()
 
 
 def test_an_import_that_fails_leaves_the_collector_on():
-    with pytest.raises(ModuleNotFoundError), without_collection():
+    with pytest.raises(ModuleNotFoundError), paused_collector():
         assert not gc.isenabled()
         raise ModuleNotFoundError("torch")
     assert gc.isenabled()
@@ -57,7 +58,7 @@ def test_an_import_that_fails_leaves_the_collector_on():
 
 def test_what_is_imported_is_old_afterwards():
     kept = []
-    with without_collection():
+    with paused_collector():
         kept.append([[] for _ in range(50_000)])
     assert len(gc.get_objects(generation=0)) < 50_000
     assert gc.get_freeze_count() == 0
@@ -67,7 +68,7 @@ def test_objects_that_the_program_has_frozen_stay_frozen():
     gc.freeze()
     try:
         before = gc.get_freeze_count()
-        with without_collection():
+        with paused_collector():
             pass
         assert gc.get_freeze_count() == pytest.approx(before, abs=before // 10) and before > 1000
     finally:
