@@ -34,7 +34,7 @@ from .json_damage import deletions, text_damages, value_damages
 from .scoring import scored, small_picture
 from .tensor_damage import header_damages, tensor_damages
 
-NUMBER = {"short": 150, "long": 3000}
+NUMBER = {"short": 100, "long": 3000}
 EXPORTED = (*GRAPHS, *(name for name in SOURCES if (NANO / name).is_file()))
 """Files of which every byte counts: one that differs belongs to another export."""
 __all__ = ["NUMBER", "case", "prepare"]
