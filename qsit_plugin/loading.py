@@ -15,6 +15,7 @@ from .engines.choice import check_engine, choose_engine
 from .engines.installed import require_engine
 from .images.errors import MAX_PIXELS, pixel_limit
 from .model import QSiT
+from .paused_collector import paused_collector
 
 if TYPE_CHECKING:
     import torch
@@ -112,9 +113,11 @@ def load(
 
 
 def _open_in_torch(folder: Path, *, device: Any, dtype: Any, **about: Any) -> Checkpoint:
-    from .checkpoint.opening import open_checkpoint
-    from .engines.ambient import ordinary_tensors
-    from .engines.devices import resolve_device, resolve_dtype
+    with paused_collector():
+        from .checkpoint.opening import open_checkpoint
+        from .engines import torch_engine  # noqa: F401 (with what it imports)
+        from .engines.ambient import ordinary_tensors
+        from .engines.devices import resolve_device, resolve_dtype
 
     target = resolve_device(device)
     with ordinary_tensors():

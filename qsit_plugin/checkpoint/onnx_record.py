@@ -18,12 +18,17 @@ from qsit_plugin.tiling import Tiling
 from qsit_plugin.weights.config_limits import is_whole
 from qsit_plugin.weights.errors import WeightsError, refusing
 from qsit_plugin.weights.fingerprint import fingerprint
-from qsit_plugin.weights.json_file import read_json
+from qsit_plugin.weights.json_file import LARGEST_VOCABULARY, read_json
+
+from .onnx_check import check_graph
 
 FILE_NAME = "onnx.json"
 VISION, DECODER = "vision.onnx", "decoder.onnx"
 FILES = (VISION, DECODER, FILE_NAME)
 FORMAT = 1
+
+LARGEST_GRAPH = 16 * 2**20
+"""Bytes of a graph; one of 28 layers has some 200 kB."""
 
 SOURCES = (
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
@@ -104,9 +109,18 @@ def source_hash(folder: Path) -> str:
     for name in SOURCES:
         path = folder / name
         if path.is_file():
-            with refusing(f"{path} cannot be read"):
-                total.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            content = _read(path, LARGEST_VOCABULARY)
+            total.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
     return total.hexdigest()
+
+
+def _read(path: Path, largest: int) -> bytes:
+    """Raises WeightsError for a file that cannot be read, or is larger than such a file ever is."""
+    with refusing(f"{path} cannot be read"):
+        size = path.stat().st_size
+        if size > largest:
+            raise ValueError(f"{size:,} bytes, where it has at most {largest:,}")
+        return path.read_bytes()
 
 
 def has_graphs(folder: Path) -> bool:
@@ -140,11 +154,16 @@ def read_record(folder: Path) -> OnnxRecord:
 
 
 def read_graph(folder: Path, record: OnnxRecord, name: str) -> bytes:
-    """The bytes of a graph. Raises WeightsError for another file than the one that was exported."""
-    with refusing(f"{folder / name} cannot be read"):
-        content = (folder / name).read_bytes()
+    """The bytes of a graph.
+
+    Raises WeightsError for another file than the one that was exported, and for one that no export wrote.
+    """
+    path, cure = folder / name, f"run: qsit weights export {folder} --onnx"
+    content = _read(path, LARGEST_GRAPH)
     if hashlib.sha256(content).hexdigest() != record.graphs[name]:
-        raise WeightsError(
-            f"{folder / name} is not the graph that {FILE_NAME} describes; run: qsit weights export {folder} --onnx"
-        )
+        raise WeightsError(f"{path} is not the graph that {FILE_NAME} describes; {cure}")
+    try:
+        check_graph(content, record.weights[name])
+    except ValueError as error:
+        raise WeightsError(f"{path} is no graph that was exported here: {error}; {cure}") from error
     return content

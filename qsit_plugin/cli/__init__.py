@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .collector import paused_collector
+from qsit_plugin.paused_collector import paused_collector
+
 from .threads import share_the_cores
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from qsit_plugin.images.errors import MAX_PIXELS
+from qsit_plugin.paused_collector import paused_collector
 
-from .collector import paused_collector
 from .failures import WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:

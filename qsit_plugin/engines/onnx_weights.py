@@ -10,6 +10,7 @@ import numpy as np
 
 from qsit_plugin.weights.errors import WeightsError, refusing
 from qsit_plugin.weights.folder import weight_files
+from qsit_plugin.weights.headers import stored_tensors
 
 _WIDTHS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
@@ -24,6 +25,7 @@ def read_float32(folder: Path, names: Collection[str]) -> dict[str, np.ndarray]:
     """
     from safetensors import deserialize
 
+    stored_tensors(folder)  # a file that is longer than its tensors, by gigabytes perhaps, is not read whole
     found: dict[str, np.ndarray] = {}
     for path in weight_files(folder):
         with refusing(f"{path} is broken"):

@@ -6,31 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import qsit_plugin as qsit
-
-SIZES = [
-    (1, 1), (4000, 31), (31, 2500), (1, 3000), (2, 2), (100, 100), (127, 129), (128, 128), (129, 64), (200, 150),
-    (256, 256), (300, 451), (384, 384), (385, 384), (500, 90), (512, 512), (640, 480), (90, 700), (1024, 768),
-    (2400, 1800),
-]  # fmt: skip
-OTHER_MODES = [("L", (333, 222)), ("RGBA", (160, 120)), ("P", (140, 210)), ("1", (96, 64))]
+from tests.engines.pictures import OTHER_MODES, SIZES, picture
 
 CLOSE = 1e-5
 QUESTIONS = ("Is it blurry?", "Which distortion is most visible in this image?")
-
-
-def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """Smooth colours with some noise, different for every size."""
-    rng = np.random.default_rng(width * 10_000 + height)
-    small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((width, height))
-    array = np.asarray(small, np.int16) + rng.integers(-20, 21, (height, width, 1))
-    image = Image.fromarray(array.clip(0, 255).astype(np.uint8))
-    if mode == "RGBA":
-        image.putalpha(Image.fromarray(rng.integers(0, 256, (height, width), dtype=np.uint8)))
-    return image.convert(mode)
-
 
 PICTURES = [picture(*size) for size in SIZES] + [picture(*size, mode) for mode, size in OTHER_MODES]
 MIXED = [PICTURES[number] for number in (0, 5, 9, 10, 7, 20)]

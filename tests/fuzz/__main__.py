@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .guard import SECONDS, Ending, Guard
 
-GENERATORS = ("checkpoints", "profiles", "adapters", "images")
+GENERATORS = ("checkpoints", "graphs", "profiles", "adapters", "images")
 
 
 def main() -> int:

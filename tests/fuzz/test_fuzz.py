@@ -1,4 +1,4 @@
-"""Damaged checkpoints, profiles, adapters and images end in a score or in an error that says what is wrong.
+"""Damaged checkpoints, ONNX graphs, profiles, adapters and images end in a score or in an error that says why.
 
 The short form runs with all tests, the long one with ``-m slow``. A failing case can be run again alone, see
 ``python -m tests.fuzz --help``.
@@ -11,7 +11,7 @@ import pytest
 
 from tests.fuzz.guard import MEMORY_IS_WATCHED, Guard
 
-GENERATORS = ("checkpoints", "profiles", "adapters", "images")
+GENERATORS = ("checkpoints", "graphs", "profiles", "adapters", "images")
 SEEDS = {"short": 0, "long": 1}
 
 
@@ -37,6 +37,9 @@ def test_thousands_of_damaged_inputs_end_in_a_score_or_a_named_error(generator, 
 def run(generator, form, guard):
     if generator == "adapters":
         pytest.importorskip("peft", reason="adapters need peft")
+    if generator == "graphs":
+        for package in ("onnx", "onnxruntime"):
+            pytest.importorskip(package, reason="damaged graphs need onnx and onnxruntime")
     number = importlib.import_module(f"tests.fuzz.{generator}").NUMBER[form]
     endings = [guard.run(generator, case, SEEDS[form]) for case in range(number)]
     failed = [ending.report() for ending in endings if ending.trouble]
