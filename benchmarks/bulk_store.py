@@ -68,7 +68,7 @@ def pictures() -> list[bytes]:
 
 def made(count: int) -> Iterator[Any]:
     """So many sources: new names, new pixels."""
-    from qsit_plugin.bulk.source import Source
+    from qsit_plugin.bulk.inputs.source import Source
 
     base = pictures()
 
@@ -144,9 +144,9 @@ SCORE = ("-m", "qsit_plugin.cli", "score")
 def stub(args: argparse.Namespace) -> None:
     """A folder into a store with the stub in the model's place; ``of_nano``: as if the scores were nano's."""
     import qsit_plugin
+    from qsit_plugin.bulk.inputs.sources import sources
     from qsit_plugin.bulk.recipe import recipe
     from qsit_plugin.bulk.scoring import score_into
-    from qsit_plugin.bulk.sources import sources
     from qsit_plugin.bulk.store import Store
 
     with Store(args.store, recipe(qsit_plugin.load("qsit-nano")) if args.of_nano else ABOUT) as store:

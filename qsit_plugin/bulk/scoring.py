@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from qsit_plugin.images.errors import ImageError
 
-from .source import Source
+from .inputs.source import Source
 from .store import Store
 
 READERS, AHEAD = 4, 8

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from qsit_plugin.protocol import LEVELS
 from qsit_plugin.scores import score_row
 
-from .shards import shards_above
+from .inputs.shards import shards_above
 from .store import OF_RECIPE, VALUES, StoreError
 
 

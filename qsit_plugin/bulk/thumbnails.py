@@ -15,9 +15,9 @@ from PIL import Image
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.reading import read_image
 
-from .shards import shards_above
-from .source import Source
-from .sources import sources
+from .inputs.shards import shards_above
+from .inputs.source import Source
+from .inputs.sources import sources
 
 SIDE = 96
 """Pixels of the longer side."""

@@ -22,10 +22,10 @@ from qsit_plugin.images.formats import LEFT_OUT, SUFFIXES, suffix
 from qsit_plugin.scores import error_row
 
 from .export import write_parquet
+from .inputs.shards import SHARDS
+from .inputs.source import Source
+from .inputs.sources import sources
 from .scoring import Content, Records, read_ahead
-from .shards import SHARDS
-from .source import Source
-from .sources import sources
 
 IMAGES = 500
 """Image files of one unit: what is done again where a worker dies, and rows of one file of the table."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from qsit_plugin.bulk.inputs.sources import sources
 from qsit_plugin.bulk.scoring import Counts, score_into
-from qsit_plugin.bulk.sources import sources
 from qsit_plugin.bulk.store import Store
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.reading import read_image

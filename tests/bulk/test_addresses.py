@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from qsit_plugin.bulk.export import export
-from qsit_plugin.bulk.sources import sources
+from qsit_plugin.bulk.inputs.sources import sources
 from qsit_plugin.images.errors import ImageError
 from tests.bulk.brightness import score
 from tests.bulk.conftest import picture
@@ -66,7 +66,7 @@ def test_an_image_that_changed_at_its_address_is_scored_again(album: Path, memor
 def test_what_a_store_says_of_a_file_tells_a_change(album: Path) -> None:
     from datetime import UTC, datetime
 
-    from qsit_plugin.bulk.addresses import _told
+    from qsit_plugin.bulk.inputs.addresses import _told
 
     tags = [_told({"ETag": tag, "LastModified": datetime(2026, 1, 1, tzinfo=UTC)}) for tag in ('"a"', '"b"', '"a"')]
     assert tags[0] == tags[2] != tags[1] and all(tag < 0 for tag in tags)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qsit_plugin.bulk.export import export
-from qsit_plugin.bulk.sources import sources
+from qsit_plugin.bulk.inputs.sources import sources
 from qsit_plugin.bulk.thumbnails import thumbnails
 from qsit_plugin.images.errors import ImageError
 from tests.bulk.brightness import score

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from qsit_plugin.bulk.export import export
+from qsit_plugin.bulk.inputs.sources import sources
 from qsit_plugin.bulk.scoring import score_into
-from qsit_plugin.bulk.sources import sources
 from qsit_plugin.bulk.store import Store, StoreError
 from tests.bulk.brightness import ABOUT, Brightness, score
 from tests.bulk.conftest import OLD, picture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qsit_plugin.bulk.sources import listed, sources
+from qsit_plugin.bulk.inputs.sources import listed, sources
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.formats import left_out
 from tests.bulk.brightness import score

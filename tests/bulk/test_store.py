@@ -153,8 +153,8 @@ def test_names_that_are_no_utf8_are_rows_in_every_format(tmp_path: Path) -> None
 
 
 def test_a_file_that_vanishes_before_it_is_read_is_a_row_with_an_error(album: Path, tmp_path: Path) -> None:
+    from qsit_plugin.bulk.inputs.sources import sources
     from qsit_plugin.bulk.scoring import score_into
-    from qsit_plugin.bulk.sources import sources
     from tests.bulk.brightness import Brightness
 
     def vanishing():

@@ -152,7 +152,7 @@ def _settings(choice: options.Choice) -> dict[str, Any]:
 
 
 def _names(paths: list[str], listed: str | None) -> Iterator[str | ImageError]:
-    from qsit_plugin.bulk.sources import listed as names_in
+    from qsit_plugin.bulk.inputs.sources import listed as names_in
     from qsit_plugin.images.errors import ImageError
 
     from ..inputs import matches

@@ -16,7 +16,7 @@ from ..failures import WRONG_USAGE, stop
 
 if TYPE_CHECKING:
     from qsit_plugin.bulk.gate import Gate
-    from qsit_plugin.bulk.source import Source
+    from qsit_plugin.bulk.inputs.source import Source
     from qsit_plugin.bulk.stored import Stored
     from qsit_plugin.images.errors import ImageError
 
@@ -86,7 +86,7 @@ class GateOptions:
     def found(self, recursive: bool, skipped: Counter[str]) -> Iterator[Source | ImageError]:
         """The image files of the folder, but not those that went to --pass and --fail before."""
         from qsit_plugin.bulk.gate import below
-        from qsit_plugin.bulk.sources import sources
+        from qsit_plugin.bulk.inputs.sources import sources
         from qsit_plugin.images.errors import ImageError
 
         for item in sources([self.root], recursive=recursive, skipped=skipped, shards=False):

@@ -17,8 +17,8 @@ from .. import options
 from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, stop
 
 if TYPE_CHECKING:
+    from qsit_plugin.bulk.inputs.source import Source
     from qsit_plugin.bulk.scoring import Counts
-    from qsit_plugin.bulk.source import Source
     from qsit_plugin.images.errors import ImageError
 
 Verify = Annotated[
@@ -131,9 +131,9 @@ def fill(
 
 
 def _sources(paths: list[str], listed: str | None, skipped: Counter[str], **how: Any) -> Iterator[Source | ImageError]:
-    from qsit_plugin.bulk.addresses import is_address
-    from qsit_plugin.bulk.sources import listed as names_in
-    from qsit_plugin.bulk.sources import sources
+    from qsit_plugin.bulk.inputs.addresses import is_address
+    from qsit_plugin.bulk.inputs.sources import listed as names_in
+    from qsit_plugin.bulk.inputs.sources import sources
     from qsit_plugin.images.errors import ImageError
 
     from ..inputs import matches

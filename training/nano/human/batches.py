@@ -38,8 +38,8 @@ SMALLEST = 400
 """Sides of the crops, in pixels: what is cut off must not decide the rating."""
 
 FAULTLESS = 3.8
-"""From this level on, 1 to 5, nothing is named. Not 3.5, where "good" begins: where nano is not sure, its belief in some
-fault is split over twelve kinds, so "nothing" was the likeliest word of many photos that it scored fair."""
+"""From this level on, 1 to 5, nothing is named. Not 3.5, where "good" begins: where nano is not sure, what it believes
+of faults is split over twelve kinds, so "nothing" was the likeliest word of many photos that it scored fair."""
 
 AUTHENTIC = (
     "blur", "motion blur", "noise", "compression artifacts", "underexposure", "overexposure", "low contrast",

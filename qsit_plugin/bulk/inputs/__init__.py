@@ -1,0 +1,1 @@
+"""Where the images of a run come from: files, folders, tar shards, datasets, addresses."""
