@@ -165,9 +165,6 @@ def connected(address: str) -> Iterator[None]:
         said = "Ray does not start" if address == "local" else f"no Ray cluster at {address}"
         cure = "" if address == "local" else "; one that wants a token reads it from RAY_AUTH_TOKEN"
         raise ClusterError(f"{said}: {_first_line(error)}{cure}") from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:
@@ -250,14 +247,50 @@ def _first_recipe(scorer: Scorer, folder: str, run: str, workers: Workers) -> di
 def _run(
     task: _Task, units: Iterable[list[Item]], workers: Workers, on_unit: Callable[[Done, dict[str, Any]], None]
 ) -> tuple[Done, set[str]]:
-    import ray.data
-
     named = {part_name(unit, task.recipe["key"]): unit for unit in units}  # one that was given twice, once
     done = Done(of=len(named))
     if not named:
         return done, set()
-    tasks = [{"task": pickle.dumps((task, part, unit))} for part, unit in named.items()]
-    results = ray.data.from_items(tasks, override_num_blocks=min(len(tasks), BLOCKS)).map_batches(
+    for result in _results([pickle.dumps((task, part, unit)) for part, unit in named.items()], workers):
+        done.rows += result["rows"]
+        done.failed += len(result["errors"])
+        done.units += 1
+        on_unit(done, result)
+    return done, set(named)
+
+
+def _results(tasks: list[bytes], workers: Workers) -> Iterator[dict[str, Any]]:
+    """What ``_work`` returns, as the units end. Through a client port (``ray://``) an actor on the cluster runs Ray
+    Data, which cannot be run from outside; it ends with the connection."""
+    import ray
+    from ray.util.client import ray as client
+
+    if client.is_connected():
+        driver = ray.remote(num_cpus=0)(_Driver).remote(tasks, workers)
+        found: Iterator[bytes] = iter(lambda: ray.get(driver.next.remote()), None)
+    else:
+        found = _mapped(tasks, workers)
+    yield from map(_result, found)
+
+
+class _Driver:
+    """Ray Data's program on a node of the cluster."""
+
+    def __init__(self, tasks: list[bytes], workers: Workers):
+        self._results = _mapped(tasks, workers)
+
+    def next(self) -> bytes | None:
+        return next(self._results, None)
+
+
+def _mapped(tasks: list[bytes], workers: Workers) -> Iterator[bytes]:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [{"task": task} for task in tasks]
+    results = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS)).map_batches(
         _Worker,
         batch_size=1,
         batch_format="pyarrow",
@@ -266,12 +299,7 @@ def _run(
         num_gpus=workers.gpus,
     )
     for row in results.iter_rows():
-        result = _result(row["result"])
-        done.rows += result["rows"]
-        done.failed += len(result["errors"])
-        done.units += 1
-        on_unit(done, result)
-    return done, set(named)
+        yield row["result"]
 
 
 def _finish(partial: Path, parts: set[str], table: Path) -> None:

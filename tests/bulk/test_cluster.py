@@ -90,6 +90,38 @@ def test_a_run_that_was_stopped_leaves_no_table_and_goes_on(tmp_path: Path) -> N
     check_equal(table, paths)
 
 
+@pytest.mark.slow
+@needs_ray
+def test_the_rows_through_a_cluster_s_client_port_are_those_of_the_plain_path(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    port, client = free_port(), free_port()
+    ports = ("--node-ip-address", "127.0.0.1", "--port", port, "--ray-client-server-port", client)
+    head = start("-m", "ray.scripts.scripts", "start", "--head", "--block", *ports, "--include-dashboard", "false")
+    out = tmp_path / "s.parquet"
+    try:
+        for _ in range(300):
+            run = start(
+                "-m", "qsit_plugin.cli", "score", album, "--engine-on", f"ray://127.0.0.1:{client}", "--out", out
+            )
+            _, said = run.communicate(timeout=600)
+            if "nobody answers" not in said:  # the head has not begun to listen
+                break
+    finally:
+        head.terminate()
+        head.communicate(timeout=60)
+    assert run.returncode == 1 and "4 images, 1 of them failed" in said, said
+    check_equal(out, sorted(album.rglob("*.png")))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def two_nodes(folder: Path, kind: str) -> dict[str, Any]:
     run = start("-m", "tests.bulk.two_nodes", folder / "album", folder / "s.parquet", kind)
     out, said = run.communicate(timeout=900)
@@ -105,6 +137,8 @@ def two_nodes(folder: Path, kind: str) -> dict[str, Any]:
         (("--engine-on", "local"), "give --out DIR.parquet"),
         (("--engine-on", "local", "--out", "s.csv"), "give --out DIR.parquet"),
         (("--engine-on", "local", "--out", "s.parquet", "--format", "csv"), "writes parquet, not csv"),
+        (("--engine-on", "local", "--out", "s.parquet", "--resume"), "--resume is not needed with --engine-on"),
+        (("--engine-on", "local", "--out", "s.parquet", "--image-column", "a"), "--image-column goes with --out FILE"),
         (("--engine-on", "local", "--out", "s.parquet", "--verify"), "--verify goes with --out FILE.sqlite"),
         (("--engine-on", "local", "--out", "s.parquet", "--workers", "3-2"), "--workers '3-2': give a number"),
         (("--engine-on", "local", "--out", "s.parquet", "--workers", "0"), "--workers '0': give a number"),
@@ -137,9 +171,7 @@ def test_without_ray_the_extra_is_named(qsit, album, tmp_path) -> None:
 
 @needs_ray
 def test_an_address_that_nobody_answers_is_refused_at_once(qsit, album, tmp_path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"ray://127.0.0.1:{free.getsockname()[1]}"
+    address = f"ray://127.0.0.1:{free_port()}"
     result = qsit("score", album, "--engine-on", address, "--out", tmp_path / "s.parquet")
     assert result.exit_code == 2 and f"nobody answers at {address}" in result.stderr
     assert not list(tmp_path.glob("s.*"))
