@@ -139,7 +139,9 @@ def choose_format(given: str | None, out: str | None, allowed: Sequence[str], de
     for kind in allowed:
         if Path(out).suffix.lower() in FORMATS[kind]:
             return kind
-    stop(f"cannot tell the format of {out!r} from its suffix: give --format {'|'.join(allowed)}", WRONG_USAGE)
+    parquet = Path(out).suffix.lower() in FORMATS["parquet"] and "sqlite" in allowed
+    others = "; for parquet, --engine-on, or --out FILE.sqlite and then qsit export" if parquet else ""
+    stop(f"cannot tell the format of {out!r} from its suffix: give --format {'|'.join(allowed)}{others}", WRONG_USAGE)
 
 
 def check_target(out: str | None, inputs: Sequence[object] = ()) -> None:
