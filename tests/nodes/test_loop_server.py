@@ -119,6 +119,7 @@ def test_a_cancelled_loop_stops_and_leaves_nothing_but_what_its_nodes_showed(ser
     assert events[-1]["type"] == "execution_interrupted"
     tries = [event for event in events if is_of(event, "5")]
     assert 4 <= len(tries) < 20, "of 500"
+    server.history(events[-1]["data"]["prompt_id"])  # which comes when the run is taken off the queue
     queue = server.get("/queue")
     assert queue["queue_running"] == [] and queue["queue_pending"] == []
     assert files(server, "output") == before["output"] and files(server, "input") == before["input"]

@@ -28,10 +28,9 @@ def outcome(server, name):
     return shown_by(server.run(shipped(name)))
 
 
-def test_the_pack_is_loaded_in_under_0_3_seconds_with_all_its_nodes(server):
+def test_the_pack_is_loaded_with_all_its_nodes(server):
     (line,) = [x for x in server.log().splitlines() if "seconds" in x and "comfyui-q-sit.v1" in x]
     assert "IMPORT FAILED" not in line
-    assert float(line.split("seconds")[0].split()[-1]) < 0.3, line
     ours = {name for name in server.get("/object_info") if name.startswith("QSiT_")}
     assert len(ours - HIDDEN) == 16
     assert all(is_hidden(about) for about in (server.get("/object_info")[name] for name in HIDDEN))

@@ -71,7 +71,7 @@ def test_every_choice_that_is_a_word_has_a_chinese_one_and_no_other_has(schemas)
     for schema in schemas:
         for part in schema.inputs:
             labels = locale("zh")[schema.node_id]["inputs"][part.id].get("options", {})
-            choices = set(getattr(part, "options", None) or part.limits.get("options") or [])
+            choices = set(getattr(part, "options", None) or getattr(part, "limits", {}).get("options") or [])
             assert labels.keys() <= choices and all(any("\u4e00" <= x <= "\u9fff" for x in y) for y in labels.values())
             if part.id not in LATIN:
                 assert {choice for choice in choices if not choice.startswith((".json", ".xmp"))} == labels.keys(), (
