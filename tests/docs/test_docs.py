@@ -28,7 +28,7 @@ from tests.docs.quotes import (
     text_of,
 )
 
-COMFYUI = {"--novram", "--disable-metadata", "--cache-none"}
+COMFYUI = {"--novram", "--disable-metadata", "--cache-none", "--cache-classic"}
 """Options of ComfyUI's own that docs/comfyui.md and the help pages speak of."""
 
 PYIQAS = {"tests/test_metric_general.py"}
