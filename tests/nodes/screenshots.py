@@ -32,7 +32,10 @@ FIT = """() => { const canvas = window.app.canvas, nodes = window.app.graph._nod
 FIT = FIT.replace("LEFT", str(LEFT)).replace("TOP", str(TOP))
 
 
-def shoot(browser: page.Page, path: Path, folder: Path) -> None:
+ALL_LOADED = "() => [...document.images].every(image => image.complete)"
+
+
+def shoot(browser: page.Page, path: Path, folder: Path, vue: bool) -> None:
     workflow = json.loads(path.read_text(encoding="utf-8"))
     kinds = {node["type"] for node in workflow["nodes"]}
     browser.load(workflow, path.stem)
@@ -42,13 +45,14 @@ def shoot(browser: page.Page, path: Path, folder: Path) -> None:
         outputs = {entry["meta"][node]["display_node"]: shown for node, shown in entry["outputs"].items()}
     width, height = browser.tab.evaluate(FIT)
     for node, output in outputs.items():
-        if output.get("images"):
+        if output.get("images") and not vue:
             shown = f"window.app.graph.getNodeById({node}).imgs?.[0]?.naturalWidth"
             browser.tab.wait_for_function(shown)
     for node in workflow["nodes"]:
         if node["type"] == "PreviewAny" and outputs:
             print(path.stem, node["title"], outputs[str(node["id"])]["text"][0].replace("\n", " | "), flush=True)
     time.sleep(1)
+    browser.tab.wait_for_function(ALL_LOADED)  # in the newer rendering pictures are part of the page
     clip = {"x": LEFT, "y": TOP, "width": width, "height": height}
     picture = Image.open(io.BytesIO(browser.tab.screenshot(clip=clip))).convert("RGB")
     picture.save(folder / f"{path.stem}.webp", quality=80, method=6)
@@ -70,7 +74,7 @@ def main() -> None:
         with live.started(Path(base), *options) as server, page.opened(server, 1600, 1000) as browser:
             browser.render("Vue" if asked.vue else "old")
             for path in paths:
-                shoot(browser, path, asked.folder)
+                shoot(browser, path, asked.folder, asked.vue)
 
 
 if __name__ == "__main__":
