@@ -91,6 +91,9 @@ class Page:
     def shown(self, node: int) -> dict:
         """The text that stays on a node, once it can be seen there, with the bar of each line, and all its widgets."""
         widget = f"window.app.graph.getNodeById({node})?.widgets?.find(w => w.name === 'qsit_text')"
+        # A page leaves out what lies outside the window, or is shrunk until nobody could read it.
+        self.tab.evaluate("() => { window.app.canvas.ds.scale = 1 }")
+        self.tab.evaluate("id => window.app.canvas.centerOnNode(window.app.graph.getNodeById(id))", node)
         self.tab.wait_for_function(f"{widget}?.element.getBoundingClientRect().height > 10")
         return self.tab.evaluate(
             f"""() => {{ const widget = {widget};
