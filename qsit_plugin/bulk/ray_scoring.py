@@ -67,7 +67,7 @@ class _Worker:
 
 
 def _attempt(work: Callable[..., dict[str, Any]], *given: Any) -> bytes:
-    """The result as it travels; also an error of ours, which Ray would hand on as the text of a traceback."""
+    """The result, pickled; also an error of this package, of which Ray would leave only the text of a traceback."""
     try:
         return pickle.dumps(work(*given))
     except Exception as error:
@@ -76,9 +76,9 @@ def _attempt(work: Callable[..., dict[str, Any]], *given: Any) -> bytes:
         return pickle.dumps({"raised": said})
 
 
-def _result(travelled: bytes) -> dict[str, Any]:
+def _result(pickled: bytes) -> dict[str, Any]:
     """What ``_attempt`` was given to do. Raises what was raised there."""
-    result = pickle.loads(travelled)
+    result = pickle.loads(pickled)
     if "raised" in result:
         raise result["raised"]
     return result

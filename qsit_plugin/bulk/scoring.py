@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from qsit_plugin.images.errors import ImageError
 
 from .inputs.source import Source
 from .store import Store
+
+Item = TypeVar("Item")
 
 READERS, AHEAD = 4, 8
 """Threads that read and hash, and files that they are ahead of the model."""
@@ -141,10 +143,10 @@ def _read(source: Source) -> tuple[bytes, bytes, bool] | ImageError:
     return content, hashlib.sha256(content).digest(), settled
 
 
-def read_ahead(work: Callable[[Source], Any], items: Iterable[Source]) -> Iterator[tuple[Source, Any]]:
+def read_ahead(work: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
     """``work`` on the items in threads, a few ahead; in order."""
     with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="qsit-read") as pool:
-        waiting: deque[tuple[Source, Future[Any]]] = deque()
+        waiting: deque[tuple[Item, Future[Any]]] = deque()
         try:
             for item in items:
                 waiting.append((item, pool.submit(work, item)))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +13,10 @@ import typer
 from .. import options
 from ..failures import INTERRUPTED, SOME_FAILED, WRONG_USAGE, ending, note, stop
 from ..output import FORMATS
+from .scoring import named
 
 if TYPE_CHECKING:
     from qsit_plugin.bulk.ray_scoring import Done, Workers
-    from qsit_plugin.images.errors import ImageError
 
 SECONDS = 15.0
 """Between two lines that say how far it is."""
@@ -124,7 +122,7 @@ def score_on_cluster(
     try:
         with ending(WRONG_USAGE, ClusterError, UnseenError, FileBusy, FileExistsError):
             done = score_on_ray(
-                units(_names(paths, listed), recursive=recursive, skipped=skipped),
+                units(named(paths, listed), recursive=recursive, skipped=skipped),
                 Scorer(**_settings(choice)),
                 out,
                 address=where,
@@ -149,24 +147,6 @@ def _settings(choice: options.Choice) -> dict[str, Any]:
         if given[name] is not None and os.path.exists(given[name]):
             given[name] = os.path.abspath(given[name])
     return given
-
-
-def _names(paths: list[str], listed: str | None) -> Iterator[str | ImageError]:
-    from qsit_plugin.bulk.inputs.sources import listed as names_in
-    from qsit_plugin.images.errors import ImageError
-
-    from ..inputs import matches
-
-    for path in paths:
-        plain = os.path.expanduser(path)
-        if os.path.lexists(plain) or not glob.has_magic(path):
-            yield plain
-        elif found := sorted(matches(plain)):
-            yield from found
-        else:
-            yield ImageError(path, "no file matches this pattern")
-    if listed is not None:
-        yield from names_in(listed)
 
 
 def _headline(recipe: dict[str, Any], where: str) -> str:

@@ -131,9 +131,20 @@ def fill(
 
 
 def _sources(paths: list[str], listed: str | None, skipped: Counter[str], **how: Any) -> Iterator[Source | ImageError]:
+    from qsit_plugin.bulk.inputs.sources import sources
+    from qsit_plugin.images.errors import ImageError
+
+    for name in named(paths, listed):
+        if isinstance(name, ImageError):
+            yield name
+        else:
+            yield from sources([name], skipped=skipped, **how)
+
+
+def named(paths: list[str], listed: str | None) -> Iterator[str | ImageError]:
+    """The names that a command was given, what its patterns match, and those of its list file."""
     from qsit_plugin.bulk.inputs.addresses import is_address
     from qsit_plugin.bulk.inputs.sources import listed as names_in
-    from qsit_plugin.bulk.inputs.sources import sources
     from qsit_plugin.images.errors import ImageError
 
     from ..inputs import matches
@@ -141,13 +152,13 @@ def _sources(paths: list[str], listed: str | None, skipped: Counter[str], **how:
     for path in paths:
         plain = os.path.expanduser(path)
         if is_address(plain) or os.path.lexists(plain) or not glob.has_magic(path):
-            yield from sources([plain], skipped=skipped, **how)
+            yield plain
         elif found := sorted(matches(plain)):
-            yield from sources(found, skipped=skipped, **how)
+            yield from found
         else:
             yield ImageError(path, "no file matches this pattern")
     if listed is not None:
-        yield from sources(names_in(listed), skipped=skipped, **how)
+        yield from names_in(listed)
 
 
 def _words(counts: Counts) -> str:
