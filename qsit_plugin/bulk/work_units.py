@@ -22,6 +22,7 @@ from qsit_plugin.images.formats import LEFT_OUT, SUFFIXES, suffix
 from qsit_plugin.scores import error_row
 
 from .export import write_parquet
+from .inputs.datasets_on_disk import is_dataset
 from .inputs.shards import SHARDS
 from .inputs.source import Source
 from .inputs.sources import sources
@@ -82,9 +83,13 @@ def _items(name: str | ImageError, recursive: bool, skipped: Counter[str] | None
 
 
 def _in_folder(folder: str, recursive: bool, skipped: Counter[str] | None) -> Iterator[Item]:
-    """Images and shards in a folder, by name; hidden ones left out, links to folders not entered."""
+    """Images, shards and datasets in a folder, by name; hidden ones left out, links to folders not entered."""
     denied: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=denied.append):
+        if is_dataset(place):
+            folders.clear()
+            yield _item(place)
+            continue
         folders[:] = sorted(inner for inner in folders if recursive and not inner.startswith("."))
         for file in sorted(name for name in files if not name.startswith(".")):
             if suffix(file) in SUFFIXES or file.lower().endswith(SHARDS):
@@ -154,7 +159,7 @@ def rows(unit: list[Item], scorer: Records, *, recursive: bool = True) -> Iterat
     waiting: deque[tuple[str, dict[str, Any] | None]] = deque()  # path, and the row of one that never reaches the model
 
     def contents() -> Iterator[Content]:
-        for path, outcome in (outcome for _, outcome in read_ahead(_read, _found(unit, recursive))):  # type: ignore[arg-type]
+        for path, outcome in (outcome for _, outcome in read_ahead(_read, _found(unit, recursive))):
             if isinstance(outcome, ImageError):
                 waiting.append((path, error_row(path, outcome)))
             else:

@@ -38,6 +38,14 @@ def test_a_folder_is_cut_into_units_by_name_and_a_shard_is_one_of_its_own(album,
     assert [names(unit) for unit in units([str(album)], recursive=False)] == [["a.png", "b.png"], ["bad.png"]]
 
 
+def test_a_dataset_in_a_folder_is_a_unit_of_its_own_and_not_searched(album) -> None:
+    (album / "saved").mkdir()
+    for name in ("state.json", "dataset_info.json", "data-00000-of-00001.arrow", "preview.png"):
+        (album / "saved" / name).touch()
+    found = [names(unit) for unit in units([str(album)])]
+    assert ["saved"] in found and not any("preview.png" in unit for unit in found)
+
+
 def test_a_part_has_the_rows_of_the_library_in_order_and_an_error_row_for_each_broken_image(
     scorer, album, tmp_path
 ) -> None:
