@@ -7,6 +7,7 @@ methods only and computes no tensor itself. Shapes: B images, S the side of a ti
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,6 +73,13 @@ class Engine(Protocol):
         """Processor cores that it computes on."""
 
     @property
+    def at_once(self) -> int:
+        """Images that it works on at the same time, a core each; 1 where all its cores share the work of one."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """What this thread asks for inside is computed on it alone, beside what other threads ask for."""
+
+    @property
     def vocabulary(self) -> int:
         """Tokens that the model knows."""
 
@@ -84,8 +92,11 @@ class Engine(Protocol):
         ``tiles``: an image's uint8 (1 + rows * columns, 3, S, S), base view first. ``sizes``: its (width, height).
         """
 
+    def begin(self, tiles: np.ndarray, size: tuple[int, int]) -> Any:
+        """What ``encode`` gives for one image, or its beginning: ``read`` and ``prefill`` take it, and only once."""
+
     def read(self, prompt: Prompt, images: Sequence[Any], tokens: Sequence[int]) -> Logits:
-        """Logits of ``tokens`` at the end of the prompt around each of the images that ``encode`` gave."""
+        """Logits of ``tokens`` at the end of the prompt around each of the images that ``encode`` or ``begin`` gave."""
 
     def prefill(self, before: Sequence[int], image: Any) -> Any:
         """The KV cache of the text before an image and of the image: a prefix, which is never changed."""

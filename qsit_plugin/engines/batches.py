@@ -35,6 +35,7 @@ GPU_IO_THREADS, CPU_IO_THREADS = 16, 2
 """Threads that do so, at most. A photo of 12 megapixels takes .27 s of one core to decode and cut, one of 1024x768
 .02 s; a large GPU is expected to look at some 40 a second with ``qsit-mini``, and would wait for fewer threads."""
 
+Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 
@@ -83,7 +84,7 @@ class Item:
         """The KV cache up to the image; kept by a Look only."""
         if self.look is not None:
             return self.look.prefix(before, engine)
-        return engine.prefill(before, engine.encode([self.tiles], [self.size])[0])
+        return engine.prefill(before, engine.begin(self.tiles, self.size))
 
 
 def open_item(model: QSiT, prompt: Prompt, image: Any) -> Item:
@@ -113,8 +114,12 @@ def in_batches(
     """
     if errors not in ("raise", "return"):
         raise ValueError(f'errors must be "raise" or "return", got {errors!r}')
+    images = _several(images)
+    if model.engine.at_once > 1 and not budget.padded and not _is_one(images):
+        yield from _each(model, prompt, images, work, errors, returned)
+        return
     batch: list[Item | Exception] = []
-    for item in _prefetched(model, prompt, _several(images), returned):
+    for item in _prefetched(model, prompt, images, returned):
         if isinstance(item, Exception) and errors == "raise":
             yield from _flush(model.engine, batch, work)
             raise item
@@ -175,15 +180,55 @@ def _prefetched(
             return error
 
     threads = _io_threads(model.engine)
-    if threads == 0 or isinstance(images, list) and len(images) == 1:  # nothing gained by prefetching
+    if threads == 0 or _is_one(images):  # nothing gained by prefetching
         yield from map(opened, images)
         return
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="qsit-open") as pool:
-        waiting: deque[Future[Item | Exception]] = deque()
+    yield from _ahead(opened, images, threads, PREFETCH)
+
+
+def _each(
+    model: QSiT,
+    prompt: Prompt,
+    images: Iterable[Any],
+    work: Callable[[list[Item]], list[Result]],
+    errors: str,
+    returned: tuple[type[Exception], ...],
+) -> Iterator[Result | Exception]:
+    """``in_batches`` of an engine that works on several images at the same time: each by itself, from opening it on."""
+
+    def done(image: Any) -> Result | Exception:
         try:
-            for image in images:
-                waiting.append(pool.submit(opened, image))
-                if len(waiting) > PREFETCH:
+            item = open_item(model, prompt, image)
+        except returned as error:
+            return error
+        return _halving(model.engine, [item], work)[0]
+
+    for result in side_by_side(model.engine, done, images):
+        if isinstance(result, Exception) and errors == "raise":
+            raise result
+        yield result
+
+
+def side_by_side(engine: Engine, work: Callable[[Given], Result], items: Iterable[Given]) -> Iterator[Result]:
+    """``work`` on each item, in order: as many at the same time as the engine works on, and as many more ahead."""
+    if engine.at_once == 1:
+        return map(work, items)
+
+    def alone(item: Given) -> Result:
+        with engine.alone():
+            return work(item)
+
+    return _ahead(alone, items, engine.at_once, 2 * engine.at_once)
+
+
+def _ahead(work: Callable[[Given], Result], items: Iterable[Given], threads: int, ahead: int) -> Iterator[Result]:
+    """``work`` on each item in so many threads, at most so many items ahead of the one that is asked for; in order."""
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="qsit-images") as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -192,12 +237,17 @@ def _prefetched(
                 future.cancel()
 
 
+def _is_one(images: Iterable[Any]) -> bool:
+    return isinstance(images, list | tuple) and len(images) == 1
+
+
 def _io_threads(engine: Engine) -> int:
     """Threads that prefetch images: beside a GPU one a core, on a CPU as many as the engine leaves cores idle.
 
-    Where every core computes, another thread only delays them: on two cores a list took a fifth longer than its images
-    one by one.
+    Where every core shares each operation, another thread only delays them: on two cores a list took a fifth longer
+    than its images one by one. An engine whose cores work on an image each is not delayed.
     """
     if engine.place != "cpu":
         return min(GPU_IO_THREADS, max(2, usable_cores()))
-    return min(CPU_IO_THREADS, max(0, usable_cores() - engine.threads))
+    idle = usable_cores() - (engine.threads if engine.at_once == 1 else 0)
+    return min(CPU_IO_THREADS, max(0, idle))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from qsit_plugin.protocol import MAX_NEW_TOKENS
 
 from .base import Engine, Prompt
+from .batches import side_by_side
 from .finite import after_overflow, non_finite
 
 if TYPE_CHECKING:
@@ -130,11 +131,21 @@ def write(rows: Sequence[Row], prompt: Prompt) -> Iterator[tuple[Row, int]]:
 
 def _write(rows: Sequence[Row], prompt: Prompt, overflowed: list[Row]) -> Iterator[tuple[Row, int]]:
     """``write`` by the rows' engine, which is one for all; rows that are not finite in it go to ``overflowed``."""
-    writing, prefixes = [], []
-    for row in rows:
-        if not row.cancelled():  # asked before each image is read, which may take as long as an answer
-            writing.append(row)
-            prefixes.append(row.prefix(row.engine))
+    writing: list[Row] = []
+
+    def read(row: Row) -> Any:
+        return row.prefix(row.engine)
+
+    def uncancelled() -> Iterator[Row]:
+        for row in rows:
+            if not row.cancelled():  # asked before each image is read, which may take as long as an answer
+                writing.append(row)
+                yield row
+
+    if len(rows) == 1:
+        prefixes = [read(row) for row in uncancelled()]  # on all threads of the engine
+    else:
+        prefixes = list(side_by_side(rows[0].engine, read, uncancelled()))
     if not writing:
         return
     decoder, tokens = writing[0].engine.decoder(prefixes, prompt.after), None

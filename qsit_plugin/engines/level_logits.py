@@ -83,7 +83,11 @@ def _logits(engine: Engine, prompt: Prompt, items: Sequence[Item], ids: tuple[in
     fresh = [place for place, item in enumerate(items) if item.look is None]
     chosen, total = np.empty((len(items), len(ids)), np.float32), np.empty(len(items), np.float32)
     if fresh:
-        images = engine.encode([items[place].tiles for place in fresh], [items[place].size for place in fresh])
+        some = [items[place] for place in fresh]
+        if len(some) == 1:
+            images = [engine.begin(some[0].tiles, some[0].size)]
+        else:
+            images = engine.encode([item.tiles for item in some], [item.size for item in some])
         found = engine.read(prompt, images, ids)
         chosen[fresh], total[fresh] = found.chosen, found.total
     for place, item in enumerate(items):

@@ -6,9 +6,11 @@ Shapes: B rows, T new tokens, P tokens in the cache, D width of the language mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,9 +20,12 @@ from qsit_plugin.tiling import Tiling
 
 from .base import Logits, Prompt
 from .onnx_cache import Cache, Prefix
-from .onnx_packing import normalised, packed
-from .onnx_session import Session, cpu_threads, to_value
+from .onnx_packing import normalised, packed, regrouped
+from .onnx_session import Session, Workers, cpu_threads, to_value
 from .onnx_weights import read_float32
+
+Image: TypeAlias = "np.ndarray | Iterator[np.ndarray]"
+"""The tokens of an image, (n, D), or pieces of them that may be taken once."""
 
 PATCHES = 2048
 """Patches of the tiles that go through the vision tower at once: more gain nothing on a CPU, and their activations
@@ -30,6 +35,17 @@ TOKENS = 128
 """Tokens that the language model reads at once, at most. ONNX Runtime computes causal attention for all pairs of them
 and throws half away; in pieces that go on from the cache it computes little that is to come, and its scores stay in the
 processor's caches: half the time of a prefill of 700 tokens."""
+
+SMALL = 64 * 2**20
+"""Bytes of weights up to which a model's work is divided among the threads by images and tiles and not inside of its
+operations: those end too soon for threads to wait for each other at the end of each."""
+
+SMALL_PATCHES, SMALL_TOKENS = 64, 64
+"""The same for such a model: fewer patches, that there are some for every thread, and fewer tokens, since one thread
+reads them. Neither depends on the number of threads, so no score does."""
+
+MOST_AT_ONCE = 16
+"""Images of a list that are worked on at the same time: a large photo takes some 100 MB meanwhile."""
 
 
 class OnnxEngine:
@@ -46,6 +62,9 @@ class OnnxEngine:
         self.threads = cpu_threads()
         named = {record.embedding, record.newline, *record.weights[VISION], *record.weights[DECODER]}
         weights = read_float32(folder, named)
+        self._small = sum(values.nbytes for values in weights.values()) <= SMALL
+        self._workers = Workers(self.threads if self._small else 1)
+        self._patches, self._tokens = (SMALL_PATCHES, SMALL_TOKENS) if self._small else (PATCHES, TOKENS)
         self._vision, self._decoder = (self._open(name, weights) for name in (VISION, DECODER))
         self._embedding, self._newline = weights[record.embedding], weights[record.newline]
         if self._newline.ndim != 1 or self._embedding.shape != (record.vocabulary, len(self._newline)):
@@ -54,8 +73,8 @@ class OnnxEngine:
             )
 
     def _open(self, name: str, weights: Mapping[str, np.ndarray]) -> Session:
-        given = {key: weights[key] for key in self.record.weights[name]}
-        return Session(self.folder / name, read_graph(self.folder, self.record, name), given, self.threads)
+        given, threads = {key: weights[key] for key in self.record.weights[name]}, 1 if self._small else self.threads
+        return Session(self.folder / name, read_graph(self.folder, self.record, name), given, threads)
 
     def __repr__(self) -> str:
         return f"OnnxEngine({str(self.folder)!r})"
@@ -67,38 +86,51 @@ class OnnxEngine:
     def vocabulary(self) -> int:
         return self.record.vocabulary
 
+    @property
+    def at_once(self) -> int:
+        return min(self._workers.threads, MOST_AT_ONCE)
+
+    def alone(self) -> AbstractContextManager[None]:
+        return self._workers.staying()
+
     def free_memory(self) -> None:
         """Nothing is held in reserve."""
 
     # ---- the protocol, see base.Engine ----
 
     def encode(self, tiles: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-        whole = np.concatenate(list(tiles))  # bytes; floats chunk by chunk
-        chunk = max(1, PATCHES // self.tiling.side**2)
-        found = []
-        for start in range(0, len(whole), chunk):
-            pixels = to_value(normalised(self.tiling, whole[start : start + chunk]))
-            found.append(self._vision.run(["features"], {"pixels": pixels})[0].numpy())
-        ends = np.cumsum([len(own) for own in tiles])[:-1]
-        parts = np.split(np.concatenate(found), ends)
-        return [packed(self.tiling, own, *size, newline=self._newline) for own, size in zip(parts, sizes, strict=True)]
+        return [np.concatenate(list(self.begin(*one))) for one in zip(tiles, sizes, strict=True)]
 
-    def read(self, prompt: Prompt, images: Sequence[np.ndarray], tokens: Sequence[int]) -> Logits:
+    def begin(self, tiles: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """The image's tokens in pieces: the language model reads the first while the tower looks at the last tiles."""
+        count = max(1, self._patches // self.tiling.side**2)
+        some = [tiles[start : start + count] for start in range(0, len(tiles), count)]
+        return packed(self.tiling, self._workers.ahead(self._features, some), *size, newline=self._newline)
+
+    def _features(self, tiles: np.ndarray) -> np.ndarray:
+        """uint8 (N, 3, S, S) -> (N, patches, D) projected features."""
+        pixels = to_value(normalised(self.tiling, tiles))
+        return self._vision.run(["features"], {"pixels": pixels})[0].numpy()
+
+    def read(self, prompt: Prompt, images: Sequence[Image], tokens: Sequence[int]) -> Logits:
         """One sequence after the other: a CPU gains little from a batch, and would compute its padding."""
-        before, after = self.embed(prompt.before), self.embed(prompt.after)
-        rows = [self.advance(np.concatenate([before, image, after])[None], self.empty()) for image in images]
+        rows = [self._sequence(prompt.before, image, prompt.after, self.empty()) for image in images]
         return _chosen(np.concatenate(rows), tokens)
 
-    def prefill(self, before: Sequence[int], image: np.ndarray) -> Prefix:
+    def prefill(self, before: Sequence[int], image: Image) -> Prefix:
         cache = self.empty()
-        self.advance(np.concatenate([self.embed(before), image])[None], cache)
+        self._sequence(before, image, (), cache)
         return cache.prefix()
 
     def read_after(self, prefix: Prefix, after: Sequence[int], tokens: Sequence[int]) -> Logits:
         return _chosen(self.advance(self.embed(after)[None], Cache.joined([prefix])), tokens)
 
     def decoder(self, prefixes: Sequence[Prefix], after: Sequence[int]) -> OnnxDecoder:
-        return OnnxDecoder(self, Cache.joined(prefixes), after)
+        return OnnxDecoder(self, prefixes, after)
+
+    def advance_each(self, embeddings: Sequence[np.ndarray], caches: Sequence[Cache]) -> Iterator[np.ndarray]:
+        """``advance`` by each of the embeddings, side by side."""
+        return self._workers.ahead(lambda one: self.advance(*one), list(zip(embeddings, caches, strict=True)))
 
     def sampler(self, temperature: float, seed: int) -> Callable[[np.ndarray], int]:
         """Other random numbers than the torch engine's: a seed gives the same text in each, not the same in both."""
@@ -123,32 +155,49 @@ class OnnxEngine:
         shape = (1, self.record.heads, 0, self.record.head_size)
         return Cache.joined([Prefix(0, ((np.empty(shape, np.float32),) * 2,) * self.record.layers)])
 
+    def _sequence(self, before: Sequence[int], image: Image, after: Sequence[int], cache: Cache) -> np.ndarray:
+        """Text, image and text, read into a cache of one row -> float32 (1, V) logits at the end."""
+        pieces = chain([self.embed(before)], [image] if isinstance(image, np.ndarray) else image, [self.embed(after)])
+        for piece in regrouped(pieces, self._tokens):
+            logits = self._advance(piece[None], cache)
+        return logits
+
     def advance(self, embeddings: np.ndarray, cache: Cache) -> np.ndarray:
         """(B, T, D) embeddings, read after the cache, which is extended by them -> float32 (B, V) logits at the end."""
-        for start in range(0, embeddings.shape[1], TOKENS):
-            part = embeddings[:, start : start + TOKENS]
-            inputs = {
-                "embeddings": to_value(part),
-                "positions": to_value(cache.lengths[:, None] + np.arange(part.shape[1])),
-                "visible": to_value(cache.visible(part.shape[1])),
-                **cache.inputs(),
-            }
-            logits, *present = self._decoder.run(["logits", *cache.outputs()], inputs)
-            cache.extend(present, part.shape[1])
+        for start in range(0, embeddings.shape[1], self._tokens):
+            logits = self._advance(embeddings[:, start : start + self._tokens], cache)
+        return logits
+
+    def _advance(self, embeddings: np.ndarray, cache: Cache) -> np.ndarray:
+        """``advance`` by few enough tokens to be read at once."""
+        new = embeddings.shape[1]
+        inputs = {
+            "embeddings": to_value(embeddings),
+            "positions": to_value(cache.lengths[:, None] + np.arange(new)),
+            "visible": to_value(cache.visible(new)),
+            **cache.inputs(),
+        }
+        logits, *present = self._decoder.run(["logits", *cache.outputs()], inputs)
+        cache.extend(present, new)
         return logits.numpy()
 
 
 class OnnxDecoder:
-    """See ``base.Decoder``. Rows are padded on the left, in the cache and in nothing else."""
+    """See ``base.Decoder``. Rows are padded on the left, in the cache and in nothing else.
 
-    def __init__(self, engine: OnnxEngine, cache: Cache, after: Sequence[int]):
-        self._engine, self._cache, self._after = engine, cache, list(after)
-        self._logits = np.empty((0, 0), np.float32)
+    They are in as many groups as the engine works on at once, each with a cache of its own.
+    """
+
+    def __init__(self, engine: OnnxEngine, prefixes: Sequence[Prefix], after: Sequence[int]):
+        groups = np.array_split(np.arange(len(prefixes)), min(engine.at_once, len(prefixes)))
+        self._caches = [Cache.joined([prefixes[row] for row in group]) for group in groups]
+        self._engine, self._after, self._logits = engine, list(after), np.empty((0, 0), np.float32)
 
     def step(self, tokens: Sequence[int] | None) -> tuple[list[int], list[bool]]:
-        rows = [self._after] * len(self._cache.lengths) if tokens is None else [[token] for token in tokens]
-        embeddings = np.stack([self._engine.embed(row) for row in rows])
-        self._logits = self._engine.advance(embeddings, self._cache)
+        ends = np.cumsum([len(cache.lengths) for cache in self._caches])
+        rows = [self._after] * ends[-1] if tokens is None else [[token] for token in tokens]
+        embeddings = np.split(np.stack([self._engine.embed(row) for row in rows]), ends[:-1])
+        self._logits = np.concatenate(list(self._engine.advance_each(embeddings, self._caches)))
         finite = [bool(np.isfinite(row).all()) for row in self._logits]
         return self._logits.argmax(-1).tolist(), finite
 
@@ -156,8 +205,14 @@ class OnnxDecoder:
         return sampler(self._logits[row])
 
     def keep(self, rows: Sequence[int]) -> None:
-        self._cache.keep(rows)
-        self._logits = self._logits[list(rows)]
+        first, left = 0, []
+        for cache in self._caches:
+            own = [row - first for row in rows if 0 <= row - first < len(cache.lengths)]
+            first += len(cache.lengths)
+            if own:
+                cache.keep(own)
+                left.append(cache)
+        self._caches, self._logits = left, self._logits[list(rows)]
 
 
 def _chosen(logits: np.ndarray, tokens: Sequence[int]) -> Logits:

@@ -1,6 +1,9 @@
-"""From the features of an image's tiles to its tokens, with NumPy: what ``TorchEngine.pack`` does with torch."""
+"""From the features of an image's tiles to its tokens, with NumPy: what ``TorchEngine.pack`` does with torch, row by
+row as the tiles come."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -15,26 +18,63 @@ def normalised(tiling: Tiling, tiles: np.ndarray) -> np.ndarray:
     return result
 
 
-def packed(tiling: Tiling, features: np.ndarray, width: int, height: int, newline: np.ndarray) -> np.ndarray:
-    """One image's projected features (1 + rows * columns, patches, D) -> its tokens (n, D).
+def packed(
+    tiling: Tiling, parts: Iterable[np.ndarray], width: int, height: int, newline: np.ndarray
+) -> Iterator[np.ndarray]:
+    """One image's projected features -> its tokens, (n, D) pieces in their order: the base view, then rows of patches.
 
-    ``newline``: (D,), which ends each row of patches.
+    A piece is given as soon as the tiles that show it are there.
+
+    Args:
+        parts: (N, patches, D) of some tiles each, base view first, then row by row.
+        newline: (D,), which ends each row.
     """
     rows, columns = tiling.unpadded(width, height)[2:]
-    size = features.shape[-1]
-    picture = features.reshape(-1, size)[tiling.feature_index(width, height)].reshape(rows, columns, size)
-    reduced = tiling.features(width, height)
-    if reduced != (rows, columns):
-        picture = _resized(_resized(picture, reduced[0], axis=0), reduced[1], axis=1)
-    ends = np.broadcast_to(newline, (len(picture), 1, size))
-    return np.concatenate([features[0], np.concatenate([picture, ends], 1).reshape(-1, size)])
+    reduced, size, base = tiling.features(width, height), len(newline), tiling.side**2
+    place = tiling.feature_index(width, height).reshape(rows, columns)
+    low, high, share = between(rows, reduced[0])
+    left, right, across = between(columns, reduced[1])
+    needed = np.maximum.accumulate(place.max(1, initial=0)[high]) if columns else np.zeros(reduced[0], np.int64)
+    features = np.empty((tiling.tile_count(width, height) * base, size), np.float32)
+    filled = given = 0
+    for part in parts:
+        features[filled : filled + len(part) * base] = part.reshape(-1, size)
+        if not filled:
+            yield features[:base]
+        filled += len(part) * base
+        ready = int(np.searchsorted(needed, filled))
+        if ready > given:
+            now = slice(given, ready)
+            shown = mixed(features[place[low[now]]], features[place[high[now]]], share[now, None, None])
+            shown = mixed(shown[:, left], shown[:, right], across[:, None])
+            ends = np.broadcast_to(newline, (len(shown), 1, size))
+            yield np.concatenate([shown, ends], 1).reshape(-1, size)
+            given = ready
 
 
-def _resized(values: np.ndarray, length: int, *, axis: int) -> np.ndarray:
-    """Bilinear along one axis, pixel centres aligned, without antialiasing: torch's ``interpolate``."""
-    scale = np.float32(values.shape[axis] / length)
-    place = np.maximum((np.arange(length, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5), 0)
-    low = np.minimum(place.astype(np.int64), values.shape[axis] - 1)
-    high = np.minimum(low + 1, values.shape[axis] - 1)
-    share = (place - low).reshape([-1 if axis == other else 1 for other in range(values.ndim)]).astype(np.float32)
-    return values.take(low, axis) * (1 - share) + values.take(high, axis) * share
+def regrouped(pieces: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The rows of the pieces in groups of ``count``, the last of what is left: however the pieces were cut."""
+    waiting: list[np.ndarray] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= count:
+            rows = np.concatenate(waiting)
+            whole = len(rows) // count * count
+            yield from (rows[start : start + count] for start in range(0, whole, count))
+            waiting = [rows[whole:]]
+    if any(map(len, waiting)):
+        yield np.concatenate(waiting)
+
+
+def between(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bilinear, pixel centres aligned, without antialiasing, as torch's ``interpolate``: for each of the places
+    ``wanted`` the two of ``length`` that it lies between, and the share of the second."""
+    scale = np.float32(length / wanted) if wanted else np.float32(1)
+    place = np.maximum((np.arange(wanted, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5), 0)
+    low = np.minimum(place.astype(np.int64), length - 1)
+    return low, np.minimum(low + 1, length - 1), (place - low).astype(np.float32)
+
+
+def mixed(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """``share`` of the second, the rest of the first."""
+    return first * (1 - share) + second * share if share.any() else first

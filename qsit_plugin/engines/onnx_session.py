@@ -1,12 +1,15 @@
-"""ONNX Runtime: a graph with its weights, ready to run on the CPU."""
+"""ONNX Runtime: a graph with its weights, ready to run on the CPU, and threads that run it side by side."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +28,9 @@ TELEMETRY_SWITCH = "ORT_DISABLE_TELEMETRY"
 """Read by ONNX Runtime when it is loaded. Where the user has set it, it stays as it is."""
 
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 ERRORS_ONLY = 3
 """Severity from which on ONNX Runtime writes to stderr; its warnings are about graphs, and no user's concern."""
@@ -87,6 +93,61 @@ class Session:
                 if any(words in str(error) for words in _NO_MEMORY):
                     raise MemoryError(f"not enough memory to run {self._path.name}") from error
                 raise
+
+
+class Workers:
+    """Threads that each run a session of one thread.
+
+    Several threads of one session share every operation and wait for each other at its end. The operations of a small
+    model are too short for that: tiles and images that have a thread each are done sooner. In a fork, which inherits no
+    thread, new ones are started.
+    """
+
+    def __init__(self, threads: int):
+        self.threads = threads
+        self._here = threading.local()
+        self._pools: dict[int, ThreadPoolExecutor] = {}  # by process
+
+    @property
+    def alone(self) -> bool:
+        """Whether work of this thread stays on it: it is one of several that work side by side, or the only one."""
+        return self.threads < 2 or getattr(self._here, "alone", False)
+
+    @contextmanager
+    def staying(self) -> Iterator[None]:
+        """What this thread asks for inside is computed on it alone."""
+        before = getattr(self._here, "alone", False)
+        self._here.alone = True
+        try:
+            yield
+        finally:
+            self._here.alone = before
+
+    def ahead(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """``work`` on the items, side by side: each result in its turn, as soon as it is there.
+
+        Who waits for one works on a later one meanwhile. Raises what ``work`` raises.
+        """
+        if self.alone or len(items) < 2:
+            yield from map(work, items)
+            return
+        pool = self._pools.get(os.getpid())
+        if pool is None:  # where two threads come here at once, the one's is dropped and ends
+            pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="qsit-onnx")
+            pool = self._pools.setdefault(os.getpid(), pool)
+        asked = [pool.submit(work, item) for item in items]
+        own: dict[int, Result] = {}
+        try:
+            for number, future in enumerate(asked):
+                later = number
+                while number not in own and not future.done() and later < len(items):
+                    if asked[later].cancel():  # nobody has begun it
+                        own[later] = work(items[later])
+                    later += 1
+                yield own.pop(number) if number in own else future.result()
+        finally:
+            for future in asked:
+                future.cancel()
 
 
 def to_value(array: np.ndarray) -> Any:

@@ -57,6 +57,8 @@ class TorchEngine:
 
     name = "torch"
     memory_errors: tuple[type[Exception], ...] = (torch.OutOfMemoryError,)
+    at_once = 1
+    alone = contextlib.nullcontext
 
     def __init__(self, model: Any, tiling: Tiling, *, follow_autocast: bool = False):
         """``follow_autocast``: compute in the caller's autocast instead of outside; only for a model in training."""
@@ -170,6 +172,9 @@ class TorchEngine:
         """
         parts = self.hf.model.multi_modal_projector(features).split(list(counts))
         return [self._packed(own, *size) for own, size in zip(parts, sizes, strict=True)]
+
+    def begin(self, tiles: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+        return self.encode([tiles], [size])[0]
 
     def _packed(self, tiles: torch.Tensor, width: int, height: int) -> torch.Tensor:
         """One image's projected features (1 + rows * columns, patches, D) -> its tokens (n, D)."""

@@ -65,7 +65,7 @@ def opening_threads(model: QSiT, pictures: list, torch_threads: int) -> int:
     def watched():
         for picture in pictures:
             yield picture
-            seen.append(sum(thread.name.startswith("qsit-open") for thread in threading.enumerate()))
+            seen.append(sum(thread.name.startswith("qsit-images") for thread in threading.enumerate()))
 
     before = torch.get_num_threads()
     torch.set_num_threads(torch_threads)

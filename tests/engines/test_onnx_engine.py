@@ -7,6 +7,8 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from safetensors.torch import save_file
 
 import qsit_plugin as qsit
 from qsit_plugin.engines import onnx_engine
-from qsit_plugin.engines.onnx_packing import _resized, normalised
+from qsit_plugin.engines.onnx_packing import between, mixed, normalised, packed, regrouped
 from qsit_plugin.engines.onnx_weights import read_float32
 from qsit_plugin.engines.torch_engine import normalise
 
@@ -42,7 +44,7 @@ def test_a_temperature_near_zero_is_greedy(model):
 
 def test_a_sequence_read_in_pieces_gives_the_logits_of_one_read_at_once(model, monkeypatch):
     def logits(tokens: int) -> np.ndarray:
-        monkeypatch.setattr(onnx_engine, "TOKENS", tokens)
+        monkeypatch.setattr(model.engine, "_tokens", tokens)
         look = model.encode(PICTURE)
         return model.engine.read_after(look.prefix((5, 6, 7), model.engine), list(range(20, 60)), range(100)).chosen
 
@@ -50,6 +52,79 @@ def test_a_sequence_read_in_pieces_gives_the_logits_of_one_read_at_once(model, m
     assert whole.std() > 0.1
     for tokens in (1, 7, 64):
         assert np.abs(logits(tokens) - whole).max() < 1e-5
+
+
+def pictures(count: int) -> list[Image.Image]:
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(20, 300, (count, 2))
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+def on_threads(folder, monkeypatch, count: int) -> qsit.QSiT:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(count))
+    return qsit.load(folder, engine="onnx")
+
+
+def test_scores_are_equal_bit_by_bit_alone_in_a_list_and_on_any_number_of_threads(small_folder, monkeypatch):
+    images = pictures(12)
+    expected = [score.probabilities for score in map(on_threads(small_folder, monkeypatch, 1).score, images)]
+    assert len({tuple(one.values()) for one in expected}) == 12
+    for threads in (2, 3, 32):
+        model = on_threads(small_folder, monkeypatch, threads)
+        assert [model.score(image).probabilities for image in images] == expected
+        assert [score.probabilities for score in model.score(images)] == expected
+
+
+def test_several_threads_may_share_a_model_that_has_several_threads_itself(small_folder, monkeypatch):
+    model, images = on_threads(small_folder, monkeypatch, 3), pictures(4)
+    expected = [score.value for score in model.score(images)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: [score.value for score in model.score(images)], range(8)))
+    assert found == [expected] * 8
+
+
+def test_a_large_model_shares_each_operation_among_its_threads(small_folder, monkeypatch):
+    small = on_threads(small_folder, monkeypatch, 2)
+    monkeypatch.setattr(onnx_engine, "SMALL", 1000)
+    large = on_threads(small_folder, monkeypatch, 2)
+    assert (small.engine.at_once, large.engine.at_once) == (2, 1)
+    for image in pictures(4):
+        assert large.score(image).value == pytest.approx(small.score(image).value, abs=1e-5)
+    threads = [m.engine._vision._session.get_session_options().intra_op_num_threads for m in (small, large)]
+    assert threads == [1, 2]
+
+
+@pytest.mark.parametrize("errors", ["raise", "return"])
+def test_a_bad_image_in_a_list_has_its_place_between_the_others(small_folder, monkeypatch, errors):
+    model, images = on_threads(small_folder, monkeypatch, 2), [*pictures(3), b"no image", *pictures(2)]
+    results = model.iter_scores(images, errors=errors)
+    assert [next(results).value for _ in range(3)] == [score.value for score in model.score(images[:3])]
+    if errors == "return":
+        assert [isinstance(result, qsit.ImageError) for result in results] == [True, False, False]
+    else:
+        with pytest.raises(qsit.ImageError):
+            next(results)
+
+
+def test_a_list_is_not_worked_on_further_ahead_than_a_few_images(small_folder, monkeypatch):
+    model, taken = on_threads(small_folder, monkeypatch, 2), []
+
+    def images() -> Iterator[Image.Image]:
+        for image in pictures(30):
+            taken.append(image)
+            yield image
+
+    results = model.iter_scores(images())
+    next(results)
+    results.close()
+    assert len(taken) <= 5
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_answers_written_together_are_those_written_alone(small_folder, monkeypatch, threads):
+    model, images = on_threads(small_folder, monkeypatch, threads), pictures(7)
+    limits = {"max_new_tokens": 12}
+    assert model.explain(images, **limits) == [model.explain(image, **limits) for image in images]
 
 
 def test_an_answer_can_be_cancelled_between_tokens(model):
@@ -100,26 +175,29 @@ def test_threads_wait_for_work_asleep(model):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_fork_of_a_process_with_several_threads_is_an_error_and_does_not_hang(small_folder):
+@pytest.mark.parametrize(("size", "expected"), [("small", 0), ("large", 7)])
+def test_a_fork_scores_with_a_small_model_and_refuses_a_large_one_instead_of_hanging(small_folder, size, expected):
     code = """if True:
         import os, sys
         import numpy as np
         import qsit_plugin as qsit
+        from qsit_plugin.engines import onnx_engine
+        onnx_engine.SMALL = 10**9 if sys.argv[2] == "small" else 1000
         model = qsit.load(sys.argv[1], engine="onnx")
         picture = np.zeros((40, 50, 3), np.uint8)
-        model.score(picture)
+        scored = [one.value for one in (model.score(picture), *model.score([picture] * 3))]
         child = os.fork()
         if child == 0:
             try:
-                model.score(picture)
+                again = [one.value for one in (model.score(picture), *model.score([picture] * 3))]
             except qsit.ForkedError:
                 os._exit(7)
-            os._exit(1)
+            os._exit(0 if again == scored else 1)
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", code, small_folder], env=environment, timeout=600, check=False)
-    assert done.returncode == 7
+    command = [sys.executable, "-c", code, small_folder, size]
+    assert subprocess.run(command, env=environment, timeout=600, check=False).returncode == expected
 
 
 @pytest.mark.skipif(
@@ -169,7 +247,24 @@ def test_features_are_reduced_as_by_torch(length):
     values = np.random.default_rng(0).normal(size=(12, 7, 3)).astype(np.float32)
     planes = torch.from_numpy(values).permute(2, 0, 1)[None]
     expected = torch.nn.functional.interpolate(planes, [length, 7], mode="bilinear")[0].permute(1, 2, 0).numpy()
-    assert np.abs(_resized(values, length, axis=0) - expected).max() < 1e-5
+    low, high, share = between(12, length)
+    assert np.abs(mixed(values[low], values[high], share[:, None, None]) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(140, 90), (1, 3000), (900, 700), (33, 34)])
+def test_tokens_are_the_same_however_many_tiles_come_at_once(model, size):
+    tiling, newline = model.engine.tiling, np.arange(3, dtype=np.float32)
+    count = tiling.tile_count(*size)
+    features = np.random.default_rng(0).normal(size=(count, tiling.side**2, 3)).astype(np.float32)
+    whole = np.concatenate(list(packed(tiling, [features], *size, newline)))
+    assert len(whole) == tiling.token_count(*size)
+    for parts in (count, (count + 1) // 2):
+        pieces = list(packed(tiling, np.array_split(features, parts), *size, newline))
+        assert np.array_equal(np.concatenate(pieces), whole)
+        for group in (1, 5, 10_000):
+            groups = list(regrouped(pieces, group))
+            assert np.array_equal(np.concatenate(groups), whole)
+            assert all(len(some) == group for some in groups[:-1])
 
 
 def test_pixels_are_those_of_the_torch_engine_bit_by_bit(model):
