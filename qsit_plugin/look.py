@@ -30,7 +30,7 @@ class Look:
         self._cache = PrefixCache()
 
     def _see(self, engine: Engine) -> Any:
-        return engine.encode([engine.tiling.cut(self.image)], [self.size])[0]
+        return engine.begin(engine.tiling.cut(self.image), self.size)
 
     def prefix(self, before: tuple[int, ...], engine: Engine) -> Any:
         """The KV cache of the prompt's beginning and the image; see prefix_cache.py."""

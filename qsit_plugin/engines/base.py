@@ -93,7 +93,7 @@ class Engine(Protocol):
         """
 
     def begin(self, tiles: np.ndarray, size: tuple[int, int]) -> Any:
-        """What ``encode`` gives for one image, or its beginning: ``read`` and ``prefill`` take it, and only once."""
+        """As ``encode`` for one image; may leave the work to ``read`` and ``prefill``, which take it as it comes."""
 
     def read(self, prompt: Prompt, images: Sequence[Any], tokens: Sequence[int]) -> Logits:
         """Logits of ``tokens`` at the end of the prompt around each of the images that ``encode`` or ``begin`` gave."""

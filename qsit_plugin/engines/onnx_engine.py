@@ -20,12 +20,12 @@ from qsit_plugin.tiling import Tiling
 
 from .base import Logits, Prompt
 from .onnx_cache import Cache, Prefix
-from .onnx_packing import normalised, packed, regrouped
+from .onnx_packing import Pieces, normalised, packed, regrouped
 from .onnx_session import Session, Workers, cpu_threads, to_value
 from .onnx_weights import read_float32
 
-Image: TypeAlias = "np.ndarray | Iterator[np.ndarray]"
-"""The tokens of an image, (n, D), or pieces of them that may be taken once."""
+Image: TypeAlias = np.ndarray | Pieces
+"""The tokens of an image, (n, D), or pieces of them."""
 
 PATCHES = 2048
 """Patches of the tiles that go through the vision tower at once: more gain nothing on a CPU, and their activations
@@ -101,11 +101,13 @@ class OnnxEngine:
     def encode(self, tiles: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         return [np.concatenate(list(self.begin(*one))) for one in zip(tiles, sizes, strict=True)]
 
-    def begin(self, tiles: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        """The image's tokens in pieces: the language model reads the first while the tower looks at the last tiles."""
+    def begin(self, tiles: np.ndarray, size: tuple[int, int]) -> Pieces:
+        """The language model reads the first pieces while the tower looks at the last tiles."""
         count = max(1, self._patches // self.tiling.side**2)
         some = [tiles[start : start + count] for start in range(0, len(tiles), count)]
-        return packed(self.tiling, self._workers.ahead(self._features, some), *size, newline=self._newline)
+        return Pieces(
+            lambda: packed(self.tiling, self._workers.ahead(self._features, some), *size, newline=self._newline)
+        )
 
     def _features(self, tiles: np.ndarray) -> np.ndarray:
         """uint8 (N, 3, S, S) -> (N, patches, D) projected features."""

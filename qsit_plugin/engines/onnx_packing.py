@@ -3,7 +3,8 @@ row as the tiles come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -50,6 +51,37 @@ def packed(
             ends = np.broadcast_to(newline, (len(shown), 1, size))
             yield np.concatenate([shown, ends], 1).reshape(-1, size)
             given = ready
+
+
+class Pieces:
+    """The tokens of an image, piece by piece: each is computed when it is first asked for, and kept for who asks again.
+
+    Several threads may ask. What fails or is interrupted begins anew with the next one who asks.
+    """
+
+    def __init__(self, begin: Callable[[], Iterator[np.ndarray]]):
+        self._begin: Callable[[], Iterator[np.ndarray]] | None = begin
+        self._coming, self._there, self._lock = begin(), list[np.ndarray](), threading.Lock()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        number = 0
+        while (piece := self._piece(number)) is not None:
+            yield piece
+            number += 1
+
+    def _piece(self, number: int) -> np.ndarray | None:
+        with self._lock:
+            while self._begin is not None and number >= len(self._there):
+                try:
+                    piece = next(self._coming, None)
+                except BaseException:  # an iterator that raised would seem to be at its end, and the image shorter
+                    self._coming, self._there = self._begin(), []
+                    raise
+                if piece is None:
+                    self._begin = None  # and the tiles with it
+                else:
+                    self._there.append(piece)
+            return self._there[number] if number < len(self._there) else None
 
 
 def regrouped(pieces: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:

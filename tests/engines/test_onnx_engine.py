@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import qsit_plugin as qsit
 from qsit_plugin.engines import onnx_engine
-from qsit_plugin.engines.onnx_packing import between, mixed, normalised, packed, regrouped
+from qsit_plugin.engines.onnx_packing import Pieces, between, mixed, normalised, packed, regrouped
 from qsit_plugin.engines.onnx_weights import read_float32
 from qsit_plugin.engines.torch_engine import normalise
 
@@ -271,3 +271,30 @@ def test_pixels_are_those_of_the_torch_engine_bit_by_bit(model):
     tiles = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16), dtype=np.uint8)
     tiling = model.engine.tiling
     assert np.array_equal(normalised(tiling, tiles), normalise(tiling, torch.from_numpy(tiles)).numpy())
+
+
+def test_pieces_that_failed_begin_anew_and_are_never_fewer():
+    begun = []
+
+    def begin() -> Iterator[np.ndarray]:
+        begun.append(len(begun))
+        yield np.zeros((2, 3))
+        if len(begun) == 1:
+            raise MemoryError("full")
+        yield np.ones((1, 3))
+
+    pieces = Pieces(begin)
+    with pytest.raises(MemoryError):
+        list(pieces)
+    assert [len(piece) for piece in pieces] == [len(piece) for piece in pieces] == [2, 1]
+    assert begun == [0, 1]
+
+
+def test_several_threads_may_ask_first_about_one_look(small_folder, monkeypatch):
+    model, picture = on_threads(small_folder, monkeypatch, 2), pictures(1)[0]
+    expected = model.score(picture).probabilities
+    for _ in range(5):
+        look = model.encode(picture)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _, look=look: look.score().probabilities, range(4)))
+        assert all(one == pytest.approx(expected, abs=1e-6) for one in found)
