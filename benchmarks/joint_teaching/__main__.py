@@ -32,7 +32,7 @@ from qsit_plugin.training.nano.human import rated as databases
 from qsit_plugin.training.requirements import versions
 
 from .arms import arms_of, done, look_at_test, run_arms, seeds_for
-from .bases import LAYERS, make_base
+from .bases import WIDTHS, make_base
 from .claims import page
 from .data import THIN, Sizes, linked, write_asked, write_training
 from .features import cached_features
@@ -64,7 +64,7 @@ def prepare(args: argparse.Namespace, sizes: Sizes) -> None:
         sources = [{"json_path": name, "sampling_strategy": f"first:{count}"} for name, count in parts]
         write_whole(work / "validation.yaml", yaml.safe_dump({"datasets": sources}, sort_keys=False))
         write_whole(record, json.dumps(now, indent=2) + "\n")
-    for name in LAYERS:
+    for name in WIDTHS:
         make_base(name, args.tower, work, sizes, args.threads)
 
 

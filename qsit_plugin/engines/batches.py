@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qsit_plugin.errors import ImageError
 from qsit_plugin.images.reading import as_items, describe, is_file, is_many
 from qsit_plugin.look import Look
+from qsit_plugin.parallel import in_order
 
 from .base import Engine, Prompt
 from .cores import usable_cores
@@ -168,10 +168,17 @@ def _several(images: Any) -> Iterable[Any]:
     return images
 
 
-def _prefetched(
+Opening = Callable[[], "Item | Exception"]
+
+
+def _openings(
     model: QSiT, prompt: Prompt, images: Iterable[Any], returned: tuple[type[Exception], ...]
-) -> Iterator[Item | Exception]:
-    """Open and cut images in threads, a few ahead; Pillow decodes and resizes without Python's lock."""
+) -> Iterator[Opening]:
+    """For each image what opens it, in whatever thread.
+
+    An iterator may give one buffer again and again, as cameras do, or the frames of one file: what it gave is opened
+    before the next is taken from it, unless it is a name or bytes, which cannot change.
+    """
 
     def opened(image: Any) -> Item | Exception:
         try:
@@ -179,11 +186,29 @@ def _prefetched(
         except returned as error:
             return error
 
-    threads = _io_threads(model.engine)
+    for image in images:
+        if isinstance(images, list | tuple) or isinstance(image, str | bytes | os.PathLike | Look):
+            yield partial(opened, image)
+        else:
+            yield partial(_itself, opened(image))
+
+
+def _itself(item: Item | Exception) -> Item | Exception:
+    return item
+
+
+def _prefetched(
+    model: QSiT, prompt: Prompt, images: Iterable[Any], returned: tuple[type[Exception], ...]
+) -> Iterator[Item | Exception]:
+    """Open and cut images in threads, a few ahead; Pillow decodes and resizes without Python's lock."""
+    openings, threads = _openings(model, prompt, images, returned), _io_threads(model.engine)
     if threads == 0 or _is_one(images):  # nothing gained by prefetching
-        yield from map(opened, images)
-        return
-    yield from _ahead(opened, images, threads, PREFETCH)
+        return map(_done, openings)
+    return in_order(_done, openings, threads=threads, ahead=PREFETCH + 1, helping=False)
+
+
+def _done(opening: Opening) -> Item | Exception:
+    return opening()
 
 
 def _each(
@@ -196,21 +221,18 @@ def _each(
 ) -> Iterator[Result | Exception]:
     """``in_batches`` of an engine that works on several images at the same time: each by itself, from opening it on."""
 
-    def done(image: Any) -> Result | Exception:
-        try:
-            item = open_item(model, prompt, image)
-        except returned as error:
-            return error
-        return _halving(model.engine, [item], work)[0]
+    def done(opening: Opening) -> Result | Exception:
+        item = opening()
+        return item if isinstance(item, Exception) else _halving(model.engine, [item], work)[0]
 
-    for result in side_by_side(model.engine, done, images):
+    for result in side_by_side(model.engine, done, _openings(model, prompt, images, returned)):
         if isinstance(result, Exception) and errors == "raise":
             raise result
         yield result
 
 
 def side_by_side(engine: Engine, work: Callable[[Given], Result], items: Iterable[Given]) -> Iterator[Result]:
-    """``work`` on each item, in order: as many at the same time as the engine works on, and as many more ahead."""
+    """``work`` on each item, in order: as many at the same time as the engine works on, and one more begun."""
     if engine.at_once == 1:
         return map(work, items)
 
@@ -218,23 +240,7 @@ def side_by_side(engine: Engine, work: Callable[[Given], Result], items: Iterabl
         with engine.alone():
             return work(item)
 
-    return _ahead(alone, items, engine.at_once, 2 * engine.at_once)
-
-
-def _ahead(work: Callable[[Given], Result], items: Iterable[Given], threads: int, ahead: int) -> Iterator[Result]:
-    """``work`` on each item in so many threads, at most so many items ahead of the one that is asked for; in order."""
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="qsit-images") as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    return in_order(alone, items, threads=engine.at_once - 1, ahead=engine.at_once + 1, helping=True)
 
 
 def _is_one(images: Iterable[Any]) -> bool:

@@ -44,8 +44,8 @@ SMALL_PATCHES, SMALL_TOKENS = 64, 64
 """The same for such a model: fewer patches, that there are some for every thread, and fewer tokens, since one thread
 reads them. Neither depends on the number of threads, so no score does."""
 
-MOST_AT_ONCE = 16
-"""Images of a list that are worked on at the same time: a large photo takes some 100 MB meanwhile."""
+MOST_AT_ONCE = 8
+"""Images of a list that are worked on at the same time: a photo of 12 megapixels takes some 100 MB meanwhile."""
 
 
 class OnnxEngine:
@@ -191,7 +191,7 @@ class OnnxDecoder:
     """
 
     def __init__(self, engine: OnnxEngine, prefixes: Sequence[Prefix], after: Sequence[int]):
-        groups = np.array_split(np.arange(len(prefixes)), min(engine.at_once, len(prefixes)))
+        groups = np.array_split(np.arange(len(prefixes)), min(engine.at_once, max(1, len(prefixes) // 2)))
         self._caches = [Cache.joined([prefixes[row] for row in group]) for group in groups]
         self._engine, self._after, self._logits = engine, list(after), np.empty((0, 0), np.float32)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from qsit_plugin.errors import ForkedError
+from qsit_plugin.parallel import in_order
 from qsit_plugin.weights.errors import refusing
 
 from .cores import usable_cores
@@ -51,6 +51,23 @@ def onnxruntime() -> ModuleType:
     return onnxruntime
 
 
+_running: list[None] = []
+"""As many as sessions are running in this process: appending and popping need no lock, which a fork could inherit."""
+
+_forked_amid_work = False
+
+
+def _begin_in_fork() -> None:
+    """ONNX Runtime's own locks may be held by threads that this process has not got."""
+    global _forked_amid_work
+    _forked_amid_work = _forked_amid_work or bool(_running)
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_begin_in_fork)
+
+
 class Session:
     """A graph whose weights were given; may be run by several threads at once."""
 
@@ -81,32 +98,34 @@ class Session:
             MemoryError: there is not enough memory.
             WeightsError: the graph fails on these inputs, so it is not one that was exported here.
         """
-        if self._threads > 1 and self._process != os.getpid():
+        if self._process != os.getpid() and (self._threads > 1 or _forked_amid_work):
             raise ForkedError(
-                "this process was forked from one that opened this model with the ONNX engine on several CPU threads, "
-                "which a fork does not inherit: start it with multiprocessing's method 'spawn', or open the model in it"
+                "this process was forked from one that opened this model with the ONNX engine and has threads, or work "
+                "in progress, that a fork does not inherit: start it with multiprocessing's method 'spawn', or open "
+                "the model in it"
             )
         with refusing(f"{self._path} does not run"):
+            _running.append(None)
             try:
                 return self._session.run_with_ort_values(list(outputs), dict(inputs))
             except Exception as error:  # ONNX Runtime has no type of its own for this one
                 if any(words in str(error) for words in _NO_MEMORY):
                     raise MemoryError(f"not enough memory to run {self._path.name}") from error
                 raise
+            finally:
+                _running.pop()
 
 
 class Workers:
     """Threads that each run a session of one thread.
 
     Several threads of one session share every operation and wait for each other at its end. The operations of a small
-    model are too short for that: tiles and images that have a thread each are done sooner. In a fork, which inherits no
-    thread, new ones are started.
+    model are too short for that: tiles and images that have a thread each are done sooner.
     """
 
     def __init__(self, threads: int):
         self.threads = threads
         self._here = threading.local()
-        self._pools: dict[int, ThreadPoolExecutor] = {}  # by process
 
     @property
     def alone(self) -> bool:
@@ -124,30 +143,11 @@ class Workers:
             self._here.alone = before
 
     def ahead(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """``work`` on the items, side by side: each result in its turn, as soon as it is there.
-
-        Who waits for one works on a later one meanwhile. Raises what ``work`` raises.
-        """
+        """``work`` on the items, side by side: each result in its turn, as soon as it is there. Who waits works too."""
         if self.alone or len(items) < 2:
-            yield from map(work, items)
-            return
-        pool = self._pools.get(os.getpid())
-        if pool is None:  # where two threads come here at once, the one's is dropped and ends
-            pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="qsit-onnx")
-            pool = self._pools.setdefault(os.getpid(), pool)
-        asked = [pool.submit(work, item) for item in items]
-        own: dict[int, Result] = {}
-        try:
-            for number, future in enumerate(asked):
-                later = number
-                while number not in own and not future.done() and later < len(items):
-                    if asked[later].cancel():  # nobody has begun it
-                        own[later] = work(items[later])
-                    later += 1
-                yield own.pop(number) if number in own else future.result()
-        finally:
-            for future in asked:
-                future.cancel()
+            return map(work, items)
+        helpers = min(self.threads, len(items)) - 1
+        return in_order(work, items, threads=helpers, ahead=len(items), helping=True)
 
 
 def to_value(array: np.ndarray) -> Any:

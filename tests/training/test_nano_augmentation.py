@@ -150,7 +150,7 @@ def test_tokens_that_are_kept_know_nothing_of_those_that_are_not():
 def test_a_language_model_taken_from_the_packaged_nano_is_that_one():
     import qsit_plugin
 
-    made = learner(layers=4)
+    made = learner()
     take_weights(made, "qsit-nano")
     expected = qsit_plugin.load("qsit-nano", engine="torch", device="cpu", dtype="float32").engine.hf.state_dict()
     found = made.model.state_dict()
@@ -187,7 +187,7 @@ def test_nanos_of_other_shapes_have_no_average(tmp_path):
 
 
 def test_a_new_tower_takes_its_share_beside_the_tower_so_far():
-    made, new = learner(layers=2), tower.TowerWithHeads(seed=1)
+    made, new = learner(width=96), tower.TowerWithHeads(seed=1)
     mine = tower.inner_tower(made.model.model.vision_tower)
     before = {name: weight.clone() for name, weight in mine.state_dict().items()}
     made.take_tower(new, share=0.25)

@@ -74,7 +74,7 @@ def towered(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def rated_batches(scoring: float, folder: Path) -> batches.RatedBatches:
-    made = learner(4)
+    made = learner()
     some = [Rated(folder / f"{n * 100}.png", 0.15 * n, "training", f"ss0{1 + n % 2}") for n in range(6)]
     blamed = {photo.path.name: batches.blamed(photo, shares(noise=1.0)) for photo in some}
     return batches.RatedBatches(some, blamed, made.conversation, made.engine.tiling, 0, scoring, count=4)

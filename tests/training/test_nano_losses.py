@@ -18,7 +18,7 @@ data = pytest.importorskip("skimage.data", reason="test photos come from scikit-
 
 @pytest.fixture(scope="module")
 def made() -> Learner:
-    return learner(layers=2)
+    return learner(width=96)
 
 
 def batches(made: Learner, scoring: float) -> Batches:
@@ -30,7 +30,7 @@ def test_a_batch_of_scores_alone_is_learned_from_by_level_and_order(made: Learne
     batch = batches(made, scoring=1.0)[0]
     assert int(batch.turn.max()) == 0
     before = made.conversation.prompt("").before
-    logits, states = joint.forward(made.engine, before, batch, made.choice_layer, freeze_tower=False)
+    logits, states = joint.forward(made.engine, before, batch, freeze_tower=False)
     parts = joint.losses_of(logits, states, batch, made.level_ids, made.heads)
     assert set(parts) - {"file"} == {"level", "rank", "ranks"}
 
@@ -40,9 +40,7 @@ def test_a_score_alone_needs_no_mask(made: Learner) -> None:
     masked = replace(batch, turn=torch.where(batch.turn < 0, batch.turn, 1))  # as if another turn were before it
     before = made.conversation.prompt("").before
     with torch.no_grad():
-        found, expected = (
-            joint.forward(made.engine, before, some, 1, freeze_tower=True)[0] for some in (batch, masked)
-        )
+        found, expected = (joint.forward(made.engine, before, some, freeze_tower=True)[0] for some in (batch, masked))
     known = batch.labels >= 0
     assert torch.allclose(found[known], expected[known], atol=1e-4)
 
@@ -66,7 +64,7 @@ def test_without_choice_heads_everything_else_is_learned(made: Learner) -> None:
     batch = batches(made, scoring=0.0)[0]
     before = made.conversation.prompt("").before
     with torch.no_grad():
-        logits, states = joint.forward(made.engine, before, batch, made.choice_layer, freeze_tower=True)
+        logits, states = joint.forward(made.engine, before, batch, freeze_tower=True)
         parts = joint.losses_of(logits, states, batch, made.level_ids, None)
     assert set(parts) - {"file"} == {"level", "rank", "ranks", "letter", "first", "rest"}
 

@@ -211,7 +211,7 @@ def test_questions_behind_one_image_are_answered_as_if_asked_alone(words, photo)
     batch = batches.batch(rng(1), (0.0, 1.0, 0.0, 0.0))
     before = conversation.prompt("").before
     with torch.no_grad():
-        together = joint.forward(engine, before, batch, choice_layer=2, freeze_tower=True)[0][0]
+        together = joint.forward(engine, before, batch, freeze_tower=True)[0][0]
         image = engine.encode([batch.tiles[0].numpy()], [batch.size])[0]
         for number in range(int(batch.turn[0].max()) + 1):
             own = batch.turn[0] == number
@@ -306,7 +306,7 @@ def test_the_joint_stage_that_goes_on_has_the_new_tower_and_the_old_language_mod
 
     towered = folder / "out" / "tower.safetensors"
     found = joint.begin(towered, joint.JointStage(checkpoint="qsit-nano")).model.state_dict()
-    old = language.learner(layers=4)
+    old = language.learner()
     language.take_weights(old, "qsit-nano")
     new_tower = tower.inner_tower(tower.load_result(towered).tower).state_dict()
     shared = {name: weight for name, weight in old.model.state_dict().items() if "vision_tower" not in name}

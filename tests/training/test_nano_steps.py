@@ -35,7 +35,7 @@ def test_plain_attention_without_a_mask_is_causal_where_its_module_is() -> None:
 
 
 def test_the_vision_tower_of_the_joint_stage_gives_the_features_that_are_scored() -> None:
-    made = learner(layers=2)
+    made = learner(width=96)
     pixels = torch.randn(2, 3, 128, 128)
     with torch.no_grad():
         expected = made.engine.features(pixels)
@@ -57,7 +57,7 @@ def test_muon_takes_the_matrices_of_the_layers_and_adamw_all_the_rest() -> None:
 
 @muon
 def test_the_joint_stage_trains_every_parameter_once_the_tower_slower() -> None:
-    made = learner(layers=2)
+    made = learner(width=96)
     found = joint.optimizers_for(made.model, made.heads)
     ids = [id(p) for one in found for group in one.param_groups for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in [*made.model.parameters(), *made.heads.parameters()])

@@ -16,7 +16,7 @@ PATCH = 16
 WIDTH = 192
 VISION_LAYERS = 6
 TEXT_LAYERS = 4
-HEADS = 6
+HEAD = 32
 GRID_POINTS = [[TILE * rows, TILE * columns] for rows in range(1, 7) for columns in range(1, 7)]
 """The official 6 x 6 grid, at tiles of 128: photos up to 768 pixels are seen pixel for pixel."""
 
@@ -34,22 +34,24 @@ PREPROCESSOR = {
 """Contents of preprocessor_config.json: SigLIP's mean and deviation, Pillow's bicubic (3)."""
 
 
-SHARED = {"hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_attention_heads": HEADS}
-"""Of tower and language model."""
+def shape(width: int) -> dict[str, int]:
+    """Of tower and language model: heads of 32 dimensions."""
+    return {"hidden_size": width, "intermediate_size": 3 * width, "num_attention_heads": width // HEAD}
 
 
 def vision_config() -> SiglipVisionConfig:
     return SiglipVisionConfig(
-        **SHARED, num_hidden_layers=VISION_LAYERS, image_size=TILE, patch_size=PATCH, vision_use_head=False
+        **shape(WIDTH), num_hidden_layers=VISION_LAYERS, image_size=TILE, patch_size=PATCH, vision_use_head=False
     )
 
 
-def model_config(tokens: dict[str, int], layers: int = TEXT_LAYERS) -> LlavaOnevisionConfig:
-    """Config for a vocabulary with the Qwen special tokens; ``tokens`` maps a token to its id."""
+def model_config(tokens: dict[str, int], width: int = WIDTH) -> LlavaOnevisionConfig:
+    """Config for a vocabulary with the Qwen special tokens; ``tokens`` maps a token to its id, ``width`` is that of
+    the language model."""
     text_config = Qwen2Config(
-        **SHARED,
-        num_hidden_layers=layers,
-        num_key_value_heads=HEADS,
+        **shape(width),
+        num_hidden_layers=TEXT_LAYERS,
+        num_key_value_heads=width // HEAD,
         vocab_size=len(tokens),
         max_position_embeddings=1536,  # trained on up to about 900; answers hold to here and break before 1,900
         rope_theta=10000.0,

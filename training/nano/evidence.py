@@ -38,7 +38,7 @@ class EvidenceStage(ReadingStage):
 
 
 def evidence(heads: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
-    """(…, 26) outputs of the tower's heads -> (…, WIDTH) vectors: kinds by their centred logits, strength by levels.
+    """(…, 26) outputs of the tower's heads -> (…, width) vectors: kinds by their centred logits, strength by levels.
 
     Linear, so that the mean over tokens is the evidence of the whole view: all that attention has to do is average.
     """
@@ -75,9 +75,9 @@ def train(
     """Train language model and projector on a tower's evidence; minutes long, so without a state of its own. Writes
     ``out``, and a checkpoint ``folder``, if one is named: a base for qsit train."""
     stage.begin()
-    made, seer = learner(stage.layers, language), load_result(tower)
+    made, seer = learner(stage.width, language), load_result(tower)
     made.take_tower(seer)
-    images, book = load_split(photos)[0], code_book(stage.seed)
+    images, book = load_split(photos)[0], code_book(stage.seed, stage.width)
     made.train(Evidence(seer, images, book, stage).lesson, replace(stage, seed=stage.seed + 1))
 
     def target(views: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

@@ -25,13 +25,13 @@ from qsit_plugin.engines.torch_engine import TorchEngine, normalise
 
 from ..synthetic.photos import load_split
 from . import tokenizer
-from .architecture import PREPROCESSOR, TEXT_LAYERS, TILE, use_plain_attention
+from .architecture import PREPROCESSOR, TILE, WIDTH, use_plain_attention
 from .batches import Batch, Batches
 from .language import Learner, learner, take_weights
 from .loop import Loop, Numbered, Stage, log_means
 from .optimizers import BETAS, MUON, cosine, is_hidden, muon
 from .tower import LEVELS, inner_tower, load_result, rank_losses, soft_levels
-from .turns import ChoiceHeads, word_losses
+from .turns import LAYER, ChoiceHeads, word_losses
 
 TOWER_SHARE = 0.3
 """Learning rate of the tower over that of the rest."""
@@ -62,7 +62,8 @@ class JointStage(Stage):
     """Share of the photos that are composed of several, flipped, and given another look; see ``augmented``."""
     scoring: float = 0.0
     """Share of the batches in which only the score is asked for."""
-    layers: int = TEXT_LAYERS
+    width: int = WIDTH
+    """Of the language model, where it goes on from no checkpoint."""
     checkpoint: str | None = None
     """Go on from this checkpoint (qsit-nano, or a folder); the start is then the tower stage's result."""
     new_tower: float = 1.0
@@ -71,7 +72,7 @@ class JointStage(Stage):
 
 
 def forward(
-    engine: TorchEngine, before: tuple[int, ...], batch: Batch, choice_layer: int, freeze_tower: bool
+    engine: TorchEngine, before: tuple[int, ...], batch: Batch, freeze_tower: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, T, V) logits at the text tokens and (B, T, D) states after the layer that the choice heads read.
 
@@ -100,7 +101,7 @@ def forward(
     out = base.language_model(
         inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=True
     )
-    return engine.hf.lm_head(out.last_hidden_state[:, prefix:]), out.hidden_states[choice_layer][:, prefix:]
+    return engine.hf.lm_head(out.last_hidden_state[:, prefix:]), out.hidden_states[LAYER][:, prefix:]
 
 
 def _features(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
@@ -161,8 +162,8 @@ def optimizers_for(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optim
 def begin(start: Path, stage: JointStage) -> Learner:
     """What the evidence stage made, or the checkpoint with a mean of its tower and the one of the tower stage."""
     if stage.checkpoint is None:
-        return learner(stage.layers, start)
-    made = learner(stage.layers)
+        return learner(stage.width, start)
+    made = learner()
     take_weights(made, stage.checkpoint)
     made.take_tower(load_result(start), stage.new_tower)
     return made
@@ -179,7 +180,7 @@ def steps(
     loop = Loop(stage, [made.model, made.heads], optimizers_for(made.model, made.heads), log, state)
     for step, batch in loop.over(data.loader):
         with stage.autocast():
-            logits, states = forward(made.engine, before, batch, made.choice_layer, step < stage.frozen * stage.steps)
+            logits, states = forward(made.engine, before, batch, step < stage.frozen * stage.steps)
         parts = losses_of(logits.float(), states.float(), batch, made.level_ids, heads)
         loop.descend(stage.learning_rate * share(step), parts, len(batch.scores), clipped=made.model)
         yield loop

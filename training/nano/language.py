@@ -28,7 +28,7 @@ from ..synthetic import text
 from ..synthetic.distortions import KINDS, Defect, severity_score
 from ..synthetic.photos import COMBINED
 from . import tokenizer
-from .architecture import PREPROCESSOR, TEXT_LAYERS, WIDTH, model_config
+from .architecture import PREPROCESSOR, WIDTH, model_config
 from .loop import Loop, Stage, log_means
 from .optimizers import adamw
 from .tower import CLEAN, TowerWithHeads, inner_tower, kind_shares, soft_levels
@@ -44,8 +44,9 @@ class ReadingStage(Stage):
     """Settings of the stages in which the language model reads codes or evidence."""
 
     batch: int = 48
-    layers: int = TEXT_LAYERS
-    """Of the language model. A light model with fewer is what the balance is searched on."""
+    width: int = WIDTH
+    """Of the language model. A light model with half of it is what the balance is searched on; one with half the layers
+    learns no letters, which takes two to see what an option says of the image, and more to look its letter up."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ class LanguageStage(ReadingStage):
     save_every: int = 500
 
 
-def code_book(seed: int) -> Tensor:
-    """(22, WIDTH) orthonormal vectors: the distortions, a clean view, and the direction of strength."""
+def code_book(seed: int, width: int = WIDTH) -> Tensor:
+    """(22, width) orthonormal vectors: the distortions, a clean view, and the direction of strength."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.linalg.qr(torch.randn(WIDTH, CLEAN + 2, generator=generator)).Q.T.contiguous()
+    return torch.linalg.qr(torch.randn(width, CLEAN + 2, generator=generator)).Q.T.contiguous()
 
 
 def code(book: Tensor, defects: Sequence[Defect]) -> Tensor:
-    """(WIDTH,) the code of a view: its kinds, each by its share of the blame, and the strength of the first.
+    """(width,) the code of a view: its kinds, each by its share of the blame, and the strength of the first.
 
     Strength has a direction of its own: as a length it would vanish in the language model's normalisation.
     """
@@ -76,7 +77,7 @@ def code(book: Tensor, defects: Sequence[Defect]) -> Tensor:
 
 
 Lesson = tuple[Tensor, list[tuple[Defect, ...]], list[float]]
-"""(N, tokens, WIDTH) codes, and the defects and the severity score of each view."""
+"""(N, tokens, width) codes, and the defects and the severity score of each view."""
 
 Lessons = Callable[[int, int], Lesson]
 """Takes the number of a lesson and its number of views."""
@@ -126,11 +127,6 @@ class Learner:
     engine: TorchEngine
     level_ids: list[int]
 
-    @property
-    def choice_layer(self) -> int:
-        """The layer that the choice heads read: LAYER, or the last but one of a light model."""
-        return min(LAYER, len(self.model.model.language_model.layers) - 1)
-
     def take_tower(self, tower: TowerWithHeads, share: float = 1.0) -> None:
         """The tower of the tower stage, or the mean of its weights, ``share`` of it, and those of the tower so far."""
         mine = inner_tower(self.model.model.vision_tower)
@@ -164,7 +160,7 @@ class Learner:
         words, level = word_losses(logs, labels[keep], roles[keep]), roles[keep] == 1
         wanted = soft_levels(scores[:, None].expand_as(labels)[keep][level])
         soft = -(wanted * logs[level][:, self.level_ids]).sum(-1)
-        choices = self.heads(out.hidden_states[self.choice_layer][:, text_at], marks)
+        choices = self.heads(out.hidden_states[LAYER][:, text_at], marks)
         return {"level": soft.mean() if len(soft) else words["rest"] * 0, **words, **choices}
 
     def save(self, out: str | Path) -> None:
@@ -173,10 +169,10 @@ class Learner:
         save_file(state | {f"choice.{k}": v for k, v in self.heads.state_dict().items()}, out)
 
 
-def learner(layers: int, result: str | Path | None = None) -> Learner:
-    """A new one, or one with the weights of an earlier result of these stages."""
+def learner(width: int = WIDTH, result: str | Path | None = None) -> Learner:
+    """A new one with a language model of this width, or one with the weights of an earlier result of these stages."""
     words = tokenizer.build()
-    model, heads = LlavaOnevisionForConditionalGeneration(model_config(words.get_vocab(), layers)), ChoiceHeads()
+    model, heads = LlavaOnevisionForConditionalGeneration(model_config(words.get_vocab(), width)), ChoiceHeads(width)
     if result:
         weights = load_file(result)
         left = model.load_state_dict({k: v for k, v in weights.items() if not k.startswith("choice.")}, strict=False)
@@ -204,9 +200,9 @@ def take_weights(made: Learner, checkpoint: str | Path) -> None:
 def train(out: Path, stage: LanguageStage) -> None:
     """Train, or resume, the language model on codes. Writes ``out``, and beside it a state (.state) until the end."""
     stage.begin()
-    new, state = learner(stage.layers), out.with_suffix(".state")
+    new, state = learner(stage.width), out.with_suffix(".state")
     if stage.checkpoint:
         take_weights(new, stage.checkpoint)
-    new.train(Codes(code_book(stage.seed), stage.seed).lesson, stage, state)
+    new.train(Codes(code_book(stage.seed, stage.width), stage.seed).lesson, stage, state)
     new.save(out)
     state.unlink(missing_ok=True)

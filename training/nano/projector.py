@@ -18,7 +18,7 @@ from .optimizers import cosine
 from .tower import Pairs
 
 Target = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""uint8 views (N, S, S, 3), and the same as the engine takes them (N, 3, S, S) -> (N, tokens, WIDTH)."""
+"""uint8 views (N, S, S, 3), and the same as the engine takes them (N, 3, S, S) -> (N, tokens, width)."""
 
 
 def fit_projector(

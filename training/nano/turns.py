@@ -16,7 +16,6 @@ from torch import nn
 from qsit_plugin.chat import Conversation
 
 from ..synthetic import text
-from .architecture import WIDTH
 
 LAYER = 2
 """The layer that the choice heads read, of four; the other two remain for looking the marked letter up."""
@@ -73,15 +72,15 @@ def padded(rows: Sequence[Sequence[Sequence[int]]], fills: Sequence[int]) -> lis
 
 
 class ChoiceHeads(nn.Module):
-    """Reads "fits" and the letter off hidden states (…, WIDTH)."""
+    """Reads "fits" and the letter off hidden states (…, width)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.fits = nn.Linear(WIDTH, 1)
-        self.letter = nn.Linear(WIDTH, 26)
+        self.fits = nn.Linear(width, 1)
+        self.letter = nn.Linear(width, 26)
 
     def forward(self, hidden: torch.Tensor, marks: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Losses at the marked places of (B, T, WIDTH) states; ``marks`` (B, T) as from option_marks."""
+        """Losses at the marked places of (B, T, width) states; ``marks`` (B, T) as from option_marks."""
         known = marks >= 0
         states, truth = hidden[known], marks[known]
         fits = F.binary_cross_entropy_with_logits(self.fits(states)[:, 0], (truth % 2).float())

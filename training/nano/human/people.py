@@ -17,7 +17,6 @@ from PIL import Image
 from ...synthetic.drawings import drawings
 from ...synthetic.photos import load
 from .. import joint
-from ..architecture import TEXT_LAYERS
 from ..batches import Batch, Batches
 from ..language import Learner, learner, take_weights
 from ..loop import Numbered, Stage
@@ -88,11 +87,11 @@ def levels_of(photos: list[Rated], images: list[Image.Image], teacher: Teacher) 
 
 def begin(seer: TowerWithHeads, images: list[Image.Image], stage: HumanStage, aligned: bool) -> Learner:
     """The checkpoint with the new tower; its projector is ``aligned`` already where a state is resumed."""
-    made = learner(TEXT_LAYERS)
+    made = learner()
     take_weights(made, stage.checkpoint)
     made.take_tower(seer)
     if not aligned:
-        old = learner(TEXT_LAYERS)
+        old = learner()
         take_weights(old, stage.checkpoint)
 
         def said(views: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
