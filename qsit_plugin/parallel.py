@@ -7,6 +7,7 @@ would wait for ever after a Ctrl-C that came while it held one of its locks.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -14,46 +15,56 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Jobs = SimpleQueue["tuple[int, Any] | None"]
+
 WAIT = 0.5
 """Seconds after which who waits looks whether the others are still there."""
+
+Done = tuple[int, Any, "BaseException | None"]
+"""Number of an item, and its result or what was raised instead."""
+
+
+def _worked(work: Callable[[Any], Any], number: int, item: Any, caught: type[BaseException] = Exception) -> Done:
+    """What is ``caught`` is raised where the result is asked for."""
+    try:
+        return number, work(item), None
+    except caught as error:
+        return number, None, error
+
+
+def _take_jobs(
+    crew: weakref.ref[_Crew[Any, Any]], work: Callable[[Any], Any], jobs: Jobs, done: SimpleQueue[Done]
+) -> None:
+    """What a thread does, until it is sent home, or whoever would ask for results is gone."""
+    while True:
+        try:
+            job = jobs.get(timeout=WAIT)
+        except Empty:
+            if crew() is None or not threading.main_thread().is_alive():  # a program that ends waits for this thread
+                return
+            continue
+        if job is None:
+            return
+        done.put(_worked(work, *job, BaseException))
 
 
 class _Crew(Generic[Item, Result]):
     """Threads that take jobs and put down what came of them."""
 
     def __init__(self, work: Callable[[Item], Result], threads: int):
-        self.work = work
-        self.jobs: SimpleQueue[tuple[int, Item] | None] = SimpleQueue()
-        self.done: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
-        self.threads: list[threading.Thread] = []
+        self.work, self.threads = work, list[threading.Thread]()
+        self.jobs: Jobs = SimpleQueue()
+        self.done: SimpleQueue[Done] = SimpleQueue()
+        given = (weakref.ref(self), work, self.jobs, self.done)
         for _ in range(threads):
-            thread = threading.Thread(target=self._run, name="qsit-images")
+            thread = threading.Thread(target=_take_jobs, args=given, name="qsit-images")
             try:
                 thread.start()
             except RuntimeError:  # the interpreter ends, or the system has no thread left: who asks works alone
                 break
             self.threads.append(thread)
 
-    def _run(self) -> None:
-        while True:
-            try:
-                job = self.jobs.get(timeout=WAIT)
-            except Empty:
-                if not threading.main_thread().is_alive():
-                    return  # the program waits for this thread to end
-                continue
-            if job is None:
-                return
-            self.done.put(self._result(job))
-
-    def _result(self, job: tuple[int, Item]) -> tuple[int, Any, BaseException | None]:
-        number, item = job
-        try:
-            return number, self.work(item), None
-        except BaseException as error:  # raised where the result is asked for
-            return number, None, error
-
-    def next_result(self, helping: bool) -> tuple[int, Any, BaseException | None] | None:
+    def next_result(self, helping: bool) -> Done | None:
         """One more result; with ``helping`` by own work where none is there. None: no thread is left to wait for."""
         while True:
             alive = any(thread.is_alive() for thread in self.threads)
@@ -69,7 +80,7 @@ class _Crew(Generic[Item, Result]):
                         return None
                 else:
                     if job is not None:
-                        return self._result(job)
+                        return _worked(self.work, *job)
             try:
                 return self.done.get(timeout=WAIT)
             except Empty:
@@ -102,6 +113,8 @@ def in_order(
     found: dict[int, tuple[Any, BaseException | None]] = {}
     taken = given = 0
     ended: Exception | None = None
+    failure: BaseException | None = None
+    one: Done | None = None
     more = True
     try:
         while True:
@@ -120,7 +133,7 @@ def in_order(
             while given not in found:
                 one = crew.next_result(helping)
                 if one is None:  # in a fork, which has not inherited the thread that worked on it
-                    one = crew._result((given, flying[given]))
+                    one = _worked(work, given, flying[given])
                 flying.pop(one[0])
                 found[one[0]] = one[1:]
             result, failure = found.pop(given)
@@ -131,4 +144,5 @@ def in_order(
         if ended is not None:
             raise ended
     finally:
+        failure = one = None  # whose traceback holds this frame
         crew.dismiss()

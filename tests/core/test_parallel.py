@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qsit_plugin.parallel import in_order
+from qsit_plugin.parallel import _Crew, in_order
 
 
 def test_results_come_in_order_whatever_takes_longest():
@@ -61,6 +61,21 @@ def test_an_error_is_raised_in_its_place():
         next(results)
 
 
+def test_a_ctrl_c_that_meets_the_caller_at_work_is_raised_at_once():
+    caller, seen = threading.current_thread(), []
+
+    def work(number: int) -> int:
+        seen.append(number)
+        if threading.current_thread() is caller:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+        return number
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order(work, range(1000), threads=1, ahead=1000, helping=True))
+    assert len(seen) < 100
+
+
 def test_an_iterator_that_fails_loses_no_result_before():
     def items() -> Iterator[int]:
         yield from range(5)
@@ -82,6 +97,17 @@ def test_no_thread_outlives_the_call():
     for thread in left:
         thread.join(30)
     assert not any(thread.is_alive() for thread in left)
+
+
+def test_threads_end_where_the_call_was_interrupted_before_it_could_send_them_home():
+    before = set(threading.enumerate())
+    crew = _Crew(lambda number: number, 3)
+    threads = crew.threads
+    assert len(threads) == 3
+    del crew
+    for thread in threads:
+        thread.join(30)
+    assert set(threading.enumerate()) <= before
 
 
 def said_by(code: str) -> str:
