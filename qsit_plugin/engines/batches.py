@@ -225,14 +225,21 @@ def _each(
         item = opening()
         return item if isinstance(item, Exception) else _halving(model.engine, [item], work)[0]
 
-    for result in side_by_side(model.engine, done, _openings(model, prompt, images, returned)):
+    openings = _openings(model, prompt, images, returned)
+    for result in side_by_side(model.engine, done, openings, listed=isinstance(images, list | tuple)):
         if isinstance(result, Exception) and errors == "raise":
             raise result
         yield result
 
 
-def side_by_side(engine: Engine, work: Callable[[Given], Result], items: Iterable[Given]) -> Iterator[Result]:
-    """``work`` on each item, in order: as many at the same time as the engine works on, and one more begun."""
+def side_by_side(
+    engine: Engine, work: Callable[[Given], Result], items: Iterable[Given], *, listed: bool = True
+) -> Iterator[Result]:
+    """``work`` on each item, in order, and on as many at the same time as the engine works on.
+
+    Behind a large image small ones are done ahead, several of what is ``listed``, fewer of an iterator, whose items may
+    be large or come from a camera.
+    """
     if engine.at_once == 1:
         return map(work, items)
 
@@ -240,7 +247,7 @@ def side_by_side(engine: Engine, work: Callable[[Given], Result], items: Iterabl
         with engine.alone():
             return work(item)
 
-    return in_order(alone, items, threads=engine.at_once - 1, ahead=engine.at_once + 1, helping=True)
+    return in_order(alone, items, threads=engine.at_once - 1, ahead=(8 if listed else 2) * engine.at_once, helping=True)
 
 
 def _is_one(images: Iterable[Any]) -> bool:

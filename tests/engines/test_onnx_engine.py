@@ -117,7 +117,7 @@ def test_a_list_is_not_worked_on_further_ahead_than_a_few_images(small_folder, m
     results = model.iter_scores(images())
     next(results)
     results.close()
-    assert len(taken) == 3
+    assert len(taken) == 4
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
