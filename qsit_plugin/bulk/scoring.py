@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from qsit_plugin.images.errors import ImageError
+from qsit_plugin.images.reading import Content
+from qsit_plugin.parallel import in_order
 
 from .inputs.source import Source
 from .store import Store
@@ -43,14 +43,6 @@ class Counts:
     @property
     def done(self) -> int:
         return self.scored + self.known + self.failed
-
-
-class Content(io.BytesIO):
-    """Bytes of a file with its name, which the message about a camera's raw file goes by."""
-
-    def __init__(self, content: bytes, name: str):
-        super().__init__(content)
-        self.name = name
 
 
 def score_into(
@@ -145,17 +137,4 @@ def _read(source: Source) -> tuple[bytes, bytes, bool] | ImageError:
 
 def read_ahead(work: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
     """``work`` on the items in threads, a few ahead; in order."""
-    with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="qsit-read") as pool:
-        waiting: deque[tuple[Item, Future[Any]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) > AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    return in_order(lambda item: (item, work(item)), items, threads=READERS, ahead=AHEAD + 1, helping=False)

@@ -19,6 +19,7 @@ from typing import Any
 from qsit_plugin.errors import QSiTError
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.formats import LEFT_OUT, SUFFIXES, suffix
+from qsit_plugin.images.reading import Content
 from qsit_plugin.scores import error_row
 
 from .export import write_parquet
@@ -26,7 +27,7 @@ from .inputs.datasets_on_disk import is_dataset
 from .inputs.shards import SHARDS
 from .inputs.source import Source
 from .inputs.sources import sources
-from .scoring import Content, Records, read_ahead
+from .scoring import Records, read_ahead
 
 IMAGES = 500
 """Image files of one unit: what is done again where a worker dies, and rows of one file of the table."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qsit_plugin.errors import ImageError
-from qsit_plugin.images.reading import as_items, describe, is_file, is_many
+from qsit_plugin.images.reading import Content, as_items, describe, is_file, is_many
 from qsit_plugin.look import Look
 from qsit_plugin.parallel import in_order
 
@@ -34,6 +34,9 @@ PREFETCH = 16
 GPU_IO_THREADS, CPU_IO_THREADS = 16, 2
 """Threads that do so, at most. A photo of 12 megapixels takes .27 s of one core to decode and cut, one of 1024x768
 .02 s; a large GPU is expected to look at some 40 a second with ``qsit-mini``, and would wait for fewer threads."""
+
+UNCHANGING = str | bytes | os.PathLike | Content | Look
+"""Images that stay what they are when the next one is taken from an iterator."""
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -177,7 +180,7 @@ def _openings(
     """For each image what opens it, in whatever thread.
 
     An iterator may give one buffer again and again, as cameras do, or the frames of one file: what it gave is opened
-    before the next is taken from it, unless it is a name or bytes, which cannot change.
+    before the next is taken from it, unless it is UNCHANGING.
     """
 
     def opened(image: Any) -> Item | Exception:
@@ -187,7 +190,7 @@ def _openings(
             return error
 
     for image in images:
-        if isinstance(images, list | tuple) or isinstance(image, str | bytes | os.PathLike | Look):
+        if isinstance(images, list | tuple) or isinstance(image, UNCHANGING):
             yield partial(opened, image)
         else:
             yield partial(_itself, opened(image))

@@ -43,6 +43,14 @@ _SHARED_PIL = threading.Lock()
 _log = logging.getLogger("qsit_plugin")
 
 
+class Content(io.BytesIO):
+    """Bytes of a file, which nobody changes, with its name, which the message about a camera's raw file goes by."""
+
+    def __init__(self, content: bytes, name: str):
+        super().__init__(content)
+        self.name = name
+
+
 class _Setting:
     """A global of Pillow that holds our value while any of our threads is inside, whatever anybody set before.
 
