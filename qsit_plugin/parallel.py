@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,9 +32,7 @@ def _worked(work: Callable[[Any], Any], number: int, item: Any, caught: type[Bas
         return number, None, error
 
 
-def _take_jobs(
-    crew: weakref.ref[_Crew[Any, Any]], work: Callable[[Any], Any], jobs: Jobs, done: SimpleQueue[Done]
-) -> None:
+def _take_jobs(crew: weakref.ref[_Crew], work: Callable[[Any], Any], jobs: Jobs, done: SimpleQueue[Done]) -> None:
     """What a thread does, until it is sent home, or whoever would ask for results is gone."""
     while True:
         try:
@@ -48,10 +46,10 @@ def _take_jobs(
         done.put(_worked(work, *job, BaseException))
 
 
-class _Crew(Generic[Item, Result]):
+class _Crew:
     """Threads that take jobs and put down what came of them."""
 
-    def __init__(self, work: Callable[[Item], Result], threads: int):
+    def __init__(self, work: Callable[[Any], Any], threads: int):
         self.work, self.threads = work, list[threading.Thread]()
         self.jobs: Jobs = SimpleQueue()
         self.done: SimpleQueue[Done] = SimpleQueue()

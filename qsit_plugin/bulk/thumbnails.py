@@ -7,13 +7,12 @@ import io
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 from PIL import Image
 
 from qsit_plugin.images.errors import ImageError
 from qsit_plugin.images.reading import read_image
+from qsit_plugin.parallel import in_order
 
 from .inputs.shards import shards_above
 from .inputs.source import Source
@@ -33,14 +32,12 @@ def thumbnails(paths: Iterable[str]) -> dict[str, str]:
 
     ``paths``: as the store holds them; members of tar shards are found in their shard.
     """
-    made: dict[str, str] = {}
-    with ThreadPoolExecutor(READERS, thread_name_prefix="qsit-thumbnail") as pool:
-        waiting = _sources(paths)
-        while group := list(islice(waiting, AHEAD)):
-            for source, small in zip(group, pool.map(_small, group), strict=True):
-                if small:
-                    made[source.path] = small
-    return made
+
+    def named(source: Source) -> tuple[str, str]:
+        return source.path, _small(source)
+
+    made = in_order(named, _sources(paths), threads=READERS, ahead=AHEAD, helping=False)
+    return {path: small for path, small in made if small}
 
 
 def shard_of(path: str) -> str | None:

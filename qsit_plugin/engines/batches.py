@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import call
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qsit_plugin.errors import ImageError
@@ -206,12 +207,8 @@ def _prefetched(
     """Open and cut images in threads, a few ahead; Pillow decodes and resizes without Python's lock."""
     openings, threads = _openings(model, prompt, images, returned), _io_threads(model.engine)
     if threads == 0 or _is_one(images):  # nothing gained by prefetching
-        return map(_done, openings)
-    return in_order(_done, openings, threads=threads, ahead=PREFETCH + 1, helping=False)
-
-
-def _done(opening: Opening) -> Item | Exception:
-    return opening()
+        return map(call, openings)
+    return in_order(call, openings, threads=threads, ahead=PREFETCH + 1, helping=False)
 
 
 def _each(
